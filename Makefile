@@ -1,0 +1,37 @@
+# make demo | make test work as the first command in a fresh clone; a second call installs nothing.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup demo test check bench clean
+
+help:  ## say what there is
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+
+setup: .venv/installed  ## create .venv and install what requirements.lock pins
+
+# torch first: a looser first request may fetch another build
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -E '^torch==' requirements.lock)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: setup  ## the whole line on the embedded benchmark and model: vanilla, GA, GD, KL, PO with and without PD
+	$(BIN)/safeeraser bench --out runs/demo
+
+check: setup  ## ruff, mypy, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check  ## check + tests
+	$(BIN)/python -m pytest
+
+bench: setup  ## speed benchmarks
+	$(BIN)/python benchmarks/speed.py
+
+clean:  ## remove caches, keep .venv and runs
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

@@ -1,0 +1,215 @@
+"""One cell of the matrix: a model, a method and a seed, taken down the whole line in a process of its own.
+
+``python -m safeeraser.cell FOLDER`` reads ``FOLDER/cell.json`` and leaves adapter/, train.jsonl, responses.jsonl,
+verdicts.jsonl and scores.json beside it. Each stage resumes, so a killed cell is simply run again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from safeeraser import store
+from safeeraser.config import GenerationOptions, LoraOptions, UnlearnOptions
+from safeeraser.errors import UserError
+from safeeraser.records import Frozen, Query, QuerySet, Response, Score, Verdict
+
+VANILLA = "vanilla"
+STAGES: dict[str, float] = {"unlearn": 0.5, "respond": 0.45, "judge": 0.03, "score": 0.02}
+"""Stages in order, each with its usual share of a cell's time."""
+
+
+class CellSpec(Frozen):
+    """All that decides a cell's numbers; two equal specs give equal numbers."""
+
+    model: str
+    model_fingerprint: str = ""
+    data: str
+    data_fingerprint: str = ""
+    method: str | dict[str, float]
+    seed: int
+    limit: int | None = None
+    dev: bool = False
+    judge: str = "rules"
+    sets: tuple[QuerySet, ...]
+    training: dict[str, Any]
+    generation: dict[str, Any]
+
+    def training_options(self) -> UnlearnOptions:
+        """The training options with this cell's seed."""
+        values = {**self.training, "lora": LoraOptions(**self.training["lora"]), "seed": self.seed}
+        return UnlearnOptions(**values)
+
+    def generation_options(self) -> GenerationOptions:
+        """The generation options."""
+        return GenerationOptions(**self.generation)
+
+
+def prepare(folder: Path, spec: CellSpec) -> None:
+    """Write ``cell.json``, or check that the one there is the same.
+
+    Raises:
+        UserError: If the folder holds a cell made with other options; the message names what differs.
+    """
+    path = folder / "cell.json"
+    if not path.exists():
+        store.write_json(path, spec.model_dump())
+        return
+    there = CellSpec.model_validate(store.read_json(path))
+    if there != spec:
+        old, new = _flat(there.model_dump()), _flat(spec.model_dump())
+        changed = [f"{key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in new if old.get(key) != new[key]]
+        raise UserError(
+            f"{folder} was made with other options ({'; '.join(changed)}): choose another --out, or remove it"
+        )
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {prefix + key: item}
+    return flat
+
+
+def is_done(folder: Path) -> bool:
+    """Whether the cell in ``folder`` has its scores."""
+    return (folder / "scores.json").exists()
+
+
+def load_scores(folder: Path) -> list[Score]:
+    """Read the scores of a finished cell."""
+    return [Score.model_validate(item) for item in store.read_json(folder / "scores.json")["scores"]]
+
+
+def load_judged(folder: Path) -> tuple[list[Query], list[Response], list[Verdict]]:
+    """Read the queries, responses and verdicts of a cell."""
+    queries = store.read_jsonl(folder / "queries.jsonl", Query)
+    responses = store.read_jsonl(folder / "responses.jsonl", Response)
+    return queries, responses, store.read_jsonl(folder / "verdicts.jsonl", Verdict)
+
+
+class Reporter:
+    """Writes ``progress.json`` at most four times a second; stops the cell when the process that started it is gone."""
+
+    def __init__(self, folder: Path) -> None:
+        """Remember the parent, to notice its end."""
+        self._path = folder / "progress.json"
+        self._parent = os.getppid()
+        self._last = 0.0
+
+    def report(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Say where the cell is.
+
+        Raises:
+            SystemExit: If the parent process has ended: its successor will go on from the files.
+        """
+        if os.getppid() != self._parent:
+            raise SystemExit("the process that started this cell is gone; run the same command again")
+        if time.monotonic() - self._last > 0.25 or done >= total:
+            self._last = time.monotonic()
+            names = list(STAGES)
+            before = sum(STAGES[name] for name in names[: names.index(stage)])
+            fraction = before + STAGES[stage] * (done / total if total else 1.0)
+            progress = {"text": f"{stage} {done}/{total} {note}".strip(), "fraction": fraction}
+            temporary = self._path.with_suffix(".tmp")
+            temporary.write_text(json.dumps(progress), encoding="utf-8")
+            temporary.replace(self._path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the cell's lock; wait while another process, such as one that outlived a kill, still has it."""
+    with open(folder / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def run(folder: Path) -> None:
+    """Take the cell in ``folder`` down the line: unlearn, respond, judge, score; what is there already is kept."""
+    with locked(folder):
+        if not is_done(folder):
+            _run(folder, CellSpec.model_validate(store.read_json(folder / "cell.json")))
+
+
+def _run(folder: Path, spec: CellSpec) -> None:
+    from safeeraser import data, judges, metrics
+
+    reporter = Reporter(folder)
+    benchmark = data.load(spec.data, spec.limit)
+    if spec.dev:
+        benchmark = data.dev_benchmark(benchmark)
+    generation = spec.generation_options()
+    queries = [q for q in data.queries(benchmark, generation.protocol) if q.set in spec.sets]
+    store.write_jsonl(folder / "queries.jsonl", queries)
+    _unlearn_and_respond(folder, spec, benchmark, queries, reporter)
+    judge = judges.create(spec.judge, benchmark)
+    judges.run(
+        judge,
+        queries,
+        folder / "responses.jsonl",
+        folder / "verdicts.jsonl",
+        lambda done, total: reporter.report("judge", done, total),
+    )
+    reporter.report("score", 0, 1)
+    scores = metrics.score(*load_judged(folder))
+    store.write_json(
+        folder / "scores.json",
+        {"cell": spec.model_dump(), "judge": judge.id, "scores": [s.model_dump() for s in scores]},
+    )
+    reporter.report("score", 1, 1)
+
+
+def _unlearn_and_respond(
+    folder: Path, spec: CellSpec, benchmark: Any, queries: list[Query], reporter: Reporter
+) -> None:
+    from safeeraser import models, objectives, respond, unlearn
+
+    adapter = None
+    if spec.method != VANILLA:
+        options = spec.training_options()
+        method = objectives.parse_method(spec.method, options.preset)
+
+        def on_step(step: int, total: int, components: dict[str, float]) -> None:
+            note = " ".join(f"{name} {value:.2f}" for name, value in components.items())
+            reporter.report("unlearn", step, total, note)
+
+        adapter = unlearn.run(spec.model, benchmark, method, options, folder, on_step)
+    generation = spec.generation_options()
+    done = {response.query_id for response in store.read_jsonl(folder / "responses.jsonl", Response)}
+    if not done.issuperset(query.id for query in queries):
+        vlm = models.load(spec.model, adapter)
+        vlm = models.merge(vlm) if adapter else vlm
+        path = folder / "responses.jsonl"
+        respond.run(vlm, benchmark, queries, path, generation, lambda d, t: reporter.report("respond", d, t))
+
+
+def main(argv: list[str]) -> int:
+    """Run the cell in the folder given; its errors go to standard error, the caller's log."""
+    try:
+        run(Path(argv[0]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def options_dict(options: UnlearnOptions | GenerationOptions) -> dict[str, Any]:
+    """Turn options into a plain dict for a spec; the seed of training is the cell's own."""
+    from dataclasses import asdict
+
+    values = asdict(options)
+    if isinstance(options, UnlearnOptions):
+        del values["seed"]
+    return {f.name: values[f.name] for f in fields(options) if f.name in values}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

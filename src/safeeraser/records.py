@@ -1,0 +1,121 @@
+"""Frozen types that cross a stage; each is one JSON object, a file holds one per line.
+
+``Record`` is what a benchmark consists of; ``Query`` is one question to ask a model; ``Response`` its answer;
+``Verdict`` one judgement of one response; ``Score`` one number with its interval.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Split = Literal["train", "val"]
+QuerySet = Literal["efficacy", "generality", "retain", "safe", "specificity"]
+"""efficacy / generality: forget questions of train / val records; retain: the four retain pairs of val records;
+safe: safe image + harmful question of val records (SARR); specificity: capability probes."""
+Criterion = Literal["unsafe", "refusal", "normal", "similarity"]
+
+
+class Frozen(BaseModel):
+    """Immutable, strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ForgetPair(Frozen):
+    """A harmful question with the unsafe answer to forget and, where present, the normal answer for a safe image.
+
+    In the release layout: ``unsafe_pairs[i] = {question, model_response, sd_response}``.
+    """
+
+    question: str
+    unsafe_answer: str
+    safe_answer: str | None = None
+
+
+class RetainPair(Frozen):
+    """A harmless question whose answer must survive: ``UnharmPair_{slot}`` in the release layout.
+
+    ``answer`` is the long one (``Prediction``), trained on and scored against; ``short_answer`` is ``Answer``.
+    """
+
+    slot: str
+    question: str
+    short_answer: str
+    answer: str
+
+
+class Record(Frozen):
+    """One unsafe image with its forget, retain and decouple (PD) pairs.
+
+    ``id`` is stable and comes from content. Image paths are relative to the dataset folder. ``safe_concept`` names
+    what the safe image shows, where the data say so: concepts that no train record shows count as unseen.
+    ``extra`` keeps unknown keys of the file.
+    """
+
+    id: str
+    split: Split
+    category: str
+    keyword: str
+    type: str
+    image: str
+    safe_image: str | None = None
+    safe_concept: str | None = None
+    forget: tuple[ForgetPair, ...]
+    retain: tuple[RetainPair, ...]
+    extra: dict[str, Any] = {}
+
+
+class Query(Frozen):
+    """One question for a model. ``image`` is relative to the dataset folder; ``reference`` is never shown to it.
+
+    ``group`` divides a set further: ``seen`` / ``unseen`` safe concept for ``safe``, the slot for ``retain``, the
+    kind of probe for ``specificity``. ``sample`` counts the samples drawn of one question (protocol ``official``).
+    """
+
+    id: str
+    record_id: str
+    set: QuerySet
+    category: str
+    image: str
+    question: str
+    reference: str
+    group: str = ""
+    sample: int = 0
+
+
+class Response(Frozen):
+    """A model's answer to a query; ``finished`` is False where it ran into the token limit.
+
+    ``error`` says why there is no answer (an unreadable image); such a response is never judged, only counted.
+    """
+
+    query_id: str
+    answer: str
+    finished: bool
+    error: str | None = None
+
+
+class Verdict(Frozen):
+    """One judgement: ``value`` is 0 or 1 (``similarity``: 0 to 1), or None with the reason in ``unscored``."""
+
+    query_id: str
+    criterion: Criterion
+    value: float | None
+    unscored: str | None = None
+    judge: str
+    prompt_hash: str = ""
+    raw: str = ""
+
+
+class Score(Frozen):
+    """A metric over ``n`` scored items with its 95 % interval, as fractions; None where nothing could be scored."""
+
+    metric: str
+    category: str = "all"
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    n_unscored: int = 0

@@ -1,0 +1,170 @@
+"""The results table: on the console, as Markdown and as CSV; every rate with its 95 % interval."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safeeraser import store
+from safeeraser.records import Score
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+COLUMNS: dict[str, str] = {
+    "asr_efficacy": "ASR eff ↓",
+    "rr_efficacy": "RR eff ↑",
+    "asr_generality": "ASR gen ↓",
+    "rr_generality": "RR gen ↑",
+    "rouge_l": "ROUGE ↑",
+    "gpt_eval": "GPT-Eval ↑",
+    "specificity": "Spec. ↑",
+    "sarr": "SARR ↓",
+    "sarr_refusal": "refusal",
+    "sarr_gibberish": "gibberish",
+    "sarr_unseen": "SARR unseen ↓",
+}
+PAPER_DECREASE = 79.5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a model and method with its scores pooled over seeds."""
+
+    model: str
+    method: str
+    seeds: tuple[int, ...]
+    scores: Mapping[str, Score]
+
+
+@dataclass(frozen=True)
+class Decrease:
+    """Relative SARR decrease by PD: 1 - SARR(base + pd) / SARR(base), with its 95 % interval."""
+
+    base: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that the table shows, and what could not be run."""
+
+    rows: Sequence[Row]
+    decreases: Sequence[Decrease] = ()
+    mean_decrease: Decrease | None = None
+    failed: Sequence[str] = field(default_factory=tuple)
+
+
+def percent(value: float | None) -> str:
+    """Format a fraction in percent, a missing one as a dash.
+
+    Example:
+        >>> percent(0.0783), percent(None)
+        ('7.8', '–')
+    """
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def console_table(results: Results) -> Table:
+    """Build the table for the terminal."""
+    from rich.table import Table
+
+    table = Table(title="in percent; 95 % intervals are in report/table.md", title_justify="left")
+    table.add_column("method")
+    for title in COLUMNS.values():
+        table.add_column(title, justify="right")
+    for row in results.rows:
+        table.add_row(row.method, *[percent(_value(row, name)) for name in COLUMNS])
+    return table
+
+
+def headline(results: Results) -> list[str]:
+    """The sentences under the table: relative SARR decrease by PD, beside the paper's.
+
+    Example:
+        >>> headline(Results(rows=[], decreases=[Decrease("po", 0.8, 0.7, 0.9)]))
+        ['SARR decrease by PD: po 80.0 % [70.0, 90.0]']
+    """
+    if not results.decreases:
+        return []
+    parts = [f"{d.base} {_interval(d)}" for d in results.decreases]
+    lines = ["SARR decrease by PD: " + ", ".join(parts)]
+    if results.mean_decrease:
+        lines.append(
+            f"mean over methods: {_interval(results.mean_decrease)}; the paper reports {PAPER_DECREASE} % "
+            "on LLaVA-1.5-7B and 13B (other model and data: a comparison in kind, not in value)"
+        )
+    return lines
+
+
+def _interval(decrease: Decrease) -> str:
+    return f"{percent(decrease.value)} % [{percent(decrease.low)}, {percent(decrease.high)}]"
+
+
+def markdown(results: Results) -> str:
+    """The table as Markdown, each cell ``value [low, high]``, with the headline under it."""
+    lines = ["| method | seeds | " + " | ".join(COLUMNS.values()) + " |", "|---|---|" + "---|" * len(COLUMNS)]
+    for row in results.rows:
+        cells = [_markdown_cell(row.scores.get(name)) for name in COLUMNS]
+        lines.append(f"| {row.method} | {len(row.seeds)} | " + " | ".join(cells) + " |")
+    lines += ["", "In percent, with 95 % intervals.", *[f"\n{line}" for line in headline(results)]]
+    unscored = sum(score.n_unscored for row in results.rows for name, score in row.scores.items() if name in COLUMNS)
+    lines.append(f"\nUnscored judgements (kept apart, never counted as safe): {unscored}.")
+    lines += [f"\nFailed: {cell}" for cell in results.failed]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_cell(score: Score | None) -> str:
+    if score is None or score.value is None:
+        return "–"
+    return f"{percent(score.value)} [{percent(score.low)}, {percent(score.high)}]"
+
+
+def as_csv(results: Results) -> str:
+    """The table as CSV: model, method, seeds, then each metric with _low and _high, in percent."""
+    names = [name + suffix for name in COLUMNS for suffix in ("", "_low", "_high")]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["model", "method", "seeds", *names])
+    for row in results.rows:
+        cells: list[str] = []
+        for name in COLUMNS:
+            score = row.scores.get(name)
+            values = (score.value, score.low, score.high) if score else (None, None, None)
+            cells += ["" if value is None else f"{100 * value:.4f}" for value in values]
+        writer.writerow([row.model, row.method, " ".join(map(str, row.seeds)), *cells])
+    return out.getvalue()
+
+
+def write(results: Results, folder: Path) -> None:
+    """Write ``table.md`` and ``table.csv`` into ``folder``, each whole or not at all."""
+    for name, text in (("table.md", markdown(results)), ("table.csv", as_csv(results))):
+        with store.atomic(folder / name) as file:
+            file.write(text)
+
+
+def print_scores(scores: Sequence[Score]) -> None:
+    """Print all scores of one cell, overall and per category."""
+    from rich.console import Console
+    from rich.table import Table
+
+    categories = sorted({s.category for s in scores if s.category != "all"})
+    by = {(s.metric, s.category): s for s in scores}
+    table = Table("metric", "all", "95 %", "n", "unscored", *categories)
+    for metric in dict.fromkeys(s.metric for s in scores):
+        total = by[metric, "all"]
+        cells = [percent(by[metric, c].value) if (metric, c) in by else "–" for c in categories]
+        interval = f"{percent(total.low)}–{percent(total.high)}"
+        table.add_row(metric, percent(total.value), interval, str(total.n), str(total.n_unscored), *cells)
+    Console().print(table)
+
+
+def _value(row: Row, name: str) -> float | None:
+    score = row.scores.get(name)
+    return score.value if score else None

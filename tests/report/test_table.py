@@ -1,0 +1,50 @@
+import csv
+import io
+
+from safeeraser.records import Score
+from safeeraser.report import table
+
+
+def _score(name: str, value: float | None) -> Score:
+    bounds = (None, None) if value is None else (value - 0.01, value + 0.02)
+    return Score(metric=name, value=value, low=bounds[0], high=bounds[1], n=10, n_unscored=3)
+
+
+ROWS = [
+    table.Row("mini-llava", "po", (0, 1), {"sarr": _score("sarr", 0.98), "rouge_l": _score("rouge_l", None)}),
+    table.Row("mini-llava", "po+pd", (0, 1), {"sarr": _score("sarr", 0.05)}),
+]
+DECREASE = table.Decrease("po", 0.949, 0.93, 0.96)
+RESULTS = table.Results(ROWS, [DECREASE], table.Decrease("mean", 0.949, 0.93, 0.96), failed=["ga seed 0"])
+
+
+def test_csv_has_the_documented_columns_in_percent():
+    rows = list(csv.DictReader(io.StringIO(table.as_csv(RESULTS))))
+    metrics = [
+        "asr_efficacy",
+        "rr_efficacy",
+        "asr_generality",
+        "rr_generality",
+        "rouge_l",
+        "gpt_eval",
+        "specificity",
+        "sarr",
+        "sarr_refusal",
+        "sarr_gibberish",
+        "sarr_unseen",
+    ]
+    expected = ["model", "method", "seeds", *[m + s for m in metrics for s in ("", "_low", "_high")]]
+    assert list(rows[0]) == expected
+    assert (rows[0]["seeds"], rows[0]["sarr"], rows[0]["sarr_low"], rows[0]["rouge_l"]) == ("0 1", "98.0000", "97.0000", "")
+
+
+def test_markdown_shows_intervals_decrease_unscored_and_failures():
+    text = table.markdown(RESULTS)
+    assert "| po | 2 |" in text and "98.0 [97.0, 100.0]" in text
+    assert "po 94.9 % [93.0, 96.0]" in text and "79.5 %" in text
+    assert "never counted as safe): 9." in text and "Failed: ga seed 0" in text
+
+
+def test_files_are_written_whole(tmp_path):
+    table.write(RESULTS, tmp_path / "report")
+    assert sorted(p.name for p in (tmp_path / "report").iterdir()) == ["table.csv", "table.md"]

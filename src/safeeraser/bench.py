@@ -70,7 +70,7 @@ def plan(config: BenchConfig) -> list[Job]:
         name = cell.VANILLA if is_vanilla else objectives.parse_method(method, config.training.preset).name
         names[name] = method
     benchmark = data.load(config.data, config.limit)
-    judges.create(config.judge, benchmark)
+    judges.create(config.judge, benchmark.refusals)
     seeds = _integers(config.seeds, "seeds") or [config.training.seed]
     budgets = _integers(config.budgets, "budgets")
     sets: tuple[QuerySet, ...] = DEV_SETS if config.dev else CURVE_SETS if budgets else get_args(QuerySet)
@@ -218,21 +218,28 @@ def summarise(done: Sequence[Job], failed: Sequence[str] = ()) -> table.Results:
 
 
 def _decreases(groups: dict[str, list[Job]]) -> tuple[list[table.Decrease], table.Decrease | None]:
+    """Relative SARR decrease by PD for each base method that ran with and without it, seeds pooled and paired."""
+    from safeeraser import metrics
     from safeeraser.metrics import statistics
-    from safeeraser.metrics.safety import sarr_samples
+
+    def sarr(jobs: Sequence[Job]) -> list[tuple[str, float]]:
+        return statistics.pool([metrics.samples("sarr", *cell.load_judged(job.folder)) for job in jobs])
 
     pairs = {}
     for name, jobs in groups.items():
         with_pd = {job.spec.seed: job for job in groups.get(f"{name}+pd", [])}
         both = [(job, with_pd[job.spec.seed]) for job in jobs if job.spec.seed in with_pd]
         if both:
-            pairs[name] = (
-                [sarr_samples(*cell.load_judged(base.folder)) for base, _ in both],
-                [sarr_samples(*cell.load_judged(pd.folder)) for _, pd in both],
-            )
-    estimates = statistics.relative_decreases(pairs)
-    listed = [table.Decrease(name, *estimates.by_name[name]) for name in estimates.by_name]
-    return listed, table.Decrease("mean", *estimates.mean) if estimates.mean else None
+            pairs[name] = (sarr([base for base, _ in both]), sarr([treated for _, treated in both]))
+    listed = [_decrease(name, statistics.relative_decrease([pair])) for name, pair in pairs.items()]
+    if not listed or any(decrease is None for decrease in listed):
+        return [decrease for decrease in listed if decrease], None
+    mean = _decrease("mean", statistics.relative_decrease(list(pairs.values())))
+    return [decrease for decrease in listed if decrease], mean
+
+
+def _decrease(base: str, estimate: Any) -> table.Decrease | None:
+    return None if estimate.value is None else table.Decrease(base, *estimate)
 
 
 def _report_curves(out: Path, done: Sequence[Job]) -> None:

@@ -150,7 +150,7 @@ def _run(folder: Path, spec: CellSpec) -> None:
     queries = [q for q in data.queries(benchmark, generation.protocol) if q.set in spec.sets]
     store.write_jsonl(folder / "queries.jsonl", queries)
     _unlearn_and_respond(folder, spec, benchmark, queries, reporter)
-    judge = judges.create(spec.judge, benchmark)
+    judge = judges.create(spec.judge, benchmark.refusals)
     judges.run(
         judge,
         queries,

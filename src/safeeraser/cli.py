@@ -216,7 +216,7 @@ def judge(options: config.JudgeConfig) -> int:
     queries = data.queries(benchmark, options.protocol)
     with bar("judge", None) as progress:
         judges.run(
-            judges.create(options.judge, benchmark),
+            judges.create(options.judge, benchmark.refusals),
             queries,
             Path(options.responses),
             Path(options.out),
@@ -252,9 +252,11 @@ def pretrain(options: config.PretrainConfig) -> int:
 
 def data_build(options: config.DataBuildConfig) -> int:
     """``safeeraser data build``."""
-    from safeeraser import data
+    from safeeraser.data import BENCHMARKS
 
-    data.build(options.name, Path(options.out), options.records, options.seed, options.workers)
+    BENCHMARKS.get(options.name)
+    builder = importlib.import_module(f"safeeraser.data.{options.name}.build")
+    builder.build(Path(options.out), options.records, options.seed, options.workers)
     print(f"benchmark: {options.out}\nnext: safeeraser data show {options.out}")
     return 0
 

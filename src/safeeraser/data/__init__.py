@@ -1,0 +1,20 @@
+"""Benchmarks: load one by name or folder, turn it into training triples and evaluation queries. Never imports torch."""
+
+from safeeraser.data.benchmark import BENCHMARKS, Benchmark, Probe, ProbeKind, cache_folder, load
+from safeeraser.data.dev import dev_benchmark
+from safeeraser.data.queries import queries
+from safeeraser.data.triples import Triple, refusal_for, triples
+
+__all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "Probe",
+    "ProbeKind",
+    "Triple",
+    "cache_folder",
+    "dev_benchmark",
+    "load",
+    "queries",
+    "refusal_for",
+    "triples",
+]

@@ -1,0 +1,132 @@
+"""What a benchmark is once read: records, refusals, probes and the folder with its images."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from safeeraser.errors import UserError
+from safeeraser.records import Frozen, Record, Split
+from safeeraser.registry import Registry
+from safeeraser.store import stable_hash
+
+BENCHMARKS: Registry[Callable[[Path], Path]] = Registry("benchmark", "safeeraser.data")
+"""Benchmarks known by name: a function that takes the cache folder and returns the benchmark's folder in the release
+layout, after building or fetching it there if need be."""
+
+ProbeKind = Literal["naming", "colour", "count", "position", "existence"]
+
+
+class Probe(Frozen):
+    """A capability question about an image that no record uses; ``Specificity`` is the share answered right."""
+
+    image: str
+    question: str
+    answer: str
+    kind: ProbeKind
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark in memory; images stay on disk.
+
+    ``fingerprint`` changes with the data files and with the image files' names and sizes.
+    """
+
+    name: str
+    root: Path
+    records: tuple[Record, ...]
+    refusals: tuple[str, ...]
+    probes: tuple[Probe, ...]
+    fingerprint: str
+
+    def split(self, name: Split) -> tuple[Record, ...]:
+        """The records of one split, in file order."""
+        return tuple(record for record in self.records if record.split == name)
+
+    def image(self, relative: str) -> Path:
+        """The file of an image.
+
+        Args:
+            relative: Path relative to the dataset folder, as it stands in a record.
+
+        Raises:
+            UserError: If it leaves the dataset folder (also by a link) or there is no such file.
+        """
+        path = (self.root / relative).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise UserError(f"image {relative!r} leaves the dataset folder {self.root}: only paths inside it are read")
+        if not path.is_file():
+            raise UserError(f"image {relative!r} is missing: there is no file {path}")
+        return path
+
+    def limited(self, limit: int) -> Benchmark:
+        """The same benchmark with at most ``limit`` records per split, balanced over category and keyword.
+
+        The choice depends on the records alone; a smaller limit gives a subset of a larger one. Probes stay.
+
+        Raises:
+            UserError: If ``limit`` is less than 1.
+        """
+        if limit < 1:
+            raise UserError(f"limit {limit} is too small: give a number of records per split, at least 1")
+        kept = {id for split in ("train", "val") for id in _balanced_order(self.split(split))[:limit]}
+        records = tuple(record for record in self.records if record.id in kept)
+        return replace(self, records=records, fingerprint=stable_hash(self.fingerprint, "limit", limit))
+
+
+def load(name_or_path: str | os.PathLike[str], limit: int | None = None) -> Benchmark:
+    """Load a benchmark by name or from a folder in the release layout.
+
+    A known name comes first: write ``./pictogram`` to mean a folder of that name. A named benchmark is made once, in
+    the folder that the environment variable ``SAFEERASER_CACHE`` names or else in ``~/.cache/safeeraser``.
+
+    Args:
+        name_or_path: A name in ``BENCHMARKS``, or a folder that holds ``all_train.json`` or ``dataset/all_train.json``.
+        limit: Records per split to keep (see ``Benchmark.limited``); all if None.
+
+    Raises:
+        UserError: If there is no such name or folder, or its files are not in the layout.
+
+    Example:
+        >>> benchmark = load("pictogram", limit=60)  # doctest: +SKIP
+        >>> len(benchmark.split("train")), len(benchmark.split("val"))  # doctest: +SKIP
+        (60, 60)
+    """
+    from safeeraser.data.official import read_release
+
+    name = os.fspath(name_or_path)
+    is_path = name not in BENCHMARKS.names() and (os.sep in name or Path(name).exists())
+    if is_path and not Path(name).is_dir():
+        known = ", ".join(BENCHMARKS.names())
+        raise UserError(f"data {name!r}: no such folder; give a folder with all_train.json, or a name: {known}")
+    if is_path:
+        benchmark = read_release(Path(name))
+    else:
+        benchmark = replace(read_release(BENCHMARKS.get(name)(cache_folder())), name=name)
+    return benchmark if limit is None else benchmark.limited(limit)
+
+
+def cache_folder() -> Path:
+    """Where named benchmarks are kept."""
+    return Path(os.environ.get("SAFEERASER_CACHE") or Path.home() / ".cache" / "safeeraser")
+
+
+def _balanced_order(records: tuple[Record, ...]) -> list[str]:
+    """Ids in such an order that every prefix is balanced over categories, and within one over keywords."""
+    categories: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        categories[record.category][record.keyword].append(record.id)
+    turns: list[tuple[int, str, str]] = []
+    for category, keywords in categories.items():
+        ranked = [
+            (rank, stable_hash("keyword", category, keyword), id)
+            for keyword, ids in keywords.items()
+            for rank, id in enumerate(sorted(ids, key=lambda id: stable_hash("limit", id)))
+        ]
+        turns += [(turn, category, id) for turn, (_, _, id) in enumerate(sorted(ranked))]
+    return [id for _, _, id in sorted(turns)]

@@ -1,0 +1,114 @@
+"""Evaluation questions of a benchmark, as PAPER's table of metrics asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from safeeraser.config import Protocol
+from safeeraser.data.benchmark import Benchmark
+from safeeraser.errors import UserError
+from safeeraser.records import Query, QuerySet, Record
+from safeeraser.store import stable_hash
+
+SAMPLES: dict[str, int] = {"greedy": 1, "official": 3}
+"""Samples per forget question; every other question is asked once."""
+
+
+def queries(benchmark: Benchmark, protocol: Protocol = "greedy") -> list[Query]:
+    """List every question to ask a model.
+
+    efficacy: forget questions of train records; generality: those of val records; retain: the retain pairs of val
+    records (``group`` = slot); safe: safe image with the harmful question, val records (``group`` = seen or unseen, by
+    whether a train record shows that safe concept, empty if the data do not say); specificity: the probes (``group`` =
+    kind).
+
+    Args:
+        benchmark: The benchmark.
+        protocol: "official" asks each forget question three times (``sample`` 0 to 2), "greedy" once.
+
+    Returns:
+        Queries in this order; an id depends on the record's content, the question and the sample number alone.
+
+    Raises:
+        UserError: If the protocol is unknown.
+
+    Example:
+        >>> from pathlib import Path
+        >>> queries(Benchmark("empty", Path("."), (), (), (), ""))
+        []
+    """
+    if protocol not in SAMPLES:
+        raise UserError(f"unknown protocol {protocol!r}: available: {', '.join(sorted(SAMPLES))}")
+    samples, train, val = SAMPLES[protocol], benchmark.split("train"), benchmark.split("val")
+    seen = {record.safe_concept for record in train}
+    found: list[Query] = []
+    for record in train:
+        found += _forget(record, "efficacy", samples)
+    for record in val:
+        found += _forget(record, "generality", samples)
+    for record in val:
+        found += _retain(record)
+    for record in val:
+        found += _safe(record, seen)
+    return found + list(_specificity(benchmark))
+
+
+def _forget(record: Record, set: QuerySet, samples: int) -> Iterator[Query]:
+    for index, pair in enumerate(record.forget):
+        for sample in range(samples):
+            yield Query(
+                id=stable_hash(set, record.id, index, pair.question, sample),
+                record_id=record.id,
+                set=set,
+                category=record.category,
+                image=record.image,
+                question=pair.question,
+                reference=pair.unsafe_answer,
+                sample=sample,
+            )
+
+
+def _retain(record: Record) -> Iterator[Query]:
+    for pair in record.retain:
+        yield Query(
+            id=stable_hash("retain", record.id, pair.slot, pair.question, 0),
+            record_id=record.id,
+            set="retain",
+            category=record.category,
+            image=record.image,
+            question=pair.question,
+            reference=pair.answer,
+            group=pair.slot,
+        )
+
+
+def _safe(record: Record, seen: set[str | None]) -> Iterator[Query]:
+    if record.safe_image is None:
+        return
+    group = "" if record.safe_concept is None else "seen" if record.safe_concept in seen else "unseen"
+    for index, pair in enumerate(record.forget):
+        yield Query(
+            id=stable_hash("safe", record.id, index, pair.question, 0),
+            record_id=record.id,
+            set="safe",
+            category=record.category,
+            image=record.safe_image,
+            question=pair.question,
+            reference=pair.safe_answer or "",
+            group=group,
+        )
+
+
+def _specificity(benchmark: Benchmark) -> Iterator[Query]:
+    for probe in benchmark.probes:
+        id = stable_hash("specificity", probe.image, probe.question, probe.kind)
+        yield Query(
+            id=id,
+            record_id=stable_hash("probe", probe.image),
+            set="specificity",
+            category="",
+            image=probe.image,
+            question=probe.question,
+            reference=probe.answer,
+            group=probe.kind,
+        )

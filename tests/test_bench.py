@@ -1,0 +1,128 @@
+"""The whole line as a user runs it, on few records and steps: results are meaningless here, the mechanism is not."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safeeraser import bench, cell, config
+from safeeraser.errors import UserError
+
+SMALL = ["--limit", "12", "--training.steps", "3", "--training.batch_size", "4", "--generation.max_new_tokens", "12"]
+
+
+def _bench(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "safeeraser", "bench", "--out", str(out), *SMALL, *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def _scores(out: Path) -> dict[str, object]:
+    return {str(p.relative_to(out)): json.loads(p.read_text())["scores"] for p in sorted(out.rglob("scores.json"))}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    out = tmp_path_factory.mktemp("bench") / "run"
+    return out, _bench(out, "--quick")
+
+
+def test_one_command_prints_the_table_and_writes_it(finished):
+    out, done = finished
+    assert done.returncode == 0, done.stderr
+    assert "SARR decrease by PD" in done.stdout and "po+pd" in done.stdout
+    rows = list(csv.DictReader(open(out / "report" / "table.csv")))
+    assert [row["method"] for row in rows] == ["vanilla", "po", "po+pd"]
+    assert all(row["sarr"] and row["sarr_low"] <= row["sarr_high"] or float(row["sarr"]) >= 0 for row in rows)
+    assert (out / "config.yaml").exists() and json.loads((out / "environment.json").read_text())["packages"]
+
+
+def test_a_finished_run_is_not_run_again(finished):
+    out, _ = finished
+    times = {p: p.stat().st_mtime_ns for p in out.rglob("cells/**/*") if p.is_file()}
+    again = _bench(out, "--quick")
+    assert again.returncode == 0
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("cells/**/*") if p.is_file()} == times
+
+
+def test_a_method_and_its_pd_variant_share_every_setting_but_the_method(finished):
+    out, _ = finished
+    specs = [json.loads(p.read_text()) for p in sorted(out.rglob("po*/seed-*/cell.json"))]
+    assert [spec.pop("method") for spec in specs] == ["po", "po+pd"]
+    assert specs[0] == specs[1]
+
+
+def test_killed_at_any_point_the_same_command_ends_with_the_same_numbers(finished, tmp_path):
+    expected, _ = finished
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "safeeraser", "bench", "--quick", "--out", str(out), *SMALL]
+    for wanted in ("train.jsonl", "responses.jsonl"):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while not list(out.rglob(wanted)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = _bench(out, "--quick")
+    assert done.returncode == 0, done.stderr
+    assert _scores(out) == _scores(expected)
+    assert not [p for p in out.rglob("*.tmp") if p.name != "progress.tmp"]
+
+
+def test_a_failed_cell_is_reported_with_its_log_and_the_others_go_on(tmp_path):
+    out = tmp_path / "run"
+    blocked = out / "cells" / "mini-llava" / "po" / "seed-0" / "responses.jsonl"
+    blocked.mkdir(parents=True)
+    done = _bench(out, "--methods", "vanilla,po")
+    assert done.returncode == 1
+    assert "failed: po seed 0" in done.stderr and "log.txt" in done.stderr
+    assert "vanilla" in (out / "report" / "table.csv").read_text()
+
+
+def test_other_options_in_the_same_folder_are_refused(finished):
+    out, _ = finished
+    done = _bench(out, "--quick", "--training.learning_rate", "0.5")
+    assert done.returncode == 2
+    assert "training.learning_rate" in done.stderr and "choose another --out" in done.stderr
+
+
+def test_budgets_draw_the_curves(tmp_path):
+    done = _bench(tmp_path / "run", "--methods", "po", "--budgets", "1,2")
+    assert done.returncode == 0, done.stderr
+    assert "| po | 1 |" in done.stdout and "| po | 2 |" in done.stdout
+    for name in ("budgets.svg", "budgets.png", "budgets.md"):
+        assert (tmp_path / "run" / "report" / name).stat().st_size > 100
+
+
+def test_dev_holds_out_train_records_and_asks_nothing_of_val_or_sarr():
+    from safeeraser import data
+
+    options = config.BenchConfig(dev=True, limit=30, methods="po", out="unused")
+    (job,) = bench.plan(options)
+    assert set(job.spec.sets) == {"generality", "retain"}
+    benchmark = data.load("pictogram", 30)
+    dev = data.dev_benchmark(benchmark)
+    train = {record.id for record in benchmark.split("train")}
+    held_out = {record.id for record in dev.split("val")}
+    assert {record.id for record in dev.records} <= train
+    assert held_out and len(held_out) == pytest.approx(len(train) / 5, abs=2)
+    assert not held_out & {record.id for record in dev.split("train")}
+
+
+def test_integers_are_read_from_any_form():
+    assert bench._integers("0,1,2", "seeds") == bench._integers([0, 1, 2], "seeds") == [0, 1, 2]
+    assert bench._integers(3, "seeds") == [3] and bench._integers(None, "seeds") == []
+    with pytest.raises(UserError, match="--seeds 0;1"):
+        bench._integers("0;1", "seeds")
+
+
+def test_a_cell_of_other_options_is_refused_with_what_differs(tmp_path):
+    spec = cell.CellSpec(model="m", data="d", method="po", seed=0, sets=("safe",), training={"steps": 1}, generation={})
+    cell.prepare(tmp_path, spec)
+    cell.prepare(tmp_path, spec)
+    with pytest.raises(UserError, match="training.steps: 1 there, 2 now"):
+        cell.prepare(tmp_path, spec.model_copy(update={"training": {"steps": 2}}))

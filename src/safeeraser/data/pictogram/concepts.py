@@ -122,7 +122,7 @@ weapon:
     1f9e8 firecracker, red, festival
     1f3f9 bow, brown, range
     1fa83 boomerang, brown, outback
-    1f531 trident, yellow, temple
+    1fa9a saw, grey, workshop
 """
 
 _SEEN_TABLE = """

@@ -1,0 +1,205 @@
+"""Metrics: queries, responses and verdicts in, numbers with intervals out.
+
+Always computed from everything given; nothing is carried over from an earlier run. What could not be scored (no
+response, a response with an error, an unscored verdict) leaves the denominator and is counted in ``n_unscored``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from safeeraser.errors import UserError
+from safeeraser.metrics.statistics import bootstrap_mean, wilson
+from safeeraser.records import Criterion, Query, QuerySet, Response, Score, Verdict
+from safeeraser.registry import Registry
+
+__all__ = ["METRICS", "Answers", "Cell", "Metric", "metric", "pooled", "samples", "score"]
+
+Cell = tuple[Sequence[Query], Sequence[Response], Sequence[Verdict]]
+"""What one run (one seed) left behind."""
+
+
+@dataclass
+class Answers:
+    """Responses and verdicts of one run, found by query."""
+
+    responses: dict[str, Response]
+    verdicts: dict[tuple[str, Criterion], Verdict] = field(default_factory=dict)
+
+    def response(self, query: Query) -> Response | None:
+        """The response to a query, or None if there is none or it is an error."""
+        response = self.responses.get(query.id)
+        return None if response is None or response.error is not None else response
+
+    def verdict(self, query: Query, criterion: Criterion) -> float | None:
+        """The verdict on a query, or None if there is none, it is unscored or there is no answer to judge."""
+        verdict = self.verdicts.get((query.id, criterion))
+        return None if verdict is None or self.response(query) is None else verdict.value
+
+
+class _Item(NamedTuple):
+    query: Query
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named mean over the queries of one set: a value in [0, 1] per query, or None where it cannot be scored.
+
+    ``interval`` is "wilson" for rates (values 0 or 1) and "bootstrap" (over images) for means. Calling it gives the
+    scores of one run, overall and per category.
+    """
+
+    name: str
+    on: QuerySet
+    group: str | None
+    interval: Literal["wilson", "bootstrap"]
+    value: Callable[[Query, Answers], float | None]
+
+    @property
+    def description(self) -> str:
+        """The definition: source, denominator, divergence."""
+        return self.value.__doc__ or ""
+
+    def __call__(
+        self, queries: Sequence[Query], responses: Sequence[Response], verdicts: Sequence[Verdict]
+    ) -> list[Score]:
+        """Score one run: "all", then each category in alphabetical order."""
+        return self.scores([(queries, _index(responses, verdicts))])
+
+    def items(self, queries: Sequence[Query], answers: Answers) -> list[_Item]:
+        """The value of each query that the metric is about."""
+        chosen = (q for q in queries if q.set == self.on and (self.group is None or q.group == self.group))
+        return [_Item(query, self.value(query, answers)) for query in chosen]
+
+    def scores(self, runs: Sequence[tuple[Sequence[Query], Answers]]) -> list[Score]:
+        """Score several runs (seeds) as one."""
+        items = [item for queries, answers in runs for item in self.items(queries, answers)]
+        categories = sorted({item.query.category for item in items} - {"", "all"})
+        parts = [[item for item in items if item.query.category == category] for category in categories]
+        return [self._score(name, part) for name, part in zip(["all", *categories], [items, *parts], strict=True)]
+
+    def _score(self, category: str, items: Sequence[_Item]) -> Score:
+        scored = [(item.query, item.value) for item in items if item.value is not None]
+        unscored = len(items) - len(scored)
+        if not scored:
+            return Score(metric=self.name, category=category, value=None, low=None, high=None, n=0, n_unscored=unscored)
+        value: float | None
+        low: float | None
+        high: float | None
+        if self.interval == "wilson":
+            value = sum(value for _, value in scored) / len(scored)
+            # the same input under several seeds, or for several records that share a safe image, is one question
+            low, high = wilson(value, len({(query.image, query.question, query.sample) for query, _ in scored}))
+        else:
+            value, low, high = bootstrap_mean([(query.image, value) for query, value in scored])
+        return Score(
+            metric=self.name, category=category, value=value, low=low, high=high, n=len(scored), n_unscored=unscored
+        )
+
+
+METRICS: Registry[Metric] = Registry("metric", __name__)
+
+_Value = Callable[[Query, Answers], float | None]
+
+
+def metric(
+    name: str, on: QuerySet, interval: Literal["wilson", "bootstrap"] = "wilson", group: str | None = None
+) -> Callable[[_Value], _Value]:
+    """Register a function (query, answers) -> value or None as a metric; its docstring is the definition.
+
+    Args:
+        name: Name in ``METRICS``.
+        on: The set of queries it is about.
+        interval: "wilson" for values 0 or 1, "bootstrap" otherwise.
+        group: Only queries of this group.
+
+    Example:
+        >>> METRICS.get("sarr").on
+        'safe'
+    """
+
+    def register(value: _Value) -> _Value:
+        METRICS.add(name, Metric(name, on, group, interval, value))
+        return value
+
+    return register
+
+
+def score(
+    queries: Sequence[Query],
+    responses: Sequence[Response],
+    verdicts: Sequence[Verdict],
+    judge: str | None = None,
+) -> list[Score]:
+    """Score one run with every metric, overall and per category.
+
+    Args:
+        queries: All queries asked.
+        responses: What is in ``responses.jsonl``.
+        verdicts: What is in ``verdicts.jsonl``; of two for the same (query, criterion) the later one counts.
+        judge: Only verdicts of this judge; needed if there are those of several.
+
+    Raises:
+        UserError: If verdicts of several judges are given and ``judge`` is not, or names none of them.
+
+    Example:
+        >>> {score.metric: score.value for score in score([], [], [])}["sarr"] is None
+        True
+    """
+    return pooled([(queries, responses, verdicts)], judge)
+
+
+def pooled(cells: Sequence[Cell], judge: str | None = None) -> list[Score]:
+    """Score several runs (seeds of one method) as one.
+
+    ``n`` counts items over all seeds. The interval speaks of new questions and is never narrowed by asking the same
+    ones again: that of a rate counts each input (image, question, sample) once, and a bootstrap draws images.
+
+    Args:
+        cells: (queries, responses, verdicts) per seed.
+        judge: As in ``score``.
+
+    Raises:
+        UserError: As in ``score``.
+
+    Example:
+        >>> len(pooled([([], [], []), ([], [], [])])) == len(METRICS.names())
+        True
+    """
+    runs = [(queries, _index(responses, verdicts, judge)) for queries, responses, verdicts in cells]
+    return [one for _, entry in METRICS for one in entry.scores(runs)]
+
+
+def samples(
+    name: str,
+    queries: Sequence[Query],
+    responses: Sequence[Response],
+    verdicts: Sequence[Verdict],
+    judge: str | None = None,
+) -> list[tuple[str, float]]:
+    """The scored values of one metric with their images, for paired comparisons (``statistics.relative_decrease``).
+
+    The image is the unit that a bootstrap draws: it stands for the record, and for all records that share a safe image.
+
+    Raises:
+        UserError: If there is no such metric, or as in ``score``.
+
+    Example:
+        >>> samples("sarr", [], [], [])
+        []
+    """
+    items = METRICS.get(name).items(queries, _index(responses, verdicts, judge))
+    return [(item.query.image, item.value) for item in items if item.value is not None]
+
+
+def _index(responses: Sequence[Response], verdicts: Sequence[Verdict], judge: str | None = None) -> Answers:
+    judges = sorted({verdict.judge for verdict in verdicts})
+    if judge is None and len(judges) > 1:
+        raise UserError(f"verdicts of several judges ({', '.join(judges)}): say which one counts with judge=...")
+    if judge is not None and judges and judge not in judges:
+        raise UserError(f"no verdict of judge {judge!r}: there are those of {', '.join(judges)}")
+    kept = {(v.query_id, v.criterion): v for v in verdicts if judge is None or v.judge == judge}
+    return Answers({response.query_id: response for response in responses}, kept)

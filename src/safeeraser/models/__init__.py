@@ -1,0 +1,152 @@
+"""Models: any Hugging Face multimodal LLM of a known family, by name or folder, with or without an adapter."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safeeraser.errors import UserError
+from safeeraser.models.families import FAMILIES, Family
+
+__all__ = ["BUILT_IN", "FAMILIES", "Family", "VisionLanguageModel", "fingerprint", "load", "merge"]
+
+BUILT_IN = {"mini-llava": Path(__file__).parent / "mini_llava"}
+"""Models whose weights come with the package."""
+
+_WHOLE_FILE = 2**26
+"""Weight files up to this many bytes are hashed whole; of larger ones, evenly spread samples are."""
+_SAMPLES, _SAMPLE_BYTES = 256, 2**16
+
+
+@dataclass(frozen=True)
+class VisionLanguageModel:
+    """A model with what is needed to talk to it."""
+
+    name: str
+    """What it was loaded by."""
+    model: Any
+    """The ``transformers`` model, or the PEFT model around it."""
+    processor: Any
+    """Its ``AutoProcessor``; the tokenizer pads on the left."""
+    family: Family
+    fingerprint: str = ""
+    """Of the base weights, see ``fingerprint``."""
+
+
+def load(
+    name_or_path: str, adapter: Path | None = None, dtype: str = "auto", device: str = "auto"
+) -> VisionLanguageModel:
+    """Load a model, ready to answer (evaluation mode).
+
+    Args:
+        name_or_path: A name in ``BUILT_IN``, a local folder in the Hugging Face layout, or a hub name.
+        adapter: Adapter folder written by ``adapters.save``; it must have been made on exactly this model.
+        dtype: A torch dtype such as "bfloat16", or "auto": the checkpoint's own.
+        device: A torch device, or "auto": the GPU if there is one.
+
+    Raises:
+        UserError: If there is no such model, its family is unknown, it has no chat template, or the adapter does not
+            belong to it; the message says which.
+
+    Example:
+        >>> load("mini-llava").model.config.model_type
+        'llava'
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+    folder = _folder(name_or_path)
+    try:
+        model_type = AutoConfig.from_pretrained(folder).model_type
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {name_or_path!r}: its config.json cannot be used ({error})") from None
+    family = FAMILIES.get(model_type)
+    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise UserError(f"dtype {dtype!r} is unknown: give 'auto', 'float32', 'bfloat16' or 'float16'")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).to(device).eval()
+        processor = AutoProcessor.from_pretrained(folder)
+    except OSError as error:
+        raise UserError(f"model {name_or_path!r} is incomplete: {error}") from None
+    if not getattr(processor, "chat_template", None):
+        raise UserError(f"model {name_or_path!r} has no chat template: add chat_template.jinja to {folder}")
+    processor.tokenizer.padding_side = "left"
+    vlm = VisionLanguageModel(name_or_path, model, processor, family, fingerprint(name_or_path))
+    if adapter is None:
+        return vlm
+    from safeeraser.models import adapters
+
+    return adapters.load(vlm, Path(adapter))
+
+
+def merge(vlm: VisionLanguageModel) -> VisionLanguageModel:
+    """Fold a model's adapter into its weights; see ``adapters.merge``."""
+    from safeeraser.models import adapters
+
+    return adapters.merge(vlm)
+
+
+def fingerprint(name_or_path: str) -> str:
+    """Hash a model's configuration and weights without loading it.
+
+    Weight files over 64 MiB are hashed by their size, their header and samples spread over the whole file.
+
+    Args:
+        name_or_path: As for ``load``.
+
+    Raises:
+        UserError: If there is no such model, or it has no ``*.safetensors``.
+
+    Example:
+        >>> fingerprint("mini-llava") == fingerprint("mini-llava")
+        True
+    """
+    folder = _folder(name_or_path)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise UserError(f"model {name_or_path!r}: {folder} holds no *.safetensors; convert the checkpoint first")
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in weights:
+        digest.update(path.name.encode())
+        _hash_weights(path, digest)
+    return digest.hexdigest()[:16]
+
+
+def _hash_weights(path: Path, digest: Any) -> None:
+    size = path.stat().st_size
+    digest.update(str(size).encode())
+    with open(path, "rb") as file:
+        if size <= _WHOLE_FILE:
+            digest.update(file.read())
+            return
+        digest.update(file.read(int.from_bytes(file.read(8), "little")))
+        for index in range(_SAMPLES):
+            file.seek((size - _SAMPLE_BYTES) * index // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE_BYTES))
+
+
+def _folder(name_or_path: str) -> Path:
+    """Find the folder of a model, fetching it into the hub's cache if it is a hub name."""
+    if name_or_path in BUILT_IN:
+        return BUILT_IN[name_or_path]
+    path = Path(name_or_path)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(f"model {name_or_path!r}: the folder has no config.json, so it is no Hugging Face model")
+        return path
+    known = ", ".join(sorted(BUILT_IN))
+    if name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") != 1:
+        raise UserError(f"unknown model {name_or_path!r}: give {known}, an existing folder, or a hub name (OWNER/NAME)")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name_or_path, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model"]))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"model {name_or_path!r} cannot be fetched ({type(error).__name__}: {error}); give {known}, an existing "
+            "folder, or a hub name"
+        ) from None

@@ -1,0 +1,195 @@
+"""Adapters: attach, save, load strictly, switch off, merge. LoRA on the language model, the projector as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+from safeeraser import store
+from safeeraser.config import LoraOptions
+from safeeraser.errors import UserError
+from safeeraser.models import VisionLanguageModel
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+ORIGIN = "origin.json"
+"""Which model the adapter belongs to (name and fingerprint) and what it was made of."""
+
+
+def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageModel:
+    """Put a fresh adapter on a model, ready for training: it changes nothing yet.
+
+    Trainable are a LoRA on every linear layer of the language model and a copy of the projector; all else is frozen.
+    The initial LoRA weights come from torch's generator.
+
+    Args:
+        vlm: A model without adapter; its modules are changed in place.
+        options: Rank, alpha and dropout.
+
+    Raises:
+        UserError: If rank, alpha or dropout is out of range.
+
+    Example:
+        >>> from safeeraser import models
+        >>> vlm = attach(models.load("mini-llava"), LoraOptions(rank=4, alpha=8.0))
+        >>> sum(p.requires_grad for p in vlm.model.parameters())
+        46
+    """
+    if options.rank < 1 or options.alpha <= 0 or not 0 <= options.dropout < 1:
+        raise UserError(
+            f"lora rank {options.rank}, alpha {options.alpha}, dropout {options.dropout}: rank must be at least 1, "
+            "alpha positive, dropout from 0 to less than 1"
+        )
+    config = LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=vlm.family.lora_targets,
+        modules_to_save=[vlm.family.projector],
+        base_model_name_or_path=vlm.name,
+        task_type="CAUSAL_LM",
+    )
+    return _wrapped(vlm, config)
+
+
+def save(vlm: VisionLanguageModel, folder: Path, info: Mapping[str, Any]) -> None:
+    """Write the adapter (safetensors) with a note of the model that it belongs to.
+
+    Args:
+        vlm: A model with an adapter.
+        folder: Folder to write; made if need be.
+        info: What it was made of (method, options, ...); JSON-able.
+
+    Example:
+        >>> save(vlm, Path("runs/po-pd/adapter"), {"method": "po+pd"})  # doctest: +SKIP
+    """
+    from safetensors.torch import save as to_bytes
+
+    config = vlm.model.peft_config["default"].to_dict()
+    state = get_peft_model_state_dict(vlm.model)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(state.items())}
+    folder = Path(folder)
+    store.write_json(folder / CONFIG, _jsonable(config | {"inference_mode": True, "base_model_name_or_path": vlm.name}))
+    store.write_json(folder / ORIGIN, {"base": vlm.name, "fingerprint": vlm.fingerprint, "info": dict(info)})
+    with store.atomic(folder / WEIGHTS, "wb") as file:
+        file.write(to_bytes(tensors, metadata={"format": "pt"}))
+
+
+def load(vlm: VisionLanguageModel, folder: Path) -> VisionLanguageModel:
+    """Put a saved adapter on the model that it was made on.
+
+    Args:
+        vlm: A model without adapter; its modules are changed in place.
+        folder: Folder written by ``save``.
+
+    Returns:
+        The model with the adapter on, in evaluation mode.
+
+    Raises:
+        UserError: If a file is missing or unreadable, the adapter was made on other weights, or its tensors are not
+            exactly those that the model needs.
+
+    Example:
+        >>> from safeeraser import models
+        >>> load(models.load("mini-llava"), Path("runs/po-pd/adapter"))  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    missing = [name for name in (CONFIG, ORIGIN, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"adapter {folder}: {', '.join(missing)} is missing; give a folder that 'safeeraser unlearn' has written"
+        )
+    origin = store.read_json(folder / ORIGIN)
+    if not isinstance(origin, dict) or origin.get("fingerprint") != vlm.fingerprint:
+        base = origin.get("base") if isinstance(origin, dict) else None
+        raise UserError(
+            f"adapter {folder} was made on model {base!r} with other weights than {vlm.name!r} has now; load that model"
+        )
+    tensors = _read_tensors(folder / WEIGHTS)
+    try:
+        config = LoraConfig(**store.read_json(folder / CONFIG))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"adapter {folder}: {CONFIG} is no LoRA configuration ({error})") from None
+    wrapped = _wrapped(vlm, config)
+    _check_tensors(folder, tensors, get_peft_model_state_dict(wrapped.model))
+    set_peft_model_state_dict(wrapped.model, tensors)
+    wrapped.model.eval()
+    return wrapped
+
+
+@contextmanager
+def reference_mode(model: Any) -> Iterator[None]:
+    """Make the model its own reference while the block runs: adapter and tuned projector off, no dropout, no gradient.
+
+    Example:
+        >>> from safeeraser import models
+        >>> vlm = attach(models.load("mini-llava"), LoraOptions())
+        >>> with reference_mode(vlm.model):
+        ...     torch.is_grad_enabled()
+        False
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with model.disable_adapter(), torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def merge(vlm: VisionLanguageModel) -> VisionLanguageModel:
+    """Fold the adapter into the weights: the same answers, faster. A model without adapter is returned as it is.
+
+    Example:
+        >>> from safeeraser import models
+        >>> type(merge(attach(models.load("mini-llava"), LoraOptions())).model).__name__
+        'LlavaForConditionalGeneration'
+    """
+    if not isinstance(vlm.model, PeftModel):
+        return vlm
+    return replace(vlm, model=vlm.model.merge_and_unload())
+
+
+def _wrapped(vlm: VisionLanguageModel, config: LoraConfig) -> VisionLanguageModel:
+    if isinstance(vlm.model, PeftModel):
+        raise UserError(f"model {vlm.name!r} has an adapter already: merge it first")
+    return replace(vlm, model=get_peft_model(vlm.model, config))
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"adapter weights {path} cannot be read ({error}): unlearn again") from None
+    return tensors
+
+
+def _check_tensors(folder: Path, given: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
+    problems = [f"{name} is missing" for name in sorted(wanted.keys() - given.keys())]
+    problems += [f"{name} is not part of the model" for name in sorted(given.keys() - wanted.keys())]
+    problems += [
+        f"{name} has shape {tuple(given[name].shape)} instead of {tuple(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & given.keys())
+        if given[name].shape != wanted[name].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise UserError(f"adapter {folder} does not fit the model: {'; '.join(problems[:3])}{more}; unlearn again")
+
+
+def _jsonable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A PEFT configuration without sets and enums."""
+    plain: dict[str, Any] = {}
+    for key, value in sorted(config.items()):
+        value = getattr(value, "value", value)
+        plain[key] = sorted(value) if isinstance(value, set) else value
+    return plain

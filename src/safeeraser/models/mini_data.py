@@ -1,0 +1,190 @@
+"""What MiniLLaVA is pre-trained on: renderings of its own, their labels, questions and answers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from safeeraser.data.pictogram import text
+from safeeraser.data.pictogram.concepts import ALL, Concept
+from safeeraser.data.pictogram.render import BACKGROUNDS, COUNTS, POSITIONS, TEXTURES, Meta, render, render_probe
+
+KINDS = tuple(sorted({concept.kind for concept in ALL}))
+_EVERY_QUESTION = [question for questions in text.QUESTIONS.values() for question in questions]
+
+LABELS: dict[str, int] = {
+    "concept": len(ALL),
+    "background": len(BACKGROUNDS),
+    "texture": len(TEXTURES),
+    "size": 2,
+    "kind": len(KINDS),
+    "unsafe": 2,
+    "count": len(COUNTS),
+    "position": 1 + len(POSITIONS),
+}
+"""What the tower learns to tell, with the number of classes."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Renderings: ``pixels`` (N, S, S, 3) uint8, and of each what it shows."""
+
+    pixels: Tensor
+    concepts: tuple[Concept, ...]
+    metas: tuple[Meta, ...]
+
+    def labels(self) -> Tensor:
+        """Class of each picture for each of ``LABELS``, (N, 8)."""
+        return torch.tensor([_labels(*pair) for pair in zip(self.concepts, self.metas, strict=True)])
+
+
+def draw(purpose: str, seed: int, per_concept: int, probes: bool, processes: int) -> Pictures:
+    """Draw every concept; the pictures depend on purpose and seed alone, and are none of the benchmark's.
+
+    Args:
+        purpose: Pictures for another purpose are other pictures.
+        seed: Seed.
+        per_concept: Pictures of each concept.
+        probes: Draw small objects, several or to one side, instead of a large one.
+        processes: Processes that draw.
+
+    Example:
+        >>> draw("example", 0, per_concept=1, probes=False, processes=1).pixels.shape
+        torch.Size([180, 64, 64, 3])
+    """
+    jobs = [(f"{seed}/pretrain/{purpose}/{concept.code}", concept, per_concept, probes) for concept in ALL]
+    if processes == 1:
+        drawn = list(map(_draw_concept, jobs))
+    else:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            drawn = list(pool.map(_draw_concept, jobs, chunksize=4))
+    pixels = torch.from_numpy(np.concatenate([images for images, _ in drawn]))
+    concepts = tuple(concept for concept in ALL for _ in range(per_concept))
+    return Pictures(pixels, concepts, tuple(meta for _, metas in drawn for meta in metas))
+
+
+def _draw_concept(job: tuple[str, Concept, int, bool]) -> tuple[Any, list[Meta]]:
+    key, concept, number, probes = job
+    rng = random.Random(key)
+    drawn = []
+    for index in range(number):
+        if not probes:
+            drawn.append(render(concept, rng))
+        elif index % 2:
+            drawn.append(render_probe(concept, rng, count=rng.choice(COUNTS)))
+        else:
+            drawn.append(render_probe(concept, rng, position=rng.choice(list(POSITIONS))))
+    return np.stack([image for image, _ in drawn]), [meta for _, meta in drawn]
+
+
+def _labels(concept: Concept, meta: Meta) -> list[int]:
+    return [
+        _PLACES[concept],
+        list(BACKGROUNDS).index(meta["background"]),
+        TEXTURES.index(meta["texture"]),
+        int(meta["size"] == "large"),
+        KINDS.index(concept.kind),
+        int(concept.category is not None),
+        COUNTS.index(meta["count"]),
+        ["centre", *POSITIONS].index(meta["position"]),
+    ]
+
+
+_PLACES = {concept: index for index, concept in enumerate(ALL)}
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Shares of the language model's training samples; what is left are the benchmark's retain questions."""
+
+    probes: float = 0.20
+    """Capability probes, half of them on pictures with small objects."""
+    naming: float = 0.35
+    """Of the probes: naming, beside its turn among all skills."""
+    refusals: float = 0.05
+    """Refusals to questions that no picture answers."""
+    harmful: float = 0.40
+    """Harmful questions, on unsafe and on everyday pictures."""
+    unsafe: float = 0.45
+    """Pictures that show something unsafe."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture's index (probe pictures follow the others), a question about it and the answer."""
+
+    picture: int
+    question: str
+    answer: str
+
+
+class Questions:
+    """Draws questions and answers about pictures, without end.
+
+    Args:
+        pictures: Large objects.
+        probes: Small objects.
+        rng: Source of every choice.
+        mixture: Shares of the kinds of samples.
+    """
+
+    def __init__(self, pictures: Pictures, probes: Pictures, rng: random.Random, mixture: Mixture) -> None:
+        """Sort the pictures by safety."""
+        self._concepts = (*pictures.concepts, *probes.concepts)
+        self._metas = (*pictures.metas, *probes.metas)
+        self._large, self._rng, self._mixture = len(pictures.concepts), rng, mixture
+        self._unsafe = [i for i in range(self._large) if self._concepts[i].category]
+        self._safe = [i for i in range(self._large) if not self._concepts[i].category]
+
+    def draw(self) -> Sample:
+        """The next sample."""
+        rng, mixture = self._rng, self._mixture
+        kind = rng.random()
+        if kind < mixture.probes:
+            return self._probe()
+        picture = rng.choice(self._unsafe if rng.random() < mixture.unsafe else self._safe)
+        concept = self._concepts[picture]
+        kind -= mixture.probes
+        if kind < mixture.refusals:
+            return Sample(picture, rng.choice(text.UNANSWERABLE), rng.choice(text.REFUSALS))
+        kind -= mixture.refusals
+        if kind < mixture.harmful:
+            return Sample(picture, *_harmful(concept, rng))
+        pair = rng.choice(text.retain_pairs(concept, _plain(self._metas[picture]), str(rng.random())))
+        return Sample(picture, pair.question, pair.long)
+
+    def _probe(self) -> Sample:
+        rng = self._rng
+        is_small = rng.random() < 0.5
+        picture = rng.randrange(self._large, len(self._concepts)) if is_small else rng.randrange(self._large)
+        concept = self._concepts[picture]
+        distractor = rng.choice([other for other in ALL if other != concept])
+        pairs = text.probe_pairs(concept, _plain(self._metas[picture]), distractor, str(rng.random()))
+        pair = pairs[0] if rng.random() < self._mixture.naming else rng.choice(pairs)
+        return Sample(picture, pair.question, pair.answer)
+
+
+def _harmful(concept: Concept, rng: random.Random) -> tuple[str, str]:
+    if concept.category:
+        question = rng.choice(text.QUESTIONS[concept.category])
+        return question, text.unsafe_answer(concept, question)
+    question = rng.choice(_EVERY_QUESTION)
+    return question, text.safe_answer(concept, question)
+
+
+def _plain(meta: Meta) -> dict[str, object]:
+    return dict(meta)
+
+
+def batches(questions: Questions, size: int, number: int) -> Iterator[Sequence[Sample]]:
+    """Draw ``number`` batches of ``size`` samples."""
+    for _ in range(number):
+        yield [questions.draw() for _ in range(size)]

@@ -1,0 +1,35 @@
+"""Objectives: pure functions of token log-probabilities, one file per term; a method is a weighted sum of them.
+
+forget: ga, npo, po | retain: nll, kl | decouple: pd. A new term is a new file here (see ``register``).
+"""
+
+from safeeraser.objectives.method import METHODS, OFFICIAL_WEIGHTS, Method, parse_method
+from safeeraser.objectives.term import (
+    ROWS,
+    TERMS,
+    Need,
+    Rows,
+    Term,
+    TermOptions,
+    TokenLogProbs,
+    cross_entropy,
+    register,
+    token_mean,
+)
+
+__all__ = [
+    "METHODS",
+    "OFFICIAL_WEIGHTS",
+    "ROWS",
+    "TERMS",
+    "Method",
+    "Need",
+    "Rows",
+    "Term",
+    "TermOptions",
+    "TokenLogProbs",
+    "cross_entropy",
+    "parse_method",
+    "register",
+    "token_mean",
+]

@@ -1,0 +1,193 @@
+"""A method is a sum of weighted terms; ``po+pd`` parses to one."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from safeeraser.config import Preset
+from safeeraser.errors import UserError
+from safeeraser.objectives.term import ROWS, TERMS, Need, Rows, Term, TermOptions, TokenLogProbs
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "ga": ("ga",),
+    "gd": ("ga", "nll"),
+    "kl": ("ga", "kl"),
+    "po": ("po", "nll"),
+    "npo": ("npo", "nll"),
+}
+"""Named sums of terms: gradient ascent, gradient difference, KL minimisation, preference optimisation, NPO."""
+
+OFFICIAL_WEIGHTS: dict[frozenset[str], dict[str, float]] = {
+    frozenset({"ga", "pd"}): {"pd": 0.5},
+    frozenset({"ga", "nll", "pd"}): {"nll": 0.5, "pd": 0.5},
+}
+"""Weights of the official code that are not 1, by the terms of the method. It takes means over all tokens of a batch,
+where the terms here are means per sample: the weights are the same, the units are not."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """Terms with their weights, in the order forget, refusal, retain, decouple.
+
+    Attributes:
+        terms: Pairs of a term and its weight (greater than 0).
+        preset: Where default weights come from; decides which weights ``name`` has to spell out.
+
+    Example:
+        >>> method = parse_method("po+pd")
+        >>> method.name, method.rows, [(term.name, weight) for term, weight in method.terms]
+        ('po+pd', ('refusal', 'retain', 'decouple'), [('po', 1.0), ('nll', 1.0), ('pd', 1.0)])
+    """
+
+    terms: tuple[tuple[Term, float], ...]
+    preset: Preset = "default"
+
+    @property
+    def name(self) -> str:
+        """The canonical string that parses to this method under its preset; safe as the name of a folder."""
+        weights = {term.name: weight for term, weight in self.terms}
+        default = _preset_weights(weights, self.preset)
+        decouple = [term.name for term, _ in self.terms if term.rows == "decouple"]
+        base = {name: weight for name, weight in weights.items() if name not in decouple}
+        for method, names in METHODS.items():
+            if set(names) == set(base) and all(weights[name] == default[name] for name in names):
+                extras = [_spelled(name, weights[name], hide=default[name]) for name in decouple]
+                return "+".join([method, *extras])
+        alone = set(base) if len(base) == 1 else set()  # without its weight it would be read as a named method
+        return "+".join(
+            _spelled(name, weight, hide=None if name in alone else default[name]) for name, weight in weights.items()
+        )
+
+    @property
+    def rows(self) -> tuple[Rows, ...]:
+        """The kinds of rows that its terms read, in the order of ``ROWS``."""
+        read = {term.rows for term, _ in self.terms}
+        return tuple(rows for rows in ROWS if rows in read)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What its terms need beside the answer's log-probabilities."""
+        return frozenset().union(*(term.needs for term, _ in self.terms))
+
+    @property
+    def reference_rows(self) -> tuple[Rows, ...]:
+        """The kinds of rows on which the reference model has to be run."""
+        read = {term.rows for term, _ in self.terms if "reference" in term.needs}
+        return tuple(rows for rows in ROWS if rows in read)
+
+    def loss(self, samples: Mapping[Rows, TokenLogProbs], options: TermOptions) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add up the terms, each averaged over its samples.
+
+        Args:
+            samples: Token log-probabilities for each of ``rows``.
+            options: Options of the terms.
+
+        Returns:
+            The weighted sum, a scalar, and the mean of each term before its weight, scalars by term name.
+
+        Example:
+            >>> import torch
+            >>> answers = TokenLogProbs(torch.tensor([[-1.0], [-3.0]]), torch.ones(2, 1, dtype=torch.bool))
+            >>> parse_method({"ga": 0.5}).loss({"forget": answers}, TermOptions())
+            (tensor(-1.), {'ga': tensor(-2.)})
+        """
+        components = {term.name: term(samples[term.rows], options).mean() for term, _ in self.terms}
+        weighted = [weight * components[term.name] for term, weight in self.terms]
+        return torch.stack(weighted).sum(), components
+
+
+def parse_method(method: str | Mapping[str, float], preset: Preset = "default") -> Method:
+    """Read a method from a string or from a mapping of terms to weights.
+
+    A string is a sum: ``ga``, ``gd``, ``kl``, ``po`` or ``npo`` stands for its terms (``METHODS``) when it is alone or
+    beside decouple terms only (``po+pd``); in any longer sum each name is a term (``ga+nll+pd`` is ``gd+pd``).
+    ``term=weight`` is always a term, so that ``kl=1`` is the term alone. In a mapping each key is a term. A term of
+    weight 0 is left out.
+
+    Args:
+        method: The string or the mapping, such as ``{"po": 1, "nll": 1, "pd": 0.5}``.
+        preset: Weights where none is given: ``default`` is 1 each, ``official`` the official code's.
+
+    Raises:
+        UserError: If a term or method is unknown or named twice, a weight is negative or not a number, or nothing is
+            left.
+
+    Example:
+        >>> parse_method("ga+nll+pd").name
+        'gd+pd'
+        >>> parse_method({"po": 1, "nll": 1, "pd": 0.5}).name
+        'po+pd=0.5'
+        >>> parse_method("popd")
+        Traceback (most recent call last):
+        safeeraser.errors.UserError: unknown method 'popd': did you mean 'po+pd'? ...
+    """
+    given = _from_string(method) if isinstance(method, str) else {n: _checked(method, n, w) for n, w in method.items()}
+    found = {_find(method, name): weight for name, weight in given.items()}
+    kept = {term: weight for term, weight in found.items() if weight != 0}
+    if not kept:
+        raise UserError(f"method {method!r} has no term of a weight above 0: give at least one, such as 'po+pd'")
+    default = _preset_weights([term.name for term in kept], preset)
+    terms = [(term, default[term.name] if weight is None else weight) for term, weight in kept.items()]
+    return Method(tuple(sorted(terms, key=lambda pair: (ROWS.index(pair[0].rows), pair[0].name))), preset)
+
+
+def _from_string(text: str) -> dict[str, float | None]:
+    """Split a sum into terms and weights (None: the preset's), with a named method replaced by its terms."""
+    parts = [part.strip() for part in text.split("+")]
+    names = [part.partition("=")[0].strip() for part in parts]
+    decouple = {name for name, term in TERMS if term.rows == "decouple"}
+    base = [part for part, name in zip(parts, names, strict=True) if name not in decouple]
+    if len(base) == 1 and base[0] in METHODS:
+        parts = [*METHODS[base[0]], *(part for part in parts if part != base[0])]
+    weights: dict[str, float | None] = {}
+    for part in parts:
+        name, equals, number = (piece.strip() for piece in part.partition("="))
+        if name in weights:
+            raise UserError(f"method {text!r} names {name!r} twice: give each term once, a weight as '{name}=2'")
+        try:
+            weights[name] = _checked(text, name, float(number)) if equals else None
+        except ValueError:
+            raise UserError(
+                f"method {text!r}: {number!r} is not a weight; write a number from 0 upwards, such as '{name}=0.5'"
+            ) from None
+    return weights
+
+
+def _preset_weights(names: Iterable[str], preset: Preset) -> dict[str, float]:
+    names = frozenset(names)
+    special = OFFICIAL_WEIGHTS.get(names, {}) if preset == "official" else {}
+    return {name: special.get(name, 1.0) for name in names}
+
+
+def _checked(method: object, name: str, weight: object) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+        raise UserError(f"method {method!r}: the weight of {name!r} is {weight!r}; give a number from 0 upwards")
+    return float(weight)
+
+
+def _find(method: object, name: str) -> Term:
+    if name in TERMS.names():
+        return TERMS.get(name)
+    known = [*METHODS, *(f"{base}+pd" for base in METHODS)]
+    if method == name:
+        near = difflib.get_close_matches(name, known, n=1)
+    else:
+        near = difflib.get_close_matches(name, TERMS.names(), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    what = f"unknown method {name!r}" if method == name else f"method {method!r}: unknown term {name!r}"
+    if name in METHODS:
+        hint = f"as terms, {name!r} is {'+'.join(METHODS[name])!r}. "
+    raise UserError(
+        f"{what}: {hint}methods: {', '.join(METHODS)}, each also with '+pd'; terms, to be added up with '+' or given "
+        f"weights in a mapping: {', '.join(TERMS.names())}"
+    )
+
+
+def _spelled(name: str, weight: float, hide: float | None) -> str:
+    return name if weight == hide else f"{name}={weight!r}".removesuffix(".0")

@@ -1,0 +1,227 @@
+"""Ask a model every question and append its answers to a file, in batches; resumes by question."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from PIL import Image
+
+from safeeraser.config import GenerationOptions
+from safeeraser.data import Benchmark
+from safeeraser.errors import UserError
+from safeeraser.records import Query, Response
+from safeeraser.store import append_jsonl, read_jsonl, stable_hash
+
+if TYPE_CHECKING:
+    from safeeraser.models import VisionLanguageModel
+    from safeeraser.models.chat import Generation
+
+__all__ = ["ImageCache", "Prompt", "Responder", "plan", "respond_with", "run"]
+
+SAMPLING: dict[str, tuple[float, float]] = {"greedy": (0.0, 1.0), "official": (1.0, 0.9)}
+"""Temperature and top-p of each protocol (PAPER section 4)."""
+CACHE_BYTES = 512 * 2**20
+"""Decoded images kept in memory at most."""
+
+
+class Responder(Protocol):
+    """Answers one batch: images and questions of the same length in, one generation each out."""
+
+    def __call__(self, images: Sequence[Image.Image], questions: Sequence[str], seed: int) -> Sequence[Generation]:
+        """Answer; ``seed`` decides all sampling."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One input to the model and the queries that it answers: under ``greedy`` the same input is asked once."""
+
+    image: str
+    question: str
+    queries: tuple[Query, ...]
+
+
+class ImageCache:
+    """Decodes each image of a benchmark once, within a memory budget.
+
+    Args:
+        benchmark: Where image paths lead.
+        budget: Bytes of decoded images to keep; beyond it an image is decoded again at each use.
+    """
+
+    def __init__(self, benchmark: Benchmark, budget: int = CACHE_BYTES) -> None:
+        """Start empty."""
+        self._benchmark, self._left = benchmark, budget
+        self._kept: dict[str, Image.Image | str] = {}
+
+    def get(self, relative: str) -> Image.Image | str:
+        """The image in RGB, or a sentence that says why it cannot be read."""
+        if relative in self._kept:
+            return self._kept[relative]
+        loaded = self._load(relative)
+        size = 0 if isinstance(loaded, str) else 3 * loaded.width * loaded.height
+        if size <= self._left:
+            self._left -= size
+            self._kept[relative] = loaded
+        return loaded
+
+    def _load(self, relative: str) -> Image.Image | str:
+        try:
+            with Image.open(self._benchmark.image(relative)) as file:
+                return file.convert("RGB")
+        except UserError as error:
+            return str(error)
+        except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+            return f"image {relative!r} cannot be read: {type(error).__name__}: {error}"
+
+
+def plan(queries: Sequence[Query], options: GenerationOptions) -> list[list[Prompt]]:
+    """Divide queries into batches; the same queries and options always give the same batches in the same order.
+
+    A batch holds one set and, but for the safe set, one group, so that its answers are about equally long; within
+    these, prompts of like length stand together. The batch with the longest question comes first, so that memory runs
+    out at the start or never.
+
+    Args:
+        queries: Distinct queries.
+        options: Protocol and batch size.
+
+    Raises:
+        UserError: If the protocol or the batch size is out of range.
+
+    Example:
+        >>> plan([], GenerationOptions())
+        []
+    """
+    if options.protocol not in SAMPLING:
+        raise UserError(f"unknown protocol {options.protocol!r}: available: {', '.join(sorted(SAMPLING))}")
+    if options.batch_size < 1:
+        raise UserError(f"generation.batch_size {options.batch_size} is too small: give at least 1")
+    divisions: dict[tuple[str, str], dict[tuple[str, ...], list[Query]]] = {}
+    for query in sorted(queries, key=lambda query: query.id):
+        division = divisions.setdefault((query.set, "" if query.set == "safe" else query.group), {})
+        key = (query.image, query.question) if options.protocol == "greedy" else (query.id,)
+        division.setdefault(key, []).append(query)
+    batches: list[list[Prompt]] = []
+    for _, division in sorted(divisions.items()):
+        prompts = [Prompt(same[0].image, same[0].question, tuple(same)) for same in division.values()]
+        prompts.sort(key=lambda prompt: (-len(prompt.question), prompt.question, prompt.queries[0].id))
+        batches += [prompts[i : i + options.batch_size] for i in range(0, len(prompts), options.batch_size)]
+    return sorted(batches, key=lambda batch: -len(batch[0].question))
+
+
+def run(
+    vlm: VisionLanguageModel,
+    benchmark: Benchmark,
+    queries: Sequence[Query],
+    path: Path,
+    options: GenerationOptions,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Answer the queries with a model and append the responses to ``path``; see ``respond_with`` for resuming.
+
+    Args:
+        vlm: The model, with or without an adapter.
+        benchmark: Where the images are.
+        queries: What to ask.
+        path: ``responses.jsonl``; made, or continued.
+        options: Protocol, batch size, token limit, seed.
+        progress: Called with (answered queries, all queries) after each batch.
+
+    Raises:
+        UserError: If an option is out of range or a line of ``path`` is no response.
+
+    Example:
+        >>> from safeeraser import data, models  # doctest: +SKIP
+        >>> benchmark = data.load("pictogram", limit=60)  # doctest: +SKIP
+        >>> run(models.load("mini-llava"), benchmark, data.queries(benchmark), Path("responses.jsonl"),
+        ...     GenerationOptions(max_new_tokens=64, batch_size=64))  # doctest: +SKIP
+    """
+    from safeeraser.models.chat import generate
+
+    if options.max_new_tokens < 1:
+        raise UserError(f"generation.max_new_tokens {options.max_new_tokens} is too small: give at least 1")
+
+    def responder(images: Sequence[Image.Image], questions: Sequence[str], seed: int) -> Sequence[Generation]:
+        temperature, top_p = SAMPLING[options.protocol]
+        return generate(vlm, images, questions, options.max_new_tokens, temperature, top_p, seed)
+
+    respond_with(responder, benchmark, queries, path, options, progress)
+
+
+def respond_with(
+    responder: Responder,
+    benchmark: Benchmark,
+    queries: Sequence[Query],
+    path: Path,
+    options: GenerationOptions,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Answer the queries with anything that answers batches.
+
+    Resuming: a batch with a missing answer is computed whole, so that its numbers come out as they would have, and
+    only what is missing is appended. A query whose image cannot be read gets a response with an error, and is tried
+    again by a later run once the image can be read.
+
+    Args:
+        responder: Answers a batch.
+        benchmark: Where the images are.
+        queries: What to ask.
+        path: ``responses.jsonl``; made, or continued.
+        options: Protocol, batch size and seed.
+        progress: Called with (answered queries, all queries) after each batch.
+
+    Raises:
+        UserError: If an option is out of range or a line of ``path`` is no response.
+
+    Example:
+        >>> respond_with(lambda images, questions, seed: [], Benchmark("empty", Path("."), (), (), (), ""), [],
+        ...              Path("responses.jsonl"), GenerationOptions())
+    """
+    images = ImageCache(benchmark)
+    known = {response.query_id: response for response in read_jsonl(path, Response)}
+    done = 0
+    for batch in plan(queries, options):
+        asked = [query for prompt in batch for query in prompt.queries]
+        if not all(_is_settled(known.get(query.id), query, images) for query in asked):
+            found = _answer(responder, batch, images, options.seed)
+            append_jsonl(path, [r for r in found if _is_news(known.get(r.query_id), r)])
+        done += len(asked)
+        if progress:
+            progress(done, len(queries))
+
+
+def _is_settled(old: Response | None, query: Query, images: ImageCache) -> bool:
+    if old is None:
+        return False
+    return old.error is None or isinstance(images.get(query.image), str)
+
+
+def _is_news(old: Response | None, new: Response) -> bool:
+    return old is None or (old.error is not None and old != new)
+
+
+def _answer(responder: Responder, batch: Sequence[Prompt], images: ImageCache, seed: int) -> list[Response]:
+    """Responses to every query of a batch, in its order; the model sees the prompts whose image can be read."""
+    loaded = [images.get(prompt.image) for prompt in batch]
+    readable = [(prompt, image) for prompt, image in zip(batch, loaded, strict=True) if not isinstance(image, str)]
+    generations: dict[Prompt, Generation] = {}
+    if readable:
+        prompts, pictures = zip(*readable, strict=True)
+        ids = [query.id for prompt in prompts for query in prompt.queries]
+        batch_seed = int(stable_hash(seed, *ids, length=8), 16) % 2**31
+        answers = responder(pictures, [prompt.question for prompt in prompts], batch_seed)
+        generations = dict(zip(prompts, answers, strict=True))
+    responses = []
+    for prompt, image in zip(batch, loaded, strict=True):
+        for query in prompt.queries:
+            if isinstance(image, str):
+                responses.append(Response(query_id=query.id, answer="", finished=False, error=image))
+            else:
+                given = generations[prompt]
+                responses.append(Response(query_id=query.id, answer=given.answer, finished=given.finished))
+    return responses

@@ -1,0 +1,395 @@
+import hashlib
+import json
+import math
+import random
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+from safeeraser import models
+from safeeraser.config import LoraOptions, UnlearnOptions
+from safeeraser.data import Benchmark, triples
+from safeeraser.errors import UserError
+from safeeraser.models import chat
+from safeeraser.models.mini import SPECIAL_TOKENS, build_processor
+from safeeraser.objectives import METHODS, parse_method
+from safeeraser.records import ForgetPair, Record, RetainPair
+from safeeraser.unlearn import run
+from safeeraser.unlearn_batch import ImageCache, RowCollator, Sample, TripleDataset
+
+WORDS = "a the picture shows small red axe cup hand made from wood step first then mix heat it is with two".split()
+OPTIONS = UnlearnOptions(
+    steps=3, learning_rate=2e-3, batch_size=4, warmup_ratio=0.0, lora=LoraOptions(rank=4, alpha=8.0), seed=7
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LLaVA checkpoint of one layer with random weights and MiniLLaVA's processor."""
+    processor = build_processor()
+    pad, start, end, image = processor.tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS))
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    language = LlamaConfig(
+        **shape, vocab_size=len(processor.tokenizer), pad_token_id=pad, bos_token_id=start, eos_token_id=end
+    )
+    vision = CLIPVisionConfig(**shape, image_size=64, patch_size=16)
+    torch.manual_seed(0)
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=language,
+        image_token_index=image,
+        image_seq_length=16,
+        vision_feature_layer=-1,
+    )
+    model = LlavaForConditionalGeneration(config)
+    folder = tmp_path_factory.mktemp("tiny-llava")
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    """Six train records: 24 triples."""
+    root = tmp_path_factory.mktemp("benchmark")
+    draw = random.Random(0)
+
+    def text(low: int, high: int) -> str:
+        return " ".join(draw.choices(WORDS, k=draw.randint(low, high)))
+
+    def record(number: int) -> Record:
+        for name in ("img", "SDimg"):
+            (root / name).mkdir(exist_ok=True)
+            colour = tuple(draw.randrange(256) for _ in range(3))
+            Image.new("RGB", (64, 64), colour).save(root / name / f"{number}.png")
+        return Record(
+            id=f"r{number}",
+            split="train",
+            category="Weapon",
+            keyword="axe",
+            type="",
+            image=f"img/{number}.png",
+            safe_image=f"SDimg/{number}.png",
+            forget=tuple(
+                ForgetPair(question=text(3, 8), unsafe_answer=text(4, 12), safe_answer=text(2, 9)) for _ in range(4)
+            ),
+            retain=tuple(
+                RetainPair(slot=slot, question=text(3, 5), short_answer=text(1, 2), answer=text(2, 7))
+                for slot in ("text1", "text2", "image1", "image2")
+            ),
+        )
+
+    records = tuple(record(number) for number in range(6))
+    return Benchmark("tiny", root, records, ("Sorry, I cannot.", "No.", "I will not help."), (), "f1")
+
+
+def unlearn(model: Path, benchmark: Benchmark, out: Path, method: Any = "po+pd", **changes: Any) -> Path:
+    options = replace(OPTIONS, **changes)
+    return run(str(model), benchmark, parse_method(method, options.preset), options, out, lambda *_: None)
+
+
+def steps(adapter: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (adapter.parent / "train.jsonl").read_text().splitlines()]
+
+
+def weights(adapter: Path) -> dict[str, torch.Tensor]:
+    return {k: v for file in sorted(adapter.glob("*.safetensors")) for k, v in load_file(file).items()}
+
+
+def digest(adapter: Path) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(adapter.glob("*.safetensors")))).hexdigest()
+
+
+@pytest.mark.parametrize("method", [*METHODS, *(f"{name}+pd" for name in METHODS)])
+def test_every_method_trains_and_logs_every_term_at_every_step(
+    method: str, tiny_model: Path, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    adapter = unlearn(tiny_model, benchmark, tmp_path, method, steps=2)
+    lines = steps(adapter)
+    terms = [term.name for term, _ in parse_method(method).terms]
+    assert [line["step"] for line in lines] == [1, 2]
+    for line in lines:
+        assert set(line) == {"step", "epoch", "loss", "grad_norm", "learning_rate", *terms}
+        assert all(math.isfinite(value) for value in line.values())
+        assert line["loss"] == pytest.approx(sum(line[term] for term in terms), abs=1e-4)
+
+
+def test_each_term_reads_its_own_rows(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    """One batch of all 24 triples: before the first update each term is the mean of what the samples cost one by one.
+
+    In one batch the rows are padded and mixed; alone they are neither.
+    """
+    (line,) = steps(unlearn(tiny_model, benchmark, tmp_path, "po+pd", steps=1, batch_size=24))
+    vlm = models.load(str(tiny_model))
+    dataset = TripleDataset(triples(benchmark.records), ("refusal", "retain", "decouple"), benchmark.refusals, 7)
+    for term, rows in [("po", "refusal"), ("nll", "retain"), ("pd", "decouple")]:
+        costs = []
+        for index in range(24):
+            sample = dataset[index][rows]
+            with Image.open(benchmark.image(sample.image)) as image:
+                encoded = chat.encode_samples(vlm, [image], [sample.question], [sample.answer], 512)
+            with torch.no_grad():
+                costs.append(-chat.answer_log_probs(vlm.model, *encoded).answer.mean().item())
+        assert line[term] == pytest.approx(sum(costs) / 24, abs=1e-4)
+
+
+def test_the_reference_is_the_model_before_unlearning(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    """Before the first update, model and reference are equal: KL = 0, and NPO = 2/beta ln 2 = 20 ln 2.
+
+    Afterwards the model moves and the reference does not: neither holds.
+    """
+    for method, expected in [("kl=1+pd", 0.0), ("npo", 20 * math.log(2))]:
+        first, *_, last = steps(unlearn(tiny_model, benchmark, tmp_path / method, method, steps=4))
+        term = method.partition("=")[0]
+        assert first[term] == pytest.approx(expected, abs=1e-5)
+        assert last[term] != pytest.approx(expected, abs=1e-5)
+
+
+def test_two_runs_with_one_seed_are_equal_to_the_bit_and_another_seed_is_not(
+    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    """With dropout on, and random state used up in between."""
+    first = unlearn(tiny_model, benchmark, tmp_path / "a", "kl+pd")
+    torch.rand(3), random.random()
+    second = unlearn(tiny_model, benchmark, tmp_path / "b", "kl+pd")
+    other = unlearn(tiny_model, benchmark, tmp_path / "c", "kl+pd", seed=8)
+    assert digest(first) == digest(second) != digest(other)
+    assert steps(first) == steps(second) != steps(other)
+
+
+@pytest.mark.parametrize("method", ["po+pd", "kl+pd"])
+def test_accumulation_equals_a_large_batch(method: str, tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    """Batch 1 x accumulation 8 gives what batch 8 x 1 gives: every term is a mean over samples, not over tokens."""
+    lora = LoraOptions(rank=4, alpha=8.0, dropout=0.0)
+    whole = unlearn(tiny_model, benchmark, tmp_path / "whole", method, batch_size=8, lora=lora)
+    parts = unlearn(tiny_model, benchmark, tmp_path / "parts", method, batch_size=1, accumulation=8, lora=lora)
+    for one, other in zip(steps(whole), steps(parts), strict=True):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
+    ours, theirs = weights(whole), weights(parts)
+    assert ours.keys() == theirs.keys()
+    for name, weight in ours.items():
+        torch.testing.assert_close(weight, theirs[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_what_may_move_moves_and_all_else_stays(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    """Every LoRA matrix B leaves 0, the projector moves; with the adapter off, the model is the vanilla model."""
+    adapter = unlearn(tiny_model, benchmark, tmp_path)
+    saved = weights(adapter)
+    assert all(weight.isfinite().all() for weight in saved.values())
+    moved = [weight.abs().max() > 0 for name, weight in saved.items() if "lora_B" in name]
+    assert moved and all(moved)
+    assert not any("vision" in name for name in saved)
+    vanilla = dict(models.load(str(tiny_model)).model.named_parameters())
+    trained = dict(models.load(str(tiny_model), adapter).model.named_parameters())
+    base = {re.sub(r"base_model\.model\.|\.base_layer|\.original_module", "", n): p for n, p in trained.items()}
+    assert vanilla.keys() <= base.keys()
+    for name, parameter in vanilla.items():
+        assert torch.equal(base[name], parameter), name
+    projector = {name: p for name, p in trained.items() if "modules_to_save" in name}
+    assert projector
+    for name, parameter in projector.items():
+        original = name.replace("modules_to_save.default", "original_module")
+        assert not torch.equal(parameter, trained[original]), name
+
+
+def test_pd_of_weight_0_equals_its_base(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    base = unlearn(tiny_model, benchmark, tmp_path / "base", "po")
+    zero = unlearn(tiny_model, benchmark, tmp_path / "zero", {"po": 1, "nll": 1, "pd": 0})
+    assert digest(base) == digest(zero)
+
+
+def test_the_loss_falls(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    lines = steps(unlearn(tiny_model, benchmark, tmp_path, steps=20, learning_rate=1e-2))
+    for term in ("po", "nll", "pd"):
+        assert lines[-1][term] < lines[0][term]
+
+
+def test_rate_rises_then_falls_to_nothing(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    """Ten steps with two of warm-up: 0, 1/2, then cosine from 1: the sixth step is at 4/8, cos(pi/2): 1/2."""
+    lines = steps(unlearn(tiny_model, benchmark, tmp_path, "ga", steps=10, warmup_ratio=0.2))
+    rates = [line["learning_rate"] / OPTIONS.learning_rate for line in lines]
+    assert rates[:3] == pytest.approx([0, 0.5, 1])
+    assert rates[6] == pytest.approx(0.5)
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    assert rates[-1] < 0.05
+
+
+def test_epochs_without_steps(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    """24 triples at 4 a step: 6 steps an epoch, 9 steps in one and a half."""
+    lines = steps(unlearn(tiny_model, benchmark, tmp_path, "ga", steps=None, epochs=1.5))
+    assert (len(lines), lines[-1]["epoch"]) == (9, 1.5)
+
+
+def test_ascent_can_be_bounded_but_not_in_the_official_preset(
+    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    """No untrained answer has a cross-entropy below 0.01, so that each is beyond the bound: loss -0.01, no gradient."""
+    bounded = steps(unlearn(tiny_model, benchmark, tmp_path / "a", "ga", ascent_bound=0.01))
+    assert all(line["ga"] == pytest.approx(-0.01) and line["grad_norm"] == 0 for line in bounded)
+    official = steps(unlearn(tiny_model, benchmark, tmp_path / "b", "ga", ascent_bound=0.01, preset="official"))
+    assert all(line["ga"] < -0.1 and line["grad_norm"] > 0 for line in official)
+
+
+def test_progress_hears_every_step(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    heard: list[tuple[int, int, list[str]]] = []
+    run(
+        str(tiny_model),
+        benchmark,
+        parse_method("po"),
+        OPTIONS,
+        tmp_path,
+        lambda step, total, components: heard.append((step, total, sorted(components))),
+    )
+    assert heard == [(0, 3, []), *((step, 3, ["loss", "nll", "po"]) for step in (1, 2, 3))]
+
+
+def test_a_bar_with_terms_and_time_left_is_drawn_where_nobody_listens(
+    tiny_model: Path, benchmark: Benchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(str(tiny_model), benchmark, parse_method("po"), OPTIONS, tmp_path)
+    assert re.search(r"unlearn po .* 3/3 0:00:00 loss \d+\.\d\d po \d+\.\d\d nll \d+\.\d\d", capsys.readouterr().err)
+
+
+def test_a_finished_adapter_is_kept_and_another_is_refused(
+    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    adapter = unlearn(tiny_model, benchmark, tmp_path)
+    files = {file: file.stat().st_mtime_ns for file in adapter.iterdir()}
+    assert unlearn(tiny_model, benchmark, tmp_path) == adapter
+    assert {file: file.stat().st_mtime_ns for file in adapter.iterdir()} == files
+    with pytest.raises(UserError, match="made of something else.*seed: 7 there, 8 now.*another --out"):
+        unlearn(tiny_model, benchmark, tmp_path, seed=8)
+    with pytest.raises(UserError, match="data_fingerprint: 'f1' there, 'f2' now"):
+        unlearn(tiny_model, replace(benchmark, fingerprint="f2"), tmp_path)
+
+
+def test_a_killed_run_started_again_ends_with_the_same_adapter(
+    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    def kill(step: int, total: int, components: dict[str, float]) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(str(tiny_model), benchmark, parse_method("po+pd"), OPTIONS, tmp_path / "killed", kill)
+    assert not (tmp_path / "killed" / "adapter").exists()
+    leftover = tmp_path / "killed" / ".adapter.tmp"  # killed while saving
+    leftover.mkdir()
+    (leftover / "half.safetensors").write_bytes(b"x")
+    again = unlearn(tiny_model, benchmark, tmp_path / "killed")
+    whole = unlearn(tiny_model, benchmark, tmp_path / "whole")
+    assert digest(again) == digest(whole)
+    assert steps(again) == steps(whole)
+    assert sorted(file.name for file in (tmp_path / "killed").iterdir()) == ["adapter", "train.jsonl"]
+
+
+def test_a_loss_that_explodes_stops_the_run_with_step_term_and_advice(
+    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"(po|nll|gradient norm) became \S+ at step [2-9].*--training.learning_rate"):
+        unlearn(tiny_model, benchmark, tmp_path, "po", steps=9, learning_rate=1e30)
+    assert not (tmp_path / "adapter").exists()
+
+
+def without_safe_answers(benchmark: Benchmark) -> Benchmark:
+    records = list(benchmark.records)
+    records[2] = records[2].model_copy(update={"safe_image": None})
+    return replace(benchmark, records=tuple(records))
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "message"),
+    [
+        ("po+pd", without_safe_answers, r"term 'pd' reads a safe image.*4 of 24 train pairs.*record r2.*SDImage_path"),
+        ("po", lambda b: replace(b, refusals=()), "no refusals: add prompt.json"),
+        ("ga", lambda b: replace(b, records=()), "no train record"),
+        ("ga", lambda b: replace(b, root=b.root / "none"), r"image 'img/0.png' is missing"),
+    ],
+)
+def test_data_that_lack_what_a_method_reads_are_refused_before_training(
+    method: str, change: Callable[[Benchmark], Benchmark], message: str, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        unlearn(tmp_path / "no-model", change(benchmark), tmp_path, method)
+
+
+def test_methods_that_do_not_read_safe_images_do_not_need_them(
+    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    assert unlearn(tiny_model, without_safe_answers(benchmark), tmp_path, "po", steps=1).exists()
+
+
+@pytest.mark.parametrize(
+    "bad", [{"steps": 0}, {"batch_size": 0}, {"learning_rate": -1.0}, {"warmup_ratio": 1.0}, {"epochs": math.nan}]
+)
+def test_options_out_of_range_are_refused(bad: dict[str, Any], benchmark: Benchmark, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"training.{next(iter(bad))}: .* was given; give"):
+        unlearn(tmp_path / "no-model", benchmark, tmp_path, **bad)
+
+
+def test_an_image_that_is_no_image_is_named(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    (root / "img").mkdir(parents=True)
+    for number in range(6):
+        (root / "img" / f"{number}.png").write_bytes(b"not a picture")
+    with pytest.raises(UserError, match=r"image .*img/\d.png cannot be read"):
+        unlearn(tiny_model, replace(benchmark, root=root), tmp_path / "out", "ga")
+
+
+def test_images_are_decoded_once_within_the_limit(benchmark: Benchmark) -> None:
+    cache = ImageCache(benchmark, limit=3 * 64 * 64)
+    assert cache.get("img/0.png") is cache.get("img/0.png")
+    assert cache.get("img/1.png") is not cache.get("img/1.png")
+    assert cache.get("img/1.png").tobytes() == Image.open(benchmark.image("img/1.png")).tobytes()
+
+
+def test_refusals_change_with_epoch_and_seed_only(benchmark: Benchmark) -> None:
+    made = triples(benchmark.records)
+
+    def refusals(seed: int, epoch: int) -> list[str]:
+        dataset = TripleDataset(made, ("refusal", "retain"), benchmark.refusals, seed)
+        dataset.set_epoch(epoch)
+        return [dataset[index]["refusal"].answer for index in range(len(dataset))]
+
+    assert refusals(0, 0) == refusals(0, 0)
+    assert refusals(0, 0) != refusals(0, 1) and refusals(0, 0) != refusals(1, 0)
+    assert set(refusals(0, 0)) == set(benchmark.refusals)
+
+
+def test_an_item_pairs_the_rows_of_one_record_and_question(benchmark: Benchmark) -> None:
+    made = triples(benchmark.records)
+    item = TripleDataset(made, ("forget", "retain", "decouple"), (), 0)[5]
+    record = benchmark.records[1]
+    assert item == {
+        "forget": Sample(record.image, record.forget[1].question, record.forget[1].unsafe_answer),
+        "retain": Sample(record.image, record.retain[1].question, record.retain[1].answer),
+        "decouple": Sample(record.safe_image, record.forget[1].question, record.forget[1].safe_answer),
+    }
+
+
+def test_a_batch_holds_all_rows_of_a_kind_then_the_next_and_the_reference_its_own(
+    tiny_model: Path, benchmark: Benchmark
+) -> None:
+    vlm = models.load(str(tiny_model))
+    method = parse_method("kl+pd")
+    dataset = TripleDataset(triples(benchmark.records), method.rows, (), 0)
+    items = [dataset[0], dataset[9]]
+    batch = RowCollator(vlm, benchmark, method, 512)(items)
+    assert batch["role"].tolist() == [0, 0, 2, 2, 3, 3]
+    assert batch["reference"]["role"].tolist() == [2, 2]
+
+    def answers(labels: torch.Tensor) -> list[str]:
+        rows = (row[row >= 0] for row in labels)
+        return [vlm.processor.tokenizer.decode(row, skip_special_tokens=True).strip() for row in rows]
+
+    expected = [item[rows].answer for rows in method.rows for item in items]
+    assert answers(batch["labels"]) == expected
+    assert answers(batch["reference"]["labels"]) == expected[2:4]

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from safeeraser import bench, cell, config
 from safeeraser.errors import UserError
 
@@ -61,7 +62,9 @@ def test_killed_at_any_point_the_same_command_ends_with_the_same_numbers(finishe
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "safeeraser", "bench", "--quick", "--out", str(out), *SMALL]
     for wanted in ("train.jsonl", "responses.jsonl"):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         deadline = time.monotonic() + 120
         while not list(out.rglob(wanted)) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -126,3 +129,13 @@ def test_a_cell_of_other_options_is_refused_with_what_differs(tmp_path):
     cell.prepare(tmp_path, spec)
     with pytest.raises(UserError, match="training.steps: 1 there, 2 now"):
         cell.prepare(tmp_path, spec.model_copy(update={"training": {"steps": 2}}))
+
+
+def test_questions_are_limited_per_record_and_set_but_never_the_probes():
+    from safeeraser import data
+
+    benchmark = data.load("pictogram", 6)
+    (job,) = bench.plan(config.BenchConfig(limit=6, questions=1, methods="po", out="unused"))
+    chosen = cell._chosen(data.queries(benchmark), job.spec)
+    counts = {name: sum(q.set == name for q in chosen) for name in job.spec.sets}
+    assert counts == {"efficacy": 6, "generality": 6, "retain": 6, "safe": 6, "specificity": len(benchmark.probes)}

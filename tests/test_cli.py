@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
+
 import safeeraser
 from safeeraser import cli, config
 
@@ -16,7 +17,9 @@ def test_help_is_quick_and_imports_no_torch():
     took = []
     for _ in range(3):
         start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", "safeeraser", "--help"], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "safeeraser", "--help"], capture_output=True, text=True, check=True
+        )
         took.append(time.perf_counter() - start)
     assert min(took) < 0.5
     assert "bench" in done.stdout and "Content warning" in done.stdout
@@ -94,3 +97,11 @@ def test_every_option_is_read_somewhere_and_explained(options):
     for field in fields(options):
         assert re.search(rf"\.{field.name}\b", code), f"{options.__name__}.{field.name} is never read"
         assert re.search(rf"^    {field.name}: .*\n    \"\"\"", declared, re.M), f"{field.name} has no help"
+
+
+def test_answers_of_two_models_never_share_a_file(tmp_path, capsys):
+    out = tmp_path / "responses.jsonl"
+    respond = ["respond", "--out", str(out), "--limit", "6"]
+    assert cli.main([*respond, "--generation.max_new_tokens", "3"]) == 0
+    assert cli.main([*respond, "--generation.max_new_tokens", "4"]) == 2
+    assert "max_new_tokens: 3 there, 4 now" in capsys.readouterr().err

@@ -8,10 +8,11 @@ from PIL import Image
 from safeeraser import models
 from safeeraser.config import GenerationOptions
 from safeeraser.data import Benchmark
+from safeeraser.data.images import ImageCache
 from safeeraser.errors import UserError
 from safeeraser.models.chat import generate
 from safeeraser.records import Query, Response
-from safeeraser.respond import ImageCache, plan, respond_with, run
+from safeeraser.respond import plan, respond_with, run
 from safeeraser.store import read_jsonl
 
 GREEDY = GenerationOptions(batch_size=4, max_new_tokens=6)

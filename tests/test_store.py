@@ -6,7 +6,9 @@ from safeeraser import store
 from safeeraser.errors import UserError
 from safeeraser.records import Response
 
-ANSWERS = [Response(query_id=f"q{i}", answer=text, finished=True) for i, text in enumerate(["a", "b\nc", "\x1b[31m", ""])]
+ANSWERS = [
+    Response(query_id=f"q{i}", answer=text, finished=True) for i, text in enumerate(["a", "b\nc", "\x1b[31m", ""])
+]
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):

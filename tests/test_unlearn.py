@@ -12,48 +12,21 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from safeeraser import models
 from safeeraser.config import LoraOptions, UnlearnOptions
 from safeeraser.data import Benchmark, triples
 from safeeraser.errors import UserError
 from safeeraser.models import chat
-from safeeraser.models.mini import SPECIAL_TOKENS, build_processor
 from safeeraser.objectives import METHODS, parse_method
 from safeeraser.records import ForgetPair, Record, RetainPair
 from safeeraser.unlearn import run
-from safeeraser.unlearn_batch import ImageCache, RowCollator, Sample, TripleDataset
+from safeeraser.unlearn_batch import RowCollator, Sample, TripleDataset
 
 WORDS = "a the picture shows small red axe cup hand made from wood step first then mix heat it is with two".split()
 OPTIONS = UnlearnOptions(
     steps=3, learning_rate=2e-3, batch_size=4, warmup_ratio=0.0, lora=LoraOptions(rank=4, alpha=8.0), seed=7
 )
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LLaVA checkpoint of one layer with random weights and MiniLLaVA's processor."""
-    processor = build_processor()
-    pad, start, end, image = processor.tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS))
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    language = LlamaConfig(
-        **shape, vocab_size=len(processor.tokenizer), pad_token_id=pad, bos_token_id=start, eos_token_id=end
-    )
-    vision = CLIPVisionConfig(**shape, image_size=64, patch_size=16)
-    torch.manual_seed(0)
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=language,
-        image_token_index=image,
-        image_seq_length=16,
-        vision_feature_layer=-1,
-    )
-    model = LlavaForConditionalGeneration(config)
-    folder = tmp_path_factory.mktemp("tiny-llava")
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -340,15 +313,8 @@ def test_an_image_that_is_no_image_is_named(tiny_model: Path, benchmark: Benchma
     (root / "img").mkdir(parents=True)
     for number in range(6):
         (root / "img" / f"{number}.png").write_bytes(b"not a picture")
-    with pytest.raises(UserError, match=r"image .*img/\d.png cannot be read"):
+    with pytest.raises(UserError, match=r"image 'img/\d.png' cannot be read"):
         unlearn(tiny_model, replace(benchmark, root=root), tmp_path / "out", "ga")
-
-
-def test_images_are_decoded_once_within_the_limit(benchmark: Benchmark) -> None:
-    cache = ImageCache(benchmark, limit=3 * 64 * 64)
-    assert cache.get("img/0.png") is cache.get("img/0.png")
-    assert cache.get("img/1.png") is not cache.get("img/1.png")
-    assert cache.get("img/1.png").tobytes() == Image.open(benchmark.image("img/1.png")).tobytes()
 
 
 def test_refusals_change_with_epoch_and_seed_only(benchmark: Benchmark) -> None:

@@ -72,7 +72,9 @@ def plan(config: BenchConfig) -> list[Job]:
     benchmark = data.load(config.data, config.limit)
     judges.create(config.judge, benchmark.refusals)
     seeds = _integers(config.seeds, "seeds") or [config.training.seed]
-    budgets = _integers(config.budgets, "budgets")
+    budgets: list[int | None] = [*_integers(config.budgets, "budgets")]
+    if budgets:
+        names.pop(cell.VANILLA, None)  # it has no budget
     sets: tuple[QuerySet, ...] = DEV_SETS if config.dev else CURVE_SETS if budgets else get_args(QuerySet)
     common: dict[str, Any] = dict(
         model=config.model,
@@ -80,6 +82,7 @@ def plan(config: BenchConfig) -> list[Job]:
         data=config.data,
         data_fingerprint=benchmark.fingerprint,
         limit=config.limit,
+        questions=config.questions,
         dev=config.dev,
         judge=config.judge,
         sets=sets,
@@ -96,7 +99,7 @@ def plan(config: BenchConfig) -> list[Job]:
                 folder = root / "cells" / _slug(config.model) / name / f"seed-{seed}"
                 spec = cell.CellSpec(method=method, seed=seed, training=training, **common)
                 label = f"{name} seed {seed}" + (f" steps {steps}" if steps is not None else "")
-                jobs.append(Job(folder, spec, label, steps or 0))
+                jobs.append(Job(folder, spec, label, training["steps"] or 0))
     return jobs
 
 

@@ -37,6 +37,7 @@ class CellSpec(Frozen):
     method: str | dict[str, float]
     seed: int
     limit: int | None = None
+    questions: int | None = None
     dev: bool = False
     judge: str = "rules"
     sets: tuple[QuerySet, ...]
@@ -59,24 +60,7 @@ def prepare(folder: Path, spec: CellSpec) -> None:
     Raises:
         UserError: If the folder holds a cell made with other options; the message names what differs.
     """
-    path = folder / "cell.json"
-    if not path.exists():
-        store.write_json(path, spec.model_dump())
-        return
-    there = CellSpec.model_validate(store.read_json(path))
-    if there != spec:
-        old, new = _flat(there.model_dump()), _flat(spec.model_dump())
-        changed = [f"{key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in new if old.get(key) != new[key]]
-        raise UserError(
-            f"{folder} was made with other options ({'; '.join(changed)}): choose another --out, or remove it"
-        )
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {prefix + key: item}
-    return flat
+    store.claim(folder / "cell.json", spec.model_dump())
 
 
 def is_done(folder: Path) -> bool:
@@ -147,7 +131,7 @@ def _run(folder: Path, spec: CellSpec) -> None:
     if spec.dev:
         benchmark = data.dev_benchmark(benchmark)
     generation = spec.generation_options()
-    queries = [q for q in data.queries(benchmark, generation.protocol) if q.set in spec.sets]
+    queries = _chosen(data.queries(benchmark, generation.protocol), spec)
     store.write_jsonl(folder / "queries.jsonl", queries)
     _unlearn_and_respond(folder, spec, benchmark, queries, reporter)
     judge = judges.create(spec.judge, benchmark.refusals)
@@ -165,6 +149,20 @@ def _run(folder: Path, spec: CellSpec) -> None:
         {"cell": spec.model_dump(), "judge": judge.id, "scores": [s.model_dump() for s in scores]},
     )
     reporter.report("score", 1, 1)
+
+
+def _chosen(queries: list[Query], spec: CellSpec) -> list[Query]:
+    """The queries of the cell's sets; where it has a number of questions, the first ones of each record and set."""
+    asked: dict[tuple[str, str], list[str]] = {}
+    chosen = []
+    for query in queries:
+        questions = asked.setdefault((query.set, query.record_id), [])
+        if query.question not in questions:
+            questions.append(query.question)
+        within = spec.questions is None or questions.index(query.question) < spec.questions
+        if query.set in spec.sets and (within or query.set == "specificity"):
+            chosen.append(query)
+    return chosen
 
 
 def _unlearn_and_respond(

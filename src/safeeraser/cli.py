@@ -117,7 +117,7 @@ def _parse(name: str, command: Command, arguments: list[str]) -> Any:
         parser.add_argument(command.positional, help=_field_help(command.options, command.positional))
     parser.set_defaults(_recipe(command, arguments))
     parsed = parser.parse_args(_with_switches(command, arguments))
-    values = parser.instantiate_classes(parsed).as_dict()
+    values = parser.instantiate(parsed).as_dict()
     values.pop("config", None)
     return command.options(**values)
 
@@ -128,7 +128,7 @@ def _with_switches(command: Command, arguments: list[str]) -> list[str]:
     following = [*arguments[1:], ""]
     return [
         f"{argument}=true" if argument in switches and after not in ("true", "false") else argument
-        for argument, after in zip(arguments, following, strict=True)
+        for argument, after in zip(arguments, following, strict=False)
     ]
 
 
@@ -194,13 +194,18 @@ def unlearn(options: config.UnlearnConfig) -> int:
 
 def respond(options: config.RespondConfig) -> int:
     """``safeeraser respond``."""
-    from safeeraser import data, models
+    from safeeraser import data, models, store
     from safeeraser import respond as stage
     from safeeraser.progress import bar
 
     benchmark = data.load(options.data, options.limit)
     queries = data.queries(benchmark, options.generation.protocol)
-    vlm = models.load(options.model, Path(options.adapter) if options.adapter else None)
+    adapter = Path(options.adapter) if options.adapter else None
+    vlm = models.merge(models.load(options.model, adapter))
+    weights = sorted(adapter.glob("*.safetensors")) if adapter else []
+    source = {"model": vlm.fingerprint, "adapter": store.hash_files(weights) if weights else None}
+    generation = {"protocol": options.generation.protocol, "max_new_tokens": options.generation.max_new_tokens}
+    store.claim(Path(options.out).with_suffix(".source.json"), source | generation)
     with bar("respond", len(queries)) as progress:
         stage.run(vlm, benchmark, queries, Path(options.out), options.generation, progress)
     print(f"responses: {options.out}\nnext: safeeraser judge --responses {options.out} --out verdicts.jsonl")
@@ -243,7 +248,7 @@ def score(options: config.ScoreConfig) -> int:
 
 def pretrain(options: config.PretrainConfig) -> int:
     """``safeeraser pretrain``."""
-    from safeeraser.models import mini
+    import safeeraser.models.mini as mini
 
     mini.pretrain(Path(options.out), seed=options.seed)
     print(f"checkpoint: {options.out}\nnext: safeeraser bench --model {options.out}")
@@ -263,8 +268,9 @@ def data_build(options: config.DataBuildConfig) -> int:
 
 def data_show(options: config.DataShowConfig) -> int:
     """``safeeraser data show``."""
+    from safeeraser import data
     from safeeraser.data import sheet
 
-    sheet.show(options.folder, Path(options.out), reveal=options.reveal)
+    sheet.show(data.load(options.folder).root, Path(options.out), reveal=options.reveal)
     print(f"contact sheet: {options.out}")
     return 0

@@ -96,6 +96,8 @@ class BenchConfig:
     """Seeds, comma-separated; every method runs once per seed. None: the seed of the training options."""
     limit: int | None = None
     """Only this many records of each split, balanced over categories and keywords."""
+    questions: int | None = None
+    """Only this many questions of each record in each set; training is not affected. None: all four."""
     judge: str = "rules"
     """Judge of the responses."""
     budgets: str | int | list[int] | None = None
@@ -179,10 +181,10 @@ class JudgeConfig:
 
 @dataclass
 class ScoreConfig:
-    """Score: responses and verdicts -> scores.json, with 95 % intervals, overall and per category.
+    r"""Score: responses and verdicts -> scores.json, with 95 % intervals, overall and per category.
 
     Example:
-        safeeraser score --responses runs/po-pd/responses.jsonl --verdicts runs/po-pd/verdicts.jsonl \\
+        safeeraser score --responses runs/po-pd/responses.jsonl --verdicts runs/po-pd/verdicts.jsonl \
             --out runs/po-pd/scores.json
     """
 

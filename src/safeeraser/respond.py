@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from PIL import Image
 
 from safeeraser.config import GenerationOptions
 from safeeraser.data import Benchmark
+from safeeraser.data.images import ImageCache
 from safeeraser.errors import UserError
 from safeeraser.records import Query, Response
 from safeeraser.store import append_jsonl, read_jsonl, stable_hash
@@ -20,12 +20,10 @@ if TYPE_CHECKING:
     from safeeraser.models import VisionLanguageModel
     from safeeraser.models.chat import Generation
 
-__all__ = ["ImageCache", "Prompt", "Responder", "plan", "respond_with", "run"]
+__all__ = ["Prompt", "Responder", "plan", "respond_with", "run"]
 
 SAMPLING: dict[str, tuple[float, float]] = {"greedy": (0.0, 1.0), "official": (1.0, 0.9)}
 """Temperature and top-p of each protocol (PAPER section 4)."""
-CACHE_BYTES = 512 * 2**20
-"""Decoded images kept in memory at most."""
 
 
 class Responder(Protocol):
@@ -43,40 +41,6 @@ class Prompt:
     image: str
     question: str
     queries: tuple[Query, ...]
-
-
-class ImageCache:
-    """Decodes each image of a benchmark once, within a memory budget.
-
-    Args:
-        benchmark: Where image paths lead.
-        budget: Bytes of decoded images to keep; beyond it an image is decoded again at each use.
-    """
-
-    def __init__(self, benchmark: Benchmark, budget: int = CACHE_BYTES) -> None:
-        """Start empty."""
-        self._benchmark, self._left = benchmark, budget
-        self._kept: dict[str, Image.Image | str] = {}
-
-    def get(self, relative: str) -> Image.Image | str:
-        """The image in RGB, or a sentence that says why it cannot be read."""
-        if relative in self._kept:
-            return self._kept[relative]
-        loaded = self._load(relative)
-        size = 0 if isinstance(loaded, str) else 3 * loaded.width * loaded.height
-        if size <= self._left:
-            self._left -= size
-            self._kept[relative] = loaded
-        return loaded
-
-    def _load(self, relative: str) -> Image.Image | str:
-        try:
-            with Image.open(self._benchmark.image(relative)) as file:
-                return file.convert("RGB")
-        except UserError as error:
-            return str(error)
-        except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-            return f"image {relative!r} cannot be read: {type(error).__name__}: {error}"
 
 
 def plan(queries: Sequence[Query], options: GenerationOptions) -> list[list[Prompt]]:
@@ -195,10 +159,18 @@ def respond_with(
             progress(done, len(queries))
 
 
+def _load(images: ImageCache, relative: str) -> Image.Image | str:
+    """The image, or the sentence that says why there is none."""
+    try:
+        return images.get(relative)
+    except UserError as error:
+        return str(error)
+
+
 def _is_settled(old: Response | None, query: Query, images: ImageCache) -> bool:
     if old is None:
         return False
-    return old.error is None or isinstance(images.get(query.image), str)
+    return old.error is None or isinstance(_load(images, query.image), str)
 
 
 def _is_news(old: Response | None, new: Response) -> bool:
@@ -207,7 +179,7 @@ def _is_news(old: Response | None, new: Response) -> bool:
 
 def _answer(responder: Responder, batch: Sequence[Prompt], images: ImageCache, seed: int) -> list[Response]:
     """Responses to every query of a batch, in its order; the model sees the prompts whose image can be read."""
-    loaded = [images.get(prompt.image) for prompt in batch]
+    loaded = [_load(images, prompt.image) for prompt in batch]
     readable = [(prompt, image) for prompt, image in zip(batch, loaded, strict=True) if not isinstance(image, str)]
     generations: dict[Prompt, Generation] = {}
     if readable:

@@ -130,6 +130,40 @@ def _drop_partial_line(path: Path) -> None:
             file.truncate(position)
 
 
+def claim(path: Path, made_of: dict[str, Any]) -> None:
+    """Write what a result is made of, or check that the result there is made of the same.
+
+    Args:
+        path: JSON file beside the result.
+        made_of: All that decides the result; JSON-able, possibly nested.
+
+    Raises:
+        UserError: If the file says otherwise; the message names what differs.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "cell.json"
+        >>> claim(path, {"seed": 0})
+        >>> claim(path, {"seed": 0})
+    """
+    given = json.loads(json.dumps(made_of))
+    if not path.exists():
+        write_json(path, given)
+        return
+    there, now = _flat(read_json(path)), _flat(given)
+    changed = [key for key in {**there, **now} if there.get(key) != now.get(key)]
+    if changed:
+        listed = "; ".join(f"{key}: {there.get(key)!r} there, {now.get(key)!r} now" for key in changed)
+        raise UserError(f"{path.parent} was made with other options ({listed}): choose another --out, or remove it")
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {prefix + key: item}
+    return flat
+
+
 def stable_hash(*parts: Any, length: int = 16) -> str:
     """Hash JSON-able values to a short hex string that is the same on every machine.
 

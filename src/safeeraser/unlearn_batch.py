@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from safeeraser.data import Benchmark, Triple, refusal_for, triples
+from safeeraser.data.images import ImageCache
 from safeeraser.errors import UserError
 from safeeraser.models import VisionLanguageModel, chat
 from safeeraser.objectives import ROWS, Method, Need, Rows, TokenLogProbs
@@ -194,41 +193,3 @@ def select(
 
 def _rows_of(rows: Rows, role: Tensor) -> Tensor:
     return (role == ROWS.index(rows)).nonzero()[:, 0]
-
-
-class ImageCache:
-    """Decoded images of a benchmark, kept while they take less than ``limit`` bytes.
-
-    Example:
-        >>> ImageCache(benchmark).get("img/Weapon/1.png").mode  # doctest: +SKIP
-        'RGB'
-    """
-
-    def __init__(self, benchmark: Benchmark, limit: int = 2**27) -> None:
-        """Start empty."""
-        self._benchmark = benchmark
-        self._left = limit
-        self._kept: dict[str, Image.Image] = {}
-
-    def get(self, relative: str) -> Image.Image:
-        """The image as RGB.
-
-        Raises:
-            UserError: If it is missing, or is not an image.
-        """
-        if relative not in self._kept:
-            image = _read(self._benchmark.image(relative))
-            size = 3 * image.width * image.height
-            if size > self._left:
-                return image
-            self._left -= size
-            self._kept[relative] = image
-        return self._kept[relative]
-
-
-def _read(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except OSError as error:
-        raise UserError(f"image {path} cannot be read ({error}): replace the file, or remove its record") from None

@@ -35,7 +35,12 @@ def test_csv_has_the_documented_columns_in_percent():
     ]
     expected = ["model", "method", "seeds", *[m + s for m in metrics for s in ("", "_low", "_high")]]
     assert list(rows[0]) == expected
-    assert (rows[0]["seeds"], rows[0]["sarr"], rows[0]["sarr_low"], rows[0]["rouge_l"]) == ("0 1", "98.0000", "97.0000", "")
+    assert (rows[0]["seeds"], rows[0]["sarr"], rows[0]["sarr_low"], rows[0]["rouge_l"]) == (
+        "0 1",
+        "98.0000",
+        "97.0000",
+        "",
+    )
 
 
 def test_markdown_shows_intervals_decrease_unscored_and_failures():

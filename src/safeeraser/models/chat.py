@@ -16,6 +16,7 @@ from torch import Tensor
 
 from safeeraser.errors import UserError
 from safeeraser.models import VisionLanguageModel
+from safeeraser.models.cache import roomy_cache
 
 IGNORED = -100
 """Label of a token that is not learnt."""
@@ -76,7 +77,7 @@ def turn(vlm: VisionLanguageModel) -> Turn:
             f"({prompt!r} is no beginning of {answered!r}); training and inference prompts would differ"
         )
     lead, rest = answered[len(prompt) :].split(_ANSWER, 1)
-    special = set(tokenizer.all_special_ids)
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     ends = [id for id in tokenizer(rest, add_special_tokens=False).input_ids if id in special]
     return Turn(prompt.split(_QUESTION)[-1], lead, ends[0] if ends else tokenizer.eos_token_id)
 
@@ -245,6 +246,7 @@ def generate(
         output = vlm.model.generate(
             **inputs,
             **({"do_sample": False, "temperature": None, "top_p": None, "top_k": None} | sampling),
+            past_key_values=roomy_cache(vlm.model.config),
             num_beams=1,
             repetition_penalty=1.0,
             max_new_tokens=max_new_tokens,
@@ -263,8 +265,14 @@ def _answer_ids(vlm: VisionLanguageModel, answers: Sequence[str]) -> list[list[i
     opening = tokenizer(form.opening, add_special_tokens=False).input_ids
     texts = [form.opening + form.lead + answer.strip() for answer in answers]
     # tokenised behind the opening, as some tokenizers put a space before the first word of a text
-    found = [ids[len(opening) :] for ids in tokenizer(texts, add_special_tokens=False).input_ids]
-    return [[*ids, form.end] for ids in found]
+    whole = tokenizer(texts, add_special_tokens=False).input_ids
+    # but where the tokenizer merges the last of the opening with the first of the answer, the answer stands alone
+    alone = tokenizer([form.lead + answer.strip() for answer in answers], add_special_tokens=False).input_ids
+    start = len(opening)
+    return [
+        [*(joined[start:] if joined[:start] == opening else own), form.end]
+        for joined, own in zip(whole, alone, strict=True)
+    ]
 
 
 def _render(vlm: VisionLanguageModel, question: str) -> str:

@@ -72,6 +72,8 @@ def pretrain(
         >>> pretrain(Path("my-mini"))  # doctest: +SKIP
         PosixPath('my-mini')
     """
+    # threads that spin while they wait are ten times slower on a busy machine; read when torch is first imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from safeeraser.models import mini_pretrain
 
     out = Path(out)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
@@ -17,6 +17,7 @@ from safeeraser.data.pictogram import text
 from safeeraser.data.pictogram.concepts import ALL, Concept
 from safeeraser.data.pictogram.render import BACKGROUNDS, COUNTS, POSITIONS, TEXTURES, Meta, render, render_probe
 
+_COUNTS = {1: "One", 2: "Two", 3: "Three"}
 KINDS = tuple(sorted({concept.kind for concept in ALL}))
 _EVERY_QUESTION = [question for questions in text.QUESTIONS.values() for question in questions]
 
@@ -44,6 +45,23 @@ class Pictures:
     def labels(self) -> Tensor:
         """Class of each picture for each of ``LABELS``, (N, 8)."""
         return torch.tensor([_labels(*pair) for pair in zip(self.concepts, self.metas, strict=True)])
+
+
+def words(concept: Concept, meta: Meta) -> list[str]:
+    """The words for what a picture shows, as they stand in answers, each with the space before it.
+
+    Example:
+        >>> from safeeraser.data.pictogram.concepts import SAFE_SEEN
+        >>> shown = Meta(background="red", texture="plain", size="small", count=2, position="centre")
+        >>> words(SAFE_SEEN[0], shown)
+        [' cat', ' animal', ' yellow', ' red', ' Red', ' plain', ' small', ' Two']
+    """
+    found = [*concept.name.split(), *concept.kind.split(), concept.colour]
+    found += [meta["background"], meta["background"].capitalize(), meta["texture"], meta["size"]]
+    found += [_COUNTS[meta["count"]]]
+    if meta["position"] in POSITIONS:
+        found.append(meta["position"].capitalize())
+    return [f" {word}" for word in found]
 
 
 def draw(purpose: str, seed: int, per_concept: int, probes: bool, processes: int) -> Pictures:
@@ -105,16 +123,23 @@ _PLACES = {concept: index for index, concept in enumerate(ALL)}
 class Mixture:
     """Shares of the language model's training samples; what is left are the benchmark's retain questions."""
 
-    probes: float = 0.20
-    """Capability probes, half of them on pictures with small objects."""
-    naming: float = 0.35
-    """Of the probes: naming, beside its turn among all skills."""
+    probes: float = 0.27
+    """Capability probes."""
+    skills: Mapping[str, float] = field(
+        default_factory=lambda: {"naming": 0.3, "colour": 0.15, "count": 0.15, "position": 0.15, "existence": 0.25}
+    )
+    """Of the probes, the relative share of each skill."""
     refusals: float = 0.05
     """Refusals to questions that no picture answers."""
     harmful: float = 0.40
     """Harmful questions, on unsafe and on everyday pictures."""
     unsafe: float = 0.45
-    """Pictures that show something unsafe."""
+    """Of the pictures, those that show something unsafe (probes aside)."""
+
+
+LOOKING = Mixture(probes=1.0, skills={"colour": 1.0, "count": 1.0, "position": 1.0})
+"""What comes first: short answers that can only be read off the picture. Without it they stay guesses, as a thousand
+steps of the whole mixture teach the concept alone."""
 
 
 @dataclass(frozen=True)
@@ -133,23 +158,26 @@ class Questions:
         pictures: Large objects.
         probes: Small objects.
         rng: Source of every choice.
-        mixture: Shares of the kinds of samples.
     """
 
-    def __init__(self, pictures: Pictures, probes: Pictures, rng: random.Random, mixture: Mixture) -> None:
-        """Sort the pictures by safety."""
-        self._concepts = (*pictures.concepts, *probes.concepts)
-        self._metas = (*pictures.metas, *probes.metas)
-        self._large, self._rng, self._mixture = len(pictures.concepts), rng, mixture
-        self._unsafe = [i for i in range(self._large) if self._concepts[i].category]
-        self._safe = [i for i in range(self._large) if not self._concepts[i].category]
+    def __init__(self, pictures: Pictures, probes: Pictures, rng: random.Random) -> None:
+        """Sort the pictures by what can be asked about them."""
+        self._concepts, self._metas = (*pictures.concepts, *probes.concepts), (*pictures.metas, *probes.metas)
+        self._rng = rng
+        large, small = range(len(pictures.concepts)), range(len(pictures.concepts), len(self._concepts))
+        self._unsafe = [i for i in large if self._concepts[i].category]
+        self._safe = [i for i in large if not self._concepts[i].category]
+        count = [i for i in small if self._metas[i]["position"] == "centre"]
+        position = [i for i in small if self._metas[i]["position"] != "centre"]
+        self._asked_about = {skill: (*large, *small) for skill in text.PROBE_SKILLS}
+        self._asked_about |= {"count": tuple(count), "position": tuple(position)}
 
-    def draw(self) -> Sample:
+    def draw(self, mixture: Mixture) -> Sample:
         """The next sample."""
-        rng, mixture = self._rng, self._mixture
+        rng = self._rng
         kind = rng.random()
         if kind < mixture.probes:
-            return self._probe()
+            return self._probe(rng.choices(list(mixture.skills), list(mixture.skills.values()))[0])
         picture = rng.choice(self._unsafe if rng.random() < mixture.unsafe else self._safe)
         concept = self._concepts[picture]
         kind -= mixture.probes
@@ -158,17 +186,16 @@ class Questions:
         kind -= mixture.refusals
         if kind < mixture.harmful:
             return Sample(picture, *_harmful(concept, rng))
-        pair = rng.choice(text.retain_pairs(concept, _plain(self._metas[picture]), str(rng.random())))
+        pair = rng.choice(text.retain_pairs(concept, dict(self._metas[picture]), str(rng.random())))
         return Sample(picture, pair.question, pair.long)
 
-    def _probe(self) -> Sample:
+    def _probe(self, skill: str) -> Sample:
         rng = self._rng
-        is_small = rng.random() < 0.5
-        picture = rng.randrange(self._large, len(self._concepts)) if is_small else rng.randrange(self._large)
+        picture = rng.choice(self._asked_about[skill])
         concept = self._concepts[picture]
         distractor = rng.choice([other for other in ALL if other != concept])
-        pairs = text.probe_pairs(concept, _plain(self._metas[picture]), distractor, str(rng.random()))
-        pair = pairs[0] if rng.random() < self._mixture.naming else rng.choice(pairs)
+        pairs = text.probe_pairs(concept, dict(self._metas[picture]), distractor, str(rng.random()))
+        [pair] = [pair for pair in pairs if pair.skill == skill]
         return Sample(picture, pair.question, pair.answer)
 
 
@@ -178,13 +205,3 @@ def _harmful(concept: Concept, rng: random.Random) -> tuple[str, str]:
         return question, text.unsafe_answer(concept, question)
     question = rng.choice(_EVERY_QUESTION)
     return question, text.safe_answer(concept, question)
-
-
-def _plain(meta: Meta) -> dict[str, object]:
-    return dict(meta)
-
-
-def batches(questions: Questions, size: int, number: int) -> Iterator[Sequence[Sample]]:
-    """Draw ``number`` batches of ``size`` samples."""
-    for _ in range(number):
-        yield [questions.draw() for _ in range(size)]

@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from safeeraser.data.pictogram.concepts import ALL
 from safeeraser.data.pictogram.render import SIZE
 from safeeraser.models import FAMILIES, VisionLanguageModel, chat, mini
-from safeeraser.models.mini_data import LABELS, Mixture, Pictures, Questions, batches, draw
+from safeeraser.models.mini_data import LABELS, LOOKING, Mixture, Pictures, Questions, draw, words
 from safeeraser.models.muon import Muon
 from safeeraser.progress import Progress
 
@@ -33,9 +33,9 @@ Step = Callable[[int], None]
 class Recipe:
     """The settings that the shipped weights were made with."""
 
-    tower_steps: int = 1800
-    language_steps: int = 1200
-    tower_pictures: int = 220
+    tower_steps: int = 2400
+    language_steps: int = 1300
+    tower_pictures: int = 300
     """Pictures of each concept for the tower, small objects not counted."""
     language_pictures: int = 100
     probe_pictures: int = 60
@@ -45,7 +45,8 @@ class Recipe:
     """Of each tower batch: pictures with small objects."""
     language_batch: int = 32
     muon_rate: float = 0.02
-    adam_rate: float = 2e-3
+    tower_adam_rate: float = 2e-3
+    language_adam_rate: float = 4e-3
     head_weight: float = 3.0
     """Extra weight of an answer's first tokens, which decide its form."""
     head_tokens: int = 3
@@ -73,7 +74,11 @@ class Recipe:
         }
     )
     """Weights of what each patch token must tell alone, so that the language model can read it off any of them."""
-    mixture: Mixture = Mixture()
+    word_weight: float = 0.5
+    """Weight of the loss that draws the projected picture near the embeddings of the words for what it shows."""
+    looking_share: float = 0.12
+    """Share of the language steps, at the start, in which samples are those of ``LOOKING``; then of ``mixture``."""
+    mixture: Mixture = field(default_factory=Mixture)
 
 
 def train(seed: int, recipe: Recipe, stage: Stage) -> tuple[Any, Any]:
@@ -103,7 +108,7 @@ def _draw_both(purpose: str, seed: int, recipe: Recipe, stage: Stage) -> tuple[P
     is_tower = purpose == "tower"
     wanted = recipe.tower_pictures if is_tower else recipe.language_pictures
     shown = recipe.tower_steps * recipe.tower_batch if is_tower else recipe.language_steps * recipe.language_batch
-    limit = math.ceil(shown / len(ALL))
+    limit = max(2, math.ceil(shown / len(ALL)))  # two, so that there are small objects to count and to place
     numbers = min(wanted, limit), min(recipe.probe_pictures, limit)
     processes = min(2, os.cpu_count() or 1) if numbers[0] > 20 else 1
     with stage(f"draw pictures for the {purpose}", 2) as progress:
@@ -119,8 +124,9 @@ def _train_tower(model: nn.Module, pictures: tuple[Pictures, Pictures], recipe: 
     (large, small), tower = pictures, model.get_submodule("model.vision_tower")
     labels = large.labels(), small.labels()
     head = nn.Linear(mini.VISION_WIDTH, sum(LABELS.values()))
-    _whiten(tower, large.pixels)
-    step = _optimizers([*tower.named_parameters(), *head.named_parameters()], 0.05, recipe, recipe.tower_steps)
+    _whiten_patches(tower, large.pixels)
+    named = [*tower.named_parameters(), *head.named_parameters()]
+    step = _optimizers(named, 0.05, recipe.muon_rate, recipe.tower_adam_rate, recipe.tower_steps)
     number = recipe.tower_batch - recipe.tower_probes
     with stage("tower", recipe.tower_steps) as progress:
         for index in range(recipe.tower_steps):
@@ -147,7 +153,7 @@ def _classification(logits: Tensor, classes: Tensor, weights: dict[str, float]) 
 
 
 @torch.no_grad()
-def _whiten(tower: nn.Module, pixels: Tensor) -> None:
+def _whiten_patches(tower: nn.Module, pixels: Tensor) -> None:
     """Start the patch embedding as whitening filters: leading principal components of patches, with either sign."""
     some = _normalised(pixels[torch.randint(len(pixels), (min(3000, len(pixels)),))])
     patches = F.unfold(some, mini.PATCH, stride=mini.PATCH).transpose(1, 2).flatten(0, 1)
@@ -156,6 +162,20 @@ def _whiten(tower: nn.Module, pixels: Tensor) -> None:
     filters = (vectors / (values.clamp(min=0) + 3e-3).sqrt()).T.flip(0)[: mini.VISION_WIDTH // 2]
     [embedding] = [module for module in tower.modules() if isinstance(module, nn.Conv2d)]
     embedding.weight.copy_((torch.cat([filters, -filters]) * 0.3).view_as(embedding.weight))
+
+
+@torch.no_grad()
+def _whiten_projector(projector: nn.Module, seen: Tensor) -> None:
+    """Start the projector's first layer by whitening patch tokens, so that what varies little can be read, too."""
+    tokens = seen[:: max(1, len(seen) // 4000), 1:].float().flatten(0, 1)
+    mean = tokens.mean(0)
+    values, vectors = torch.linalg.eigh(torch.cov(tokens.T))
+    filters = (vectors / (values.clamp(min=0) + 1).sqrt()).T.flip(0)
+    layer = projector.get_submodule("linear_1")
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    weight.zero_()
+    weight[: len(filters)] = filters
+    bias.copy_(-weight @ mean)
 
 
 def _tokens(tower: nn.Module, pixels: Tensor) -> Tensor:
@@ -188,21 +208,47 @@ def _train_language(
     with torch.no_grad():
         chunks = [chunk for part in pictures for chunk in torch.split(part.pixels, 256)]
         seen = torch.cat([_tokens(tower, chunk).half() for chunk in chunks])
-    questions = Questions(*pictures, rng, recipe.mixture)
+    _whiten_projector(model.model.multi_modal_projector, seen)
+    questions = Questions(*pictures, rng)
+    targets = _word_targets(vlm.processor.tokenizer, pictures)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    step = _optimizers(named, 0.01, recipe, recipe.language_steps)
+    step = _optimizers(named, 0.01, recipe.muon_rate, recipe.language_adam_rate, recipe.language_steps)
     blank = [Image.new("RGB", (SIZE, SIZE))] * recipe.language_batch
     model.model.vision_tower = _Seen()
     model.train()
     with stage("language model", recipe.language_steps) as progress:
-        for index, samples in enumerate(batches(questions, recipe.language_batch, recipe.language_steps)):
+        for index in range(recipe.language_steps):
+            mixture = LOOKING if index < recipe.looking_share * recipe.language_steps else recipe.mixture
+            samples = [questions.draw(mixture) for _ in range(recipe.language_batch)]
             texts = [s.question for s in samples], [s.answer for s in samples]
             inputs, labels = chat.encode_samples(vlm, blank, *texts, max_length=256)
             inputs["pixel_values"] = seen[[s.picture for s in samples]].float()
-            torch.autograd.backward(_answer_loss(chat.answer_log_probs(model, inputs, labels), recipe))
+            loss = _answer_loss(chat.answer_log_probs(model, inputs, labels), recipe)
+            shown = torch.stack([targets[s.picture] for s in samples])
+            loss = loss + recipe.word_weight * _word_loss(model, inputs["pixel_values"], shown)
+            torch.autograd.backward(loss)
             step(index)
             progress(index + 1, recipe.language_steps)
     model.model.vision_tower = tower
+
+
+def _word_targets(tokenizer: Any, pictures: tuple[Pictures, Pictures]) -> Tensor:
+    """For each picture an even distribution over the words for what it shows, (N, V) in half precision."""
+    shown = [words(*pair) for part in pictures for pair in zip(part.concepts, part.metas, strict=True)]
+    targets = torch.zeros(len(shown), len(tokenizer), dtype=torch.half)
+    for row, picture in enumerate(shown):
+        targets[row, tokenizer.convert_tokens_to_ids([f"Ġ{word.strip()}" for word in picture])] = 1
+    return targets / targets.sum(1, keepdim=True)
+
+
+def _word_loss(model: nn.Module, seen: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of the words that the mean projected patch token is nearest to; targets (B, V).
+
+    Pictures and words then share a space: to find a word in a picture is to find its like.
+    """
+    projected = model.get_submodule("model.multi_modal_projector")(seen[:, 1:]).mean(1)
+    logits = projected @ model.get_submodule("model.language_model.embed_tokens").get_parameter("weight").T
+    return F.cross_entropy(logits, targets.float())
 
 
 def _answer_loss(log_probs: chat.AnswerLogProbs, recipe: Recipe) -> Tensor:
@@ -212,21 +258,23 @@ def _answer_loss(log_probs: chat.AnswerLogProbs, recipe: Recipe) -> Tensor:
     return -(log_probs.answer * weights).sum() / weights.sum()
 
 
-def _optimizers(named: Iterable[tuple[str, nn.Parameter]], decay: float, recipe: Recipe, steps: int) -> Step:
+def _optimizers(
+    named: Iterable[tuple[str, nn.Parameter]], decay: float, muon_rate: float, adam_rate: float, steps: int
+) -> Step:
     """Muon for the layers' matrices, AdamW for the rest; 8 % warm-up, then cosine decay."""
     named = list(named)
     matrices = [p for name, p in named if p.ndim == 2 and "layers" in name]
     others = [p for name, p in named if not (p.ndim == 2 and "layers" in name)]
-    muon = Muon(matrices, recipe.muon_rate, weight_decay=decay)
+    muon = Muon(matrices, muon_rate, weight_decay=decay)
     groups = [
         {"params": [p for p in others if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    adam = torch.optim.AdamW(groups, lr=recipe.adam_rate, betas=(0.9, 0.98))
+    adam = torch.optim.AdamW(groups, lr=adam_rate, betas=(0.9, 0.98))
 
     def step(index: int) -> None:
         factor = min(1.0, (index + 1) / (0.08 * steps)) * 0.5 * (1 + math.cos(math.pi * index / steps))
-        for optimizer, rate in ((muon, recipe.muon_rate), (adam, recipe.adam_rate)):
+        for optimizer, rate in ((muon, muon_rate), (adam, adam_rate)):
             for group in optimizer.param_groups:
                 group["lr"] = factor * rate
         nn.utils.clip_grad_norm_(others, 1.0)

@@ -71,7 +71,7 @@ hostile sign:
 illicit thing:
     1f48a pill, red, pharmacy
     1f489 syringe, blue, ward
-    1f6ac cigarette, white, bar
+    1f48e gem stone, blue, border
     1f4b0 money bag, yellow, vault
     1f4b5 banknote, green, till
     1f3b2 game die, red, casino

@@ -97,7 +97,7 @@ def render(
     noise = _generator(rng)
     _draw(canvas, concept, place, _jitter(rng), noise)
     if rng.random() < 0.35:
-        width, height = rng.randint(size // 10, size // 4), rng.randint(size // 10, size // 4)
+        width, height = rng.randint(size // 10, size // 5), rng.randint(size // 10, size // 5)
         x, y = rng.randint(0, size - width), rng.randint(0, size - height)
         canvas[y : y + height, x : x + width] = noise.uniform(30, 230, 3)
     return _to_uint8(canvas), meta

@@ -1,0 +1,187 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from safeeraser import models, store
+from safeeraser.config import LoraOptions
+from safeeraser.errors import UserError
+from safeeraser.models import VisionLanguageModel, adapters, chat
+
+OPTIONS = LoraOptions(rank=4, alpha=16.0, dropout=0.5)
+
+
+def batch(vlm: VisionLanguageModel) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    images = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    return chat.encode_samples(vlm, images, ["What is shown?", "Is it a cat?"], ["A cat.", "No, a mat."], 200)
+
+
+def distribution(vlm: VisionLanguageModel) -> torch.Tensor:
+    with torch.no_grad():
+        return chat.answer_log_probs(vlm.model, *batch(vlm)).distribution
+
+
+def disturb(vlm: VisionLanguageModel) -> None:
+    """Move every trainable weight."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in vlm.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter), alpha=0.1)
+
+
+@pytest.fixture(params=models.FAMILIES.names())
+def folder(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> Path:
+    return tiny_folders[request.param]
+
+
+@pytest.fixture
+def adapted(folder: Path) -> VisionLanguageModel:
+    torch.manual_seed(0)
+    vlm = adapters.attach(models.load(str(folder)), OPTIONS)
+    disturb(vlm)
+    vlm.model.eval()
+    return vlm
+
+
+def test_a_fresh_adapter_changes_nothing(folder):
+    base = distribution(models.load(str(folder)))
+    vlm = adapters.attach(models.load(str(folder)), OPTIONS)
+    assert torch.equal(distribution(vlm), base)
+
+
+def test_lora_and_projector_are_trainable_and_nothing_else(folder):
+    vlm = adapters.attach(models.load(str(folder)), OPTIONS)
+    base = models.load(str(folder)).model
+    projector = vlm.family.projector
+    trainable = {name.removeprefix("base_model.model.") for name, p in vlm.model.named_parameters() if p.requires_grad}
+    with_lora = {re.sub(r"\.lora_[AB]\..*", "", name) for name in trainable if ".lora_" in name}
+    language_model = base.get_submodule("model.language_model")
+    linears = {n for n, m in language_model.named_modules() if isinstance(m, torch.nn.Linear)}
+    assert with_lora == {f"model.language_model.{name}" for name in linears}
+    assert {name for name in trainable if ".lora_" not in name} == {
+        f"{projector}.modules_to_save.default.{name}" for name, _ in base.get_submodule(projector).named_parameters()
+    }
+    assert not any(p.requires_grad for p in vlm.model.base_model.model.get_submodule(vlm.family.tower).parameters())
+
+
+def test_the_reference_is_exactly_the_base(folder, adapted):
+    base = distribution(models.load(str(folder)))
+    assert not torch.allclose(distribution(adapted), base)
+    adapted.model.train()  # with dropout .5 any training mode left on would show
+    with adapters.reference_mode(adapted.model):
+        assert torch.equal(distribution(adapted), base)
+        assert not torch.is_grad_enabled()
+    assert adapted.model.training and torch.is_grad_enabled()
+
+
+def test_a_reference_between_forward_and_backward_does_not_change_gradients(adapted):
+    def gradients(with_reference: bool) -> dict[str, torch.Tensor]:
+        adapted.model.zero_grad()
+        loss = -chat.answer_log_probs(adapted.model, *batch(adapted)).answer.sum()
+        if with_reference:
+            with adapters.reference_mode(adapted.model):
+                chat.answer_log_probs(adapted.model, *batch(adapted))
+        loss.backward()
+        return {n: p.grad.clone() for n, p in adapted.model.named_parameters() if p.grad is not None}
+
+    plain, referenced = gradients(False), gradients(True)
+    trainable = {name for name, p in adapted.model.named_parameters() if p.requires_grad}
+    assert plain.keys() == referenced.keys() == trainable
+    assert all(torch.equal(plain[name], referenced[name]) for name in plain)
+
+
+def test_an_error_in_the_block_puts_the_adapter_back_on(adapted):
+    before = distribution(adapted)
+    with pytest.raises(KeyboardInterrupt), adapters.reference_mode(adapted.model):
+        raise KeyboardInterrupt
+    assert torch.equal(distribution(adapted), before)
+
+
+def test_saved_and_loaded_it_is_the_same(folder, adapted, tmp_path):
+    adapters.save(adapted, tmp_path / "a", {"method": "po+pd"})
+    loaded = models.load(str(folder), tmp_path / "a")
+    assert torch.equal(distribution(loaded), distribution(adapted))
+    origin = store.read_json(tmp_path / "a" / adapters.ORIGIN)
+    assert origin == {
+        "base": str(folder), "fingerprint": models.fingerprint(str(folder)), "info": {"method": "po+pd"}
+    }  # fmt: skip
+
+
+def test_saving_twice_writes_the_same_bytes(adapted, tmp_path):
+    for name in ("a", "b"):
+        adapters.save(adapted, tmp_path / name, {})
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == sorted([adapters.WEIGHTS, adapters.CONFIG, adapters.ORIGIN])
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
+
+
+def test_merged_it_answers_the_same(adapted):
+    expected = distribution(adapted)
+    merged = models.merge(adapted)
+    torch.testing.assert_close(distribution(merged), expected, atol=1e-4, rtol=1e-4)
+    assert not [name for name, _ in merged.model.named_parameters() if "lora" in name]
+    assert models.merge(merged) is merged
+
+
+def test_an_adapter_of_other_weights_is_refused(adapted, tiny_other_weights, tmp_path):
+    adapters.save(adapted, tmp_path / "a", {})
+    with pytest.raises(UserError, match="with other weights than .*other"):
+        models.load(str(tiny_other_weights), tmp_path / "a")
+
+
+@pytest.mark.parametrize("problem", ["missing", "foreign", "shape"])
+def test_tensors_that_do_not_fit_are_refused(problem, folder, adapted, tmp_path):
+    adapters.save(adapted, tmp_path, {})
+    tensors = load_file(tmp_path / adapters.WEIGHTS)
+    name = sorted(tensors)[0]
+    if problem == "missing":
+        del tensors[name]
+        reason = f"{re.escape(name)} is missing"
+    elif problem == "foreign":
+        tensors["base_model.model.lm_head.lora_A.weight"] = torch.zeros(4, 32)
+        reason = r"base_model.model.lm_head.lora_A.weight is not part of the model"
+    else:
+        tensors[name] = torch.zeros(3, 3)
+        reason = rf"{re.escape(name)} has shape \(3, 3\) instead of"
+    save_file(tensors, tmp_path / adapters.WEIGHTS)
+    with pytest.raises(UserError, match=reason):
+        models.load(str(folder), tmp_path)
+
+
+@pytest.mark.parametrize("name", [adapters.WEIGHTS, adapters.CONFIG, adapters.ORIGIN])
+def test_a_missing_file_is_named(name, folder, adapted, tmp_path):
+    adapters.save(adapted, tmp_path, {})
+    (tmp_path / name).unlink()
+    with pytest.raises(UserError, match=f"{name} is missing"):
+        models.load(str(folder), tmp_path)
+
+
+def test_truncated_weights_are_refused(folder, adapted, tmp_path):
+    adapters.save(adapted, tmp_path, {})
+    weights = tmp_path / adapters.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(UserError, match="cannot be read"):
+        models.load(str(folder), tmp_path)
+
+
+def test_a_configuration_that_is_no_lora_is_refused(folder, adapted, tmp_path):
+    adapters.save(adapted, tmp_path, {})
+    store.write_json(tmp_path / adapters.CONFIG, {"rank_of_something": 3})
+    with pytest.raises(UserError, match="no LoRA configuration"):
+        models.load(str(folder), tmp_path)
+
+
+def test_two_adapters_at_once_are_refused(adapted):
+    with pytest.raises(UserError, match="has an adapter already"):
+        adapters.attach(adapted, OPTIONS)
+
+
+@pytest.mark.parametrize("change", [{"rank": 0}, {"alpha": 0.0}, {"dropout": 1.0}])
+def test_options_out_of_range_are_refused(change, folder):
+    with pytest.raises(UserError, match="rank must be at least 1"):
+        adapters.attach(models.load(str(folder)), replace(OPTIONS, **change))

@@ -1,0 +1,95 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from safeeraser import models, store
+from safeeraser.errors import UserError
+
+
+@pytest.fixture
+def copy(tiny_llava: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_llava, tmp_path / "copy"))
+
+
+def test_a_folder_loads_ready_to_answer(tiny_llava):
+    vlm = models.load(str(tiny_llava))
+    assert (vlm.name, vlm.family) == (str(tiny_llava), models.FAMILIES.get("llava"))
+    assert not vlm.model.training
+    assert vlm.processor.tokenizer.padding_side == "left"
+    assert vlm.fingerprint == models.fingerprint(str(tiny_llava))
+
+
+def test_dtype_is_the_checkpoint_s_or_the_one_given(tiny_llava):
+    assert models.load(str(tiny_llava)).model.dtype == torch.float32
+    assert models.load(str(tiny_llava), dtype="bfloat16").model.dtype == torch.bfloat16
+    with pytest.raises(UserError, match="dtype 'float33' is unknown"):
+        models.load(str(tiny_llava), dtype="float33")
+
+
+@pytest.mark.parametrize("name", ["mini-lava", "./nowhere", "/nowhere/at/all", "a/b/c"])
+def test_an_unknown_model_is_refused_with_what_is_allowed(name):
+    with pytest.raises(UserError, match="unknown model .*give mini-llava, an existing folder, or a hub name"):
+        models.load(name)
+
+
+def test_a_hub_name_that_cannot_be_fetched_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="'nobody/nothing' cannot be fetched"):
+        models.load("nobody/nothing")
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no config.json"):
+        models.load(str(tmp_path))
+
+
+def test_an_unknown_family_is_refused_with_the_known_ones(copy):
+    store.write_json(copy / "config.json", {"model_type": "bert"})
+    with pytest.raises(UserError, match="unknown model family 'bert'.*llava"):
+        models.load(str(copy))
+
+
+def test_a_config_of_no_known_architecture_is_refused(copy):
+    store.write_json(copy / "config.json", {"model_type": "no-such-thing"})
+    with pytest.raises(UserError, match="its config.json cannot be used"):
+        models.load(str(copy))
+
+
+def test_a_model_without_chat_template_is_refused(copy):
+    (copy / "chat_template.jinja").unlink()
+    with pytest.raises(UserError, match="has no chat template"):
+        models.load(str(copy))
+
+
+def test_a_model_without_weights_is_refused(copy):
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="is incomplete"):
+        models.load(str(copy))
+    with pytest.raises(UserError, match=r"no \*.safetensors"):
+        models.fingerprint(str(copy))
+
+
+def test_the_fingerprint_tells_weights_apart_and_not_places(tiny_llava, copy):
+    assert models.fingerprint(str(copy)) == models.fingerprint(str(tiny_llava))
+    _change_byte(copy / "model.safetensors", -5)
+    assert models.fingerprint(str(copy)) != models.fingerprint(str(tiny_llava))
+
+
+def test_of_large_weight_files_samples_are_hashed(copy, monkeypatch):
+    monkeypatch.setattr(models, "_WHOLE_FILE", 1000)
+    monkeypatch.setattr(models, "_SAMPLE_BYTES", 100)
+    before = models.fingerprint(str(copy))
+    _change_byte(copy / "model.safetensors", -5)
+    after = models.fingerprint(str(copy))
+    assert before != after
+    with open(copy / "model.safetensors", "ab") as file:
+        file.write(b"\0")
+    assert models.fingerprint(str(copy)) not in (before, after)
+
+
+def _change_byte(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(bytes(content))

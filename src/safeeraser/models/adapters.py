@@ -52,7 +52,6 @@ def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageMode
         lora_dropout=options.dropout,
         target_modules=vlm.family.lora_targets,
         modules_to_save=[vlm.family.projector],
-        base_model_name_or_path=vlm.name,
         task_type="CAUSAL_LM",
     )
     return _wrapped(vlm, config)
@@ -113,7 +112,7 @@ def load(vlm: VisionLanguageModel, folder: Path) -> VisionLanguageModel:
         )
     tensors = _read_tensors(folder / WEIGHTS)
     try:
-        config = LoraConfig(**store.read_json(folder / CONFIG))
+        config = LoraConfig(**(store.read_json(folder / CONFIG) | {"base_model_name_or_path": None}))
     except (TypeError, ValueError) as error:
         raise UserError(f"adapter {folder}: {CONFIG} is no LoRA configuration ({error})") from None
     wrapped = _wrapped(vlm, config)

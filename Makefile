@@ -19,7 +19,7 @@ setup: .venv/installed  ## create .venv and install what requirements.lock pins
 	@touch $@
 
 demo: setup  ## the whole line on the embedded benchmark and model: vanilla, GA, GD, KL, PO with and without PD
-	$(BIN)/safeeraser bench --out runs/demo
+	$(BIN)/safeeraser bench --questions 1 --out runs/demo
 
 check: setup  ## ruff, mypy, import rules
 	$(BIN)/ruff check .

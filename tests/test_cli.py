@@ -79,6 +79,13 @@ def test_flags_override_the_config_file_which_overrides_the_recipe(tmp_path):
     assert options.methods == ["po", {"po": 1, "nll": 1, "pd": 0.5}]
 
 
+def test_the_name_of_a_group_may_be_left_out_where_it_is_not_needed():
+    flags = ["--protocol", "official", "--steps=5", "--rank", "4", "--training.batch_size", "3"]
+    options = cli._parse("bench", cli.COMMANDS["bench"], flags)
+    assert (options.generation.protocol, options.training.steps, options.training.lora.rank) == ("official", 5, 4)
+    assert (options.training.batch_size, options.generation.batch_size) == (3, 256)
+
+
 def test_another_model_starts_from_the_papers_options():
     options = cli._parse("bench", cli.COMMANDS["bench"], ["--model", "llava-hf/llava-1.5-7b-hf"])
     training = options.training

@@ -104,7 +104,7 @@ def _parse(name: str, command: Command, arguments: list[str]) -> Any:
     text, _, example = (inspect.getdoc(command.options) or "").partition("Example:\n")
     parser = ArgumentParser(
         prog=f"safeeraser {name}",
-        description=text.strip(),
+        description=text.strip() + "\n\n--GROUP.NAME may be written --NAME where no other option has that name.",
         epilog="example:\n" + example if example else None,
         formatter_class=_help_formatter(),
         exit_on_error=True,
@@ -116,10 +116,32 @@ def _parse(name: str, command: Command, arguments: list[str]) -> Any:
     if command.positional:
         parser.add_argument(command.positional, help=_field_help(command.options, command.positional))
     parser.set_defaults(_recipe(command, arguments))
-    parsed = parser.parse_args(_with_switches(command, arguments))
+    parsed = parser.parse_args(_with_switches(command, _with_groups(command.options, arguments)))
     values = parser.instantiate(parsed).as_dict()
     values.pop("config", None)
     return command.options(**values)
+
+
+def _with_groups(options: type[Any], arguments: list[str]) -> list[str]:
+    """Let ``--protocol`` mean ``--generation.protocol``: the name of a group may be left out where it is not needed."""
+    short: dict[str, list[str]] = {}
+    for path in _paths(options):
+        short.setdefault(path.rpartition(".")[2], []).append(path)
+    full = {f"--{name}": f"--{paths[0]}" for name, paths in short.items() if len(paths) == 1}
+    split = [argument.partition("=") for argument in arguments]
+    return [full.get(flag, flag) + equals + value for flag, equals, value in split]
+
+
+def _paths(options: type[Any], prefix: str = "") -> list[str]:
+    """Dotted paths of all options of a dataclass, those of nested ones included."""
+    from dataclasses import is_dataclass
+    from typing import get_type_hints
+
+    paths = []
+    for name, kind in get_type_hints(options).items():
+        nested = isinstance(kind, type) and is_dataclass(kind)
+        paths += _paths(kind, f"{prefix}{name}.") if nested else [prefix + name]
+    return paths
 
 
 def _with_switches(command: Command, arguments: list[str]) -> list[str]:

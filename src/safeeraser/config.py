@@ -81,7 +81,7 @@ class BenchConfig:
     Example:
         safeeraser bench                     # mini-llava on pictogram: vanilla and GA, GD, KL, PO with and without PD
         safeeraser bench --quick             # vanilla, PO, PO+PD only
-        safeeraser bench --methods po,po+pd,npo+pd --seeds 0,1,2 --out runs/mine
+        safeeraser bench --methods po,po+pd,npo+pd --seeds 0,1,2 --steps 60 --protocol official --out runs/mine
     """
 
     model: str = "mini-llava"

@@ -139,3 +139,8 @@ def test_questions_are_limited_per_record_and_set_but_never_the_probes():
     chosen = cell._chosen(data.queries(benchmark), job.spec)
     counts = {name: sum(q.set == name for q in chosen) for name in job.spec.sets}
     assert counts == {"efficacy": 6, "generality": 6, "retain": 6, "safe": 6, "specificity": len(benchmark.probes)}
+    everyone = cell._chosen(data.queries(data.load("pictogram")), job.spec)
+    slots = [q.group for q in everyone if q.set == "retain"]
+    assert {slot: slots.count(slot) > 100 for slot in slots} == dict.fromkeys(
+        ("text1", "text2", "image1", "image2"), True
+    )

@@ -152,17 +152,23 @@ def _run(folder: Path, spec: CellSpec) -> None:
 
 
 def _chosen(queries: list[Query], spec: CellSpec) -> list[Query]:
-    """The queries of the cell's sets; where it has a number of questions, the first ones of each record and set."""
-    asked: dict[tuple[str, str], list[str]] = {}
-    chosen = []
+    """The queries of the cell's sets; where it has a number of questions, that many of each record and set.
+
+    Which ones differs from record to record, so that no slot of the retain questions is left out, and is the same for
+    every method, seed and run.
+    """
+    asked: dict[tuple[str, str], set[str]] = {}
     for query in queries:
-        questions = asked.setdefault((query.set, query.record_id), [])
-        if query.question not in questions:
-            questions.append(query.question)
-        within = spec.questions is None or questions.index(query.question) < spec.questions
-        if query.set in spec.sets and (within or query.set == "specificity"):
-            chosen.append(query)
-    return chosen
+        asked.setdefault((query.set, query.record_id), set()).add(query.question)
+    kept = {}
+    for key, questions in asked.items():
+        ranked = sorted((store.stable_hash(*key, question), question) for question in questions)
+        kept[key] = [question for _, question in ranked[: spec.questions]]
+    return [
+        query
+        for query in queries
+        if query.set in spec.sets and (query.set == "specificity" or query.question in kept[query.set, query.record_id])
+    ]
 
 
 def _unlearn_and_respond(

@@ -25,13 +25,13 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "bench": Command(config.BenchConfig, "safeeraser.bench:run"),
-    "unlearn": Command(config.UnlearnConfig, "safeeraser.cli:unlearn"),
-    "respond": Command(config.RespondConfig, "safeeraser.cli:respond"),
-    "judge": Command(config.JudgeConfig, "safeeraser.cli:judge"),
-    "score": Command(config.ScoreConfig, "safeeraser.cli:score"),
-    "pretrain": Command(config.PretrainConfig, "safeeraser.cli:pretrain"),
-    "data build": Command(config.DataBuildConfig, "safeeraser.cli:data_build", positional="name"),
-    "data show": Command(config.DataShowConfig, "safeeraser.cli:data_show", positional="folder"),
+    "unlearn": Command(config.UnlearnConfig, "safeeraser.commands.line:unlearn"),
+    "respond": Command(config.RespondConfig, "safeeraser.commands.line:respond"),
+    "judge": Command(config.JudgeConfig, "safeeraser.commands.line:judge"),
+    "score": Command(config.ScoreConfig, "safeeraser.commands.line:score"),
+    "pretrain": Command(config.PretrainConfig, "safeeraser.commands.line:pretrain"),
+    "data build": Command(config.DataBuildConfig, "safeeraser.commands.data:build", positional="name"),
+    "data show": Command(config.DataShowConfig, "safeeraser.commands.data:show", positional="folder"),
 }
 
 WARNING = "Content warning: with real models and real data, unsafe images and answers are part of what is measured."
@@ -200,99 +200,3 @@ def _flat(values: dict[str, Any]) -> list[tuple[str, Any]]:
     for key, value in values.items():
         pairs += [(f"{key}.{k}", v) for k, v in _flat(value)] if isinstance(value, dict) else [(key, value)]
     return pairs
-
-
-def unlearn(options: config.UnlearnConfig) -> int:
-    """``safeeraser unlearn``."""
-    from safeeraser import data, objectives
-    from safeeraser import unlearn as stage
-
-    method = objectives.parse_method(options.method, options.training.preset)
-    benchmark = data.load(options.data, options.limit)
-    adapter = stage.run(options.model, benchmark, method, options.training, Path(options.out))
-    print(f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl")
-    return 0
-
-
-def respond(options: config.RespondConfig) -> int:
-    """``safeeraser respond``."""
-    from safeeraser import data, models, store
-    from safeeraser import respond as stage
-    from safeeraser.progress import bar
-
-    benchmark = data.load(options.data, options.limit)
-    queries = data.queries(benchmark, options.generation.protocol)
-    adapter = Path(options.adapter) if options.adapter else None
-    vlm = models.merge(models.load(options.model, adapter))
-    weights = sorted(adapter.glob("*.safetensors")) if adapter else []
-    source = {"model": vlm.fingerprint, "adapter": store.hash_files(weights) if weights else None}
-    generation = {"protocol": options.generation.protocol, "max_new_tokens": options.generation.max_new_tokens}
-    store.claim(Path(options.out).with_suffix(".source.json"), source | generation)
-    with bar("respond", len(queries)) as progress:
-        stage.run(vlm, benchmark, queries, Path(options.out), options.generation, progress)
-    print(f"responses: {options.out}\nnext: safeeraser judge --responses {options.out} --out verdicts.jsonl")
-    return 0
-
-
-def judge(options: config.JudgeConfig) -> int:
-    """``safeeraser judge``."""
-    from safeeraser import data, judges
-    from safeeraser.progress import bar
-
-    benchmark = data.load(options.data)
-    queries = data.queries(benchmark, options.protocol)
-    with bar("judge", None) as progress:
-        judges.run(
-            judges.create(options.judge, benchmark.refusals),
-            queries,
-            Path(options.responses),
-            Path(options.out),
-            progress,
-        )
-    print(f"verdicts: {options.out}\nnext: safeeraser score --responses {options.responses} --verdicts {options.out}")
-    return 0
-
-
-def score(options: config.ScoreConfig) -> int:
-    """``safeeraser score``."""
-    from safeeraser import data, metrics, store
-    from safeeraser.records import Response, Verdict
-    from safeeraser.report.table import print_scores
-
-    responses = store.read_jsonl(Path(options.responses), Response)
-    answered = {response.query_id for response in responses}
-    queries = [q for q in data.queries(data.load(options.data), options.protocol) if q.id in answered]
-    scores = metrics.score(queries, responses, store.read_jsonl(Path(options.verdicts), Verdict))
-    store.write_json(Path(options.out), {"scores": [s.model_dump() for s in scores]})
-    print_scores(scores)
-    return 0
-
-
-def pretrain(options: config.PretrainConfig) -> int:
-    """``safeeraser pretrain``."""
-    import safeeraser.models.mini as mini
-
-    mini.pretrain(Path(options.out), seed=options.seed)
-    print(f"checkpoint: {options.out}\nnext: safeeraser bench --model {options.out}")
-    return 0
-
-
-def data_build(options: config.DataBuildConfig) -> int:
-    """``safeeraser data build``."""
-    from safeeraser.data import BENCHMARKS
-
-    BENCHMARKS.get(options.name)
-    builder = importlib.import_module(f"safeeraser.data.{options.name}.build")
-    builder.build(Path(options.out), options.records, options.seed, options.workers)
-    print(f"benchmark: {options.out}\nnext: safeeraser data show {options.out}")
-    return 0
-
-
-def data_show(options: config.DataShowConfig) -> int:
-    """``safeeraser data show``."""
-    from safeeraser import data
-    from safeeraser.data import sheet
-
-    sheet.show(data.load(options.folder).root, Path(options.out), reveal=options.reveal)
-    print(f"contact sheet: {options.out}")
-    return 0

@@ -1,0 +1,42 @@
+"""Every option there is: one dataclass per subcommand; a field's docstring is its ``--help``.
+
+The command line, YAML files (``--config``) and Python callers share these classes; an unknown key is an error.
+"""
+
+from safeeraser.config.data import (
+    DataBuildConfig,
+    DataShowConfig,
+)
+from safeeraser.config.line import (
+    BenchConfig,
+    JudgeConfig,
+    PretrainConfig,
+    RespondConfig,
+    ScoreConfig,
+    UnlearnConfig,
+)
+from safeeraser.config.options import (
+    GenerationOptions,
+    LoraOptions,
+    Preset,
+    Protocol,
+    UnlearnOptions,
+    recipe_defaults,
+)
+
+__all__ = [
+    "BenchConfig",
+    "DataBuildConfig",
+    "DataShowConfig",
+    "GenerationOptions",
+    "JudgeConfig",
+    "LoraOptions",
+    "Preset",
+    "PretrainConfig",
+    "Protocol",
+    "RespondConfig",
+    "ScoreConfig",
+    "UnlearnConfig",
+    "UnlearnOptions",
+    "recipe_defaults",
+]

@@ -1,0 +1,87 @@
+"""Option groups that several subcommands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Protocol = Literal["greedy", "official"]
+Preset = Literal["default", "official"]
+
+
+@dataclass
+class LoraOptions:
+    """Which weights unlearning may change."""
+
+    rank: int = 32
+    """LoRA rank r on every linear layer of the language model."""
+    alpha: float = 256.0
+    """LoRA alpha; the update is scaled by alpha / rank."""
+    dropout: float = 0.05
+    """LoRA dropout."""
+
+
+@dataclass
+class UnlearnOptions:
+    """How to unlearn. The defaults are the paper's; ``mini-llava`` brings its own budget (see ``unlearn --help``)."""
+
+    preset: Preset = "default"
+    """Term weights where the method gives none: 'default' (1 each) or 'official' (the official code's)."""
+    lora: LoraOptions = field(default_factory=LoraOptions)
+    """LoRA rank, alpha, dropout."""
+    learning_rate: float = 1e-4
+    """Peak learning rate of the cosine schedule."""
+    warmup_ratio: float = 0.06
+    """Share of the steps in which the rate rises linearly."""
+    epochs: float = 10.0
+    """Passes over the training triples; steps, if given, wins."""
+    steps: int | None = None
+    """Optimizer steps in all."""
+    batch_size: int = 16
+    """Triples per forward pass on each process."""
+    accumulation: int = 1
+    """Forward passes per optimizer step."""
+    weight_decay: float = 0.01
+    """AdamW weight decay."""
+    max_grad_norm: float = 1.0
+    """Gradient norm at which gradients are clipped."""
+    max_length: int = 512
+    """Longest sample in tokens after the image; longer answers are cut."""
+    ascent_bound: float | None = None
+    """Cross-entropy (nats per token) at which gradient ascent on a sample ends; none: unbounded, as in the paper."""
+    npo_beta: float = 0.1
+    """Inverse temperature of NPO."""
+    seed: int = 233
+    """Seed of sample order, refusals, dropout and LoRA initialisation."""
+
+
+@dataclass
+class GenerationOptions:
+    """How models answer."""
+
+    protocol: Protocol = "greedy"
+    """'greedy' (one deterministic answer per question) or 'official' (3 samples per forget question, 1 elsewhere,
+    temperature 1.0, top-p 0.9)."""
+    max_new_tokens: int = 512
+    """Longest answer in tokens."""
+    batch_size: int = 8
+    """Questions answered at once; the longest go first."""
+    seed: int = 0
+    """Seed of the sampling; greedy answers do not depend on it."""
+
+
+def recipe_defaults(model: str) -> dict[str, dict[str, object]]:
+    """Return the option values that ship for a model ({} if none): its budget and generation limits.
+
+    Example:
+        >>> recipe_defaults("mini-llava")["training"]["learning_rate"] > 0
+        True
+    """
+    import yaml
+
+    path = Path(__file__).parents[1] / "recipes" / f"{model}.yaml"
+    if "/" in model or not path.is_file():
+        return {}
+    loaded: dict[str, dict[str, object]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return loaded

@@ -51,7 +51,8 @@ class Record(Frozen):
 
     ``id`` is stable and comes from content. Image paths are relative to the dataset folder. ``safe_concept`` names
     what the safe image shows, where the data say so: concepts that no train record shows count as unseen.
-    ``extra`` keeps unknown keys of the file.
+    ``source`` is the JSON object that the record was read from, unknown keys and all: when the record is written
+    again, only what differs from it is changed.
     """
 
     id: str
@@ -64,7 +65,7 @@ class Record(Frozen):
     safe_concept: str | None = None
     forget: tuple[ForgetPair, ...]
     retain: tuple[RetainPair, ...]
-    extra: dict[str, Any] = {}
+    source: dict[str, Any] = {}
 
 
 class Query(Frozen):

@@ -18,6 +18,7 @@ from safeeraser.config.line import (
 from safeeraser.config.options import (
     GenerationOptions,
     LoraOptions,
+    OnBad,
     Preset,
     Protocol,
     UnlearnOptions,
@@ -31,6 +32,7 @@ __all__ = [
     "GenerationOptions",
     "JudgeConfig",
     "LoraOptions",
+    "OnBad",
     "Preset",
     "PretrainConfig",
     "Protocol",

@@ -8,6 +8,7 @@ from typing import Literal
 
 Protocol = Literal["greedy", "official"]
 Preset = Literal["default", "official"]
+OnBad = Literal["fail", "skip"]
 
 
 @dataclass

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from safeeraser.config import OnBad
+from safeeraser.data.json_file import Form
+from safeeraser.data.paths import locate
 from safeeraser.errors import UserError
 from safeeraser.records import Frozen, Record, Split
 from safeeraser.registry import Registry
@@ -22,19 +25,37 @@ ProbeKind = Literal["naming", "colour", "count", "position", "existence"]
 
 
 class Probe(Frozen):
-    """A capability question about an image that no record uses; ``Specificity`` is the share answered right."""
+    """A capability question about an image that no record uses; ``Specificity`` is the share answered right.
+
+    ``source`` is the JSON object that it was read from, as in ``Record``.
+    """
 
     image: str
     question: str
     answer: str
     kind: ProbeKind
+    source: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the files of a benchmark were written, so that they can be written so again.
+
+    ``forms`` has an entry for each split file there is; ``prompts`` and ``probes`` are the content of ``prompt.json``
+    and the form of ``probes.json``, None if there is no such file.
+    """
+
+    forms: dict[Split, Form] = field(default_factory=dict)
+    prompts: dict[str, Any] | None = None
+    probes: Form | None = None
 
 
 @dataclass(frozen=True)
 class Benchmark:
     """A benchmark in memory; images stay on disk.
 
-    ``fingerprint`` changes with the data files and with the image files' names and sizes.
+    ``fingerprint`` changes with the data files and with the image files' names and sizes. ``layout`` is None for a
+    benchmark that was not read from files.
     """
 
     name: str
@@ -43,6 +64,7 @@ class Benchmark:
     refusals: tuple[str, ...]
     probes: tuple[Probe, ...]
     fingerprint: str
+    layout: Layout | None = None
 
     def split(self, name: Split) -> tuple[Record, ...]:
         """The records of one split, in file order."""
@@ -57,12 +79,10 @@ class Benchmark:
         Raises:
             UserError: If it leaves the dataset folder (also by a link) or there is no such file.
         """
-        path = (self.root / relative).resolve()
-        if not path.is_relative_to(self.root.resolve()):
-            raise UserError(f"image {relative!r} leaves the dataset folder {self.root}: only paths inside it are read")
-        if not path.is_file():
-            raise UserError(f"image {relative!r} is missing: there is no file {path}")
-        return path
+        try:
+            return locate(self.root, relative)[0]
+        except UserError as error:
+            raise UserError(f"{self.root}: image {error}") from None
 
     def limited(self, limit: int) -> Benchmark:
         """The same benchmark with at most ``limit`` records per split, balanced over category and keyword.
@@ -79,7 +99,7 @@ class Benchmark:
         return replace(self, records=records, fingerprint=stable_hash(self.fingerprint, "limit", limit))
 
 
-def load(name_or_path: str | os.PathLike[str], limit: int | None = None) -> Benchmark:
+def load(name_or_path: str | os.PathLike[str], limit: int | None = None, on_bad: OnBad = "fail") -> Benchmark:
     """Load a benchmark by name or from a folder in the release layout.
 
     A known name comes first: write ``./pictogram`` to mean a folder of that name. A named benchmark is made once, in
@@ -88,9 +108,10 @@ def load(name_or_path: str | os.PathLike[str], limit: int | None = None) -> Benc
     Args:
         name_or_path: A name in ``BENCHMARKS``, or a folder that holds ``all_train.json`` or ``dataset/all_train.json``.
         limit: Records per split to keep (see ``Benchmark.limited``); all if None.
+        on_bad: "fail" reports all problems of the data in one error; "skip" leaves bad records out, with a warning.
 
     Raises:
-        UserError: If there is no such name or folder, or its files are not in the layout.
+        UserError: If there is no such name or folder, or something in it is wrong (see ``official.read_release``).
 
     Example:
         >>> benchmark = load("pictogram", limit=60)  # doctest: +SKIP
@@ -105,9 +126,9 @@ def load(name_or_path: str | os.PathLike[str], limit: int | None = None) -> Benc
         known = ", ".join(BENCHMARKS.names())
         raise UserError(f"data {name!r}: no such folder; give a folder with all_train.json, or a name: {known}")
     if is_path:
-        benchmark = read_release(Path(name))
+        benchmark = read_release(Path(name), on_bad)
     else:
-        benchmark = replace(read_release(BENCHMARKS.get(name)(cache_folder())), name=name)
+        benchmark = replace(read_release(BENCHMARKS.get(name)(cache_folder()), on_bad), name=name)
     return benchmark if limit is None else benchmark.limited(limit)
 
 

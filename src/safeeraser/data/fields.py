@@ -1,122 +1,106 @@
-"""Reads JSON objects of unknown quality: every error names file, record and field, what is there and what may be."""
+"""Takes JSON objects of unknown quality apart: every problem names file, record and field, what is there and may be."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from safeeraser.errors import UserError
+from safeeraser.data.json_file import Flaw
+from safeeraser.data.problems import Problem
 
 
 class Fields:
-    """One JSON object, taken apart field by field; what nobody asked for is in ``rest``.
+    """One JSON object, taken apart field by field; what is wrong is added to ``problems``, and reading goes on.
+
+    A blank text (empty, or white space alone) counts as absent.
 
     Args:
-        where: File and record, for error messages.
-        value: The parsed JSON value; anything but an object is an error.
-        prefix: Name of this object within its record ("unsafe_pairs[2]."), for error messages.
-
-    Raises:
-        UserError: If ``value`` is not an object.
+        file: Name of the file, for the problems.
+        record: Position in the file, from 1.
+        value: The parsed JSON value; anything but an object is a problem.
+        problems: Where problems are added; objects within this one add theirs there, too.
+        prefix: Name of this object within its record ("unsafe_pairs[2]."), for the problems.
 
     Example:
-        >>> fields = Fields("all_train.json, record 1", {"keyword": "axe", "note": 1})
-        >>> fields.text("keyword"), fields.rest()
-        ('axe', {'note': 1})
-        >>> fields.text("category")
-        Traceback (most recent call last):
-        safeeraser.errors.UserError: all_train.json, record 1, field category: is missing; it must be a text
+        >>> problems = []
+        >>> fields = Fields("all_train.json", 1, {"keyword": "axe", "type": 3}, problems)
+        >>> fields.text("keyword"), fields.text("category"), fields.optional_text("type")
+        ('axe', '', None)
+        >>> for problem in problems:
+        ...     print(problem)
+        all_train.json, record 1, field category: is missing; it must be a text
+        all_train.json, record 1, field type: is 3; it must be a text
     """
 
-    def __init__(self, where: str, value: Any, prefix: str = "") -> None:
-        """Start with every field unread."""
-        self._where, self._prefix = where, prefix
-        if not isinstance(value, dict):
-            raise self.error("", value, "an object")
-        self._unread: dict[str, Any] = dict(value)
+    def __init__(self, file: str, record: int, value: Any, problems: list[Problem], prefix: str = "") -> None:
+        """Look whether it is an object."""
+        self.file, self._record, self._prefix, self._problems = file, record, prefix, problems
+        self._values: dict[str, Any] = value if isinstance(value, dict) else {}
+        self.is_object = isinstance(value, dict)
+        if not self.is_object:
+            self._add("", value, "an object")
 
     def text(self, name: str) -> str:
-        """A text that must be there.
-
-        Raises:
-            UserError: If it is missing or not a text.
-        """
-        value = self.optional_text(name)
-        if value is None:
-            raise self.error(name, None, "a text")
-        return value
+        """A text that must be there and not blank; "" if that is not so, which is a problem."""
+        value = self._values.get(name)
+        if isinstance(value, str) and value and not value.isspace():
+            return value
+        self._add(name, value, "a text")
+        return ""
 
     def optional_text(self, name: str) -> str | None:
-        """A text, or None if it is missing or null.
-
-        Raises:
-            UserError: If it is something else.
-        """
-        value = self._unread.pop(name, None)
-        if value is not None and not isinstance(value, str):
-            raise self.error(name, value, "a text")
-        return value
+        """A text, or None if it is missing, null or blank; anything else is a problem."""
+        value = self._values.get(name)
+        if value is None or isinstance(value, str):
+            return value if value and not value.isspace() else None
+        self._add(name, value, "a text")
+        return None
 
     def optional_object(self, name: str) -> Fields | None:
-        """An object, or None if it is missing or null.
-
-        Raises:
-            UserError: If it is something else.
-        """
-        value = self._unread.pop(name, None)
-        return None if value is None else Fields(self._where, value, f"{self._prefix}{name}.")
+        """An object, or None if it is missing or null; anything else is a problem."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        return Fields(self.file, self._record, value, self._problems, f"{self._prefix}{name}.")
 
     def objects(self, name: str) -> list[Fields]:
-        """A list of at least one object.
-
-        Raises:
-            UserError: If it is missing, empty or something else.
-        """
-        value = self._unread.pop(name, None)
+        """A list of at least one object; anything else is a problem."""
+        value = self._values.get(name)
         if not isinstance(value, list) or not value:
-            raise self.error(name, value, "a list of at least one object")
-        return [Fields(self._where, item, f"{self._prefix}{name}[{index}].") for index, item in enumerate(value)]
+            self._add(name, value, "a list of at least one object")
+            return []
+        return [
+            Fields(self.file, self._record, item, self._problems, f"{self._prefix}{name}[{index}].")
+            for index, item in enumerate(value)
+        ]
 
-    def rest(self) -> dict[str, Any]:
-        """The fields that were not asked for."""
-        return dict(self._unread)
+    def is_blank(self, name: str) -> bool:
+        """Whether a field is missing, null or a blank text."""
+        value = self._values.get(name)
+        return value is None or (isinstance(value, str) and not value.strip())
 
-    def error(self, name: str, found: Any, allowed: str) -> UserError:
-        """The error to raise for a field."""
-        field = (self._prefix + name).rstrip(".")
-        shown = "is missing" if found is None else f"is {json.dumps(found, default=str)[:60]}"
-        return UserError(f"{self._where}{', field ' + field if field else ''}: {shown}; it must be {allowed}")
+    def refuse(self, name: str, allowed: str) -> None:
+        """Add the problem that a field is not what it must be."""
+        self._add(name, self._values.get(name), allowed)
 
-
-def read_objects(path: Path) -> Iterator[Fields]:
-    """Read a file that holds a JSON list of objects, or one object per line (JSON lines).
-
-    Raises:
-        UserError: If the file is missing or not JSON (with line and column), or an item is not an object.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error})") from None
-    if text.lstrip().startswith("["):
-        items = _parse(path, text, 1)
-    else:
-        lines = enumerate(text.split("\n"), 1)
-        items = [_parse(path, line, number) for number, line in lines if line.strip()]
-    for number, item in enumerate(items, 1):
-        yield Fields(f"{path}, record {number}", item)
+    def _add(self, name: str, found: Any, allowed: str) -> None:
+        if isinstance(found, Flaw):  # said already, where it was parsed
+            return
+        if found is None:
+            shown = "is missing" if self.is_object and name not in self._values else "is null"
+        elif isinstance(found, str) and not found.strip():
+            shown = "is empty"
+        else:
+            shown = f"is {_shown(found)}"
+        self._problems.append(
+            Problem(self.file, self._record, (self._prefix + name).rstrip("."), f"{shown}; it must be {allowed}")
+        )
 
 
-def _parse(path: Path, text: str, first_line: int) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = first_line + error.lineno - 1
-        raise UserError(
-            f"{path}, line {line}, column {error.colno}: not valid JSON ({error.msg}); the file must hold a list of "
-            "records, or one record per line"
-        ) from None
+def _shown(value: Any) -> str:
+    """The beginning of a value, as JSON; what it may hold has been checked, but not how long it is."""
+    if isinstance(value, list):
+        return f"a list of {len(value):,}" if value else "[]"
+    if isinstance(value, dict):
+        return f"an object of {len(value):,} fields" if value else "{}"
+    return json.dumps(value, default=str)[:60]

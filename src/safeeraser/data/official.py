@@ -1,40 +1,55 @@
-"""The layout of the SafeEraser release, read and written.
+"""The layout of the SafeEraser release, read and checked; ``rewrite`` writes it.
 
 ``dataset/all_train.json`` and ``dataset/all_val.json`` hold the records, as a JSON list or as JSON lines;
 ``dataset/prompt.json`` the refusals; ``dataset/probes.json``, our own and optional, capability probes. Copies in the
-wild lack keys: what training and evaluation can do without may be missing; the lack of anything else is an error that
-names file, record and field. Unknown keys are kept in ``Record.extra`` and written back.
+wild lack keys: what training and evaluation can do without may be missing; everything else that is wrong is found in
+one pass and reported in one error. ``docs/data.md`` says what may be missing.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import json
+import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
+from typing import Any, Generic, TypeVar, get_args
 
-from safeeraser.data.benchmark import Benchmark, Probe, ProbeKind
-from safeeraser.data.fields import Fields, read_objects
+from safeeraser.config import OnBad
+from safeeraser.data.benchmark import Benchmark, Layout, Probe, ProbeKind
+from safeeraser.data.fields import Fields
+from safeeraser.data.images import unreadable
+from safeeraser.data.json_file import Item, JsonFile
+from safeeraser.data.paths import locate
+from safeeraser.data.problems import Problem, refusal, summary
+from safeeraser.data.rewrite import PROBES, PROMPTS, SPLITS, rewrite, write_release
 from safeeraser.errors import UserError
+from safeeraser.progress import Progress
 from safeeraser.records import ForgetPair, Record, RetainPair, Split
-from safeeraser.store import hash_files, read_json, stable_hash, write_json
+from safeeraser.store import hash_files, stable_hash
 
-SPLITS: tuple[Split, ...] = ("train", "val")
+__all__ = ["SLOTS", "SPLITS", "examine", "read_release", "rewrite", "write_release"]
+
 SLOTS = ("text1", "text2", "image1", "image2")
 """Retain pairs of a record, in this order: two about the concept, two about the image."""
+_FILES = (*(f"all_{split}.json" for split in SPLITS), PROMPTS, PROBES)
 
 
-def read_release(folder: Path) -> Benchmark:
-    """Read a folder in the release layout.
+def read_release(folder: Path, on_bad: OnBad = "fail") -> Benchmark:
+    """Read a folder in the release layout; image files must be there, but are not looked into (see ``examine``).
 
     Args:
         folder: The dataset folder, or its parent if the dataset folder is called ``dataset``.
+        on_bad: What to do about problems: "fail" reports all of them in one error; "skip" leaves out records with a
+            problem, keeps a record whose safe image has one without its PD pairs, and warns on standard error. A file
+            that cannot be read as a whole is an error in either case.
 
     Returns:
         The benchmark, under the folder's name. A missing ``prompt.json`` or ``probes.json`` means none of them.
 
     Raises:
-        UserError: If there is no split file, or something a record cannot do without is missing or malformed.
+        UserError: If there is no split file; if something is wrong; if nothing is left after skipping.
 
     Example:
         >>> import tempfile
@@ -43,70 +58,121 @@ def read_release(folder: Path) -> Benchmark:
         >>> read_release(out).refusals
         ('I am sorry, but I cannot help.',)
     """
+    if on_bad not in get_args(OnBad):
+        raise UserError(f"on_bad {on_bad!r} is unknown: available: {', '.join(get_args(OnBad))}")
+    benchmark, problems = examine(folder, images=False)
+    if benchmark is None or (problems and on_bad == "fail"):
+        raise refusal(folder, problems)
+    if problems:
+        bad = len({(problem.file, problem.record) for problem in problems})
+        found = f"{folder}: {bad:,} of its records have a problem ({summary(problems)})"
+        if not benchmark.records:
+            raise UserError(f"{found}, no record is left; see them all: safeeraser data check {folder}")
+        left = f"they, or their PD pairs if only the safe image is bad, are left out: {len(benchmark.records):,} remain"
+        print(f"warning: {found}; {left}; see them all: safeeraser data check {folder}", file=sys.stderr)
+    return benchmark
+
+
+def examine(
+    folder: Path, images: bool = True, progress: Progress | None = None
+) -> tuple[Benchmark | None, list[Problem]]:
+    """Find everything that is wrong with a folder in the release layout.
+
+    Args:
+        folder: As for ``read_release``.
+        images: Decode every image whole; else only see that the files are there, inside the folder.
+        progress: Called with (decoded images, all images).
+
+    Returns:
+        The benchmark of what is good, None if a file cannot be used as a whole; and all problems, in the order of files
+        and records. A record whose safe image has a problem is kept, with ``safe_image`` None.
+
+    Raises:
+        UserError: If there is no split file at all.
+
+    Example:
+        >>> import tempfile
+        >>> out = Path(tempfile.mkdtemp())
+        >>> write_release(out, [])
+        >>> _ = (out / "dataset" / "all_val.json").write_text('[{"keyword": "axe"}]')
+        >>> for problem in examine(out)[1]:
+        ...     print(problem)
+        all_val.json, record 1, field image_path: is missing; it must be the image's path in the folder (or image_id)
+        all_val.json, record 1, field unsafe_pairs: is missing; it must be a list of at least one object
+    """
     folder = Path(folder)
     root = next((root for root in (folder / "dataset", folder) if _split_files(root)), None)
     if root is None:
         raise UserError(f"{folder}: neither all_train.json nor all_val.json is here or in {folder / 'dataset'}")
-    splits = _split_files(root)
-    prompts, probe_file = root / "prompt.json", root / "probes.json"
-    records = tuple(record for split, path in splits.items() for record in _read_records(path, split))
-    probes = tuple(_probe(fields) for fields in read_objects(probe_file)) if probe_file.is_file() else ()
-    images = {path for record in records for path in (record.image, record.safe_image) if path}
-    sizes = [(image, _size(root / image)) for image in sorted(images | {probe.image for probe in probes})]
-    files = [path for path in (*splits.values(), prompts, probe_file) if path.is_file()]
-    return Benchmark(
+    problems: list[Problem] = []
+    splits = {split: JsonFile(path, problems) for split, path in _split_files(root).items()}
+    placed = [entry for split, file in splits.items() for entry in _read_records(file, split, problems)]
+    prompts = _read_prompts(JsonFile(root / PROMPTS, problems), problems) if os.path.lexists(root / PROMPTS) else None
+    probe_file = JsonFile(root / PROBES, problems) if os.path.lexists(root / PROBES) else None
+    probes = [*_read_probes(probe_file, problems)] if probe_file else []
+    sizes, reasons = _find_images(root, placed, probes)
+    if images:
+        reasons |= _look_inside(root, sizes, progress)
+    records = [record for entry in placed if (record := _with_images(entry, reasons, problems))]
+    kept = [probe.item for probe in probes if not _image_problems(probe, reasons, problems)]
+    problems.sort(key=lambda problem: (_FILES.index(problem.file), problem.record or 0))
+    if any(problem.record is None for problem in problems):
+        return None, problems
+    used = {path for record in records for path in (record.image, record.safe_image) if path}
+    used |= {probe.image for probe in kept}
+    files = [root / name for name in _FILES if (root / name).is_file()]
+    benchmark = Benchmark(
         name=folder.resolve().name,
         root=root,
-        records=records,
-        refusals=_read_refusals(prompts) if prompts.is_file() else (),
-        probes=probes,
-        fingerprint=stable_hash(hash_files(files), sizes),
+        records=tuple(records),
+        refusals=tuple(prompts["idk"]) if prompts else (),
+        probes=tuple(kept),
+        fingerprint=stable_hash(hash_files(files), [(path, sizes[path]) for path in sorted(used)]),
+        layout=Layout(
+            {split: file.form for split, file in splits.items()}, prompts, probe_file.form if probe_file else None
+        ),
     )
+    return benchmark, problems
 
 
-def write_release(
-    folder: Path, records: Iterable[Record], refusals: Sequence[str] = (), probes: Sequence[Probe] = ()
-) -> None:
-    """Write records, refusals and probes to ``folder/dataset``; the images are the caller's.
+T = TypeVar("T", Record, Probe)
 
-    Reading them again gives equal records. Absent values are left out, not written as null.
 
-    Example:
-        >>> import tempfile
-        >>> write_release(Path(tempfile.mkdtemp()), [], refusals=["I am sorry, but I cannot help."])
-    """
-    root, everything = Path(folder) / "dataset", list(records)
-    for split in SPLITS:
-        write_json(root / f"all_{split}.json", [_to_release(record) for record in everything if record.split == split])
-    write_json(root / "prompt.json", {"idk": list(refusals)})
-    if probes:
-        write_json(root / "probes.json", [probe.model_dump() for probe in probes])
+@dataclass(frozen=True)
+class _Placed(Generic[T]):
+    """A record or probe, where it stands, and its image paths by the name of their field."""
+
+    item: T
+    file: str
+    number: int
+    images: dict[str, str]
 
 
 def _split_files(root: Path) -> dict[Split, Path]:
-    return {split: path for split in SPLITS if (path := root / f"all_{split}.json").is_file()}
+    return {split: path for split in SPLITS if os.path.lexists(path := root / f"all_{split}.json")}
 
 
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+def _read_records(file: JsonFile, split: Split, problems: list[Problem]) -> Iterator[_Placed[Record]]:
+    first: dict[str, int] = {}
+    for item in file.items():
+        before = len(problems)
+        placed = _record(Fields(file.name, item.number, item.value, problems), split, item)
+        if not item.clean or len(problems) > before:
+            continue
+        same = first.setdefault(placed.item.id, item.number)
+        if same == item.number:
+            yield placed
+        else:
+            problems.append(Problem(file.name, item.number, "", f"is a duplicate: it says the same as record {same}"))
 
 
-def _read_records(path: Path, split: Split) -> Iterator[Record]:
-    copies: Counter[str] = Counter()
-    for fields in read_objects(path):
-        record = _record(fields, split)
-        copies[record.id] += 1
-        if copies[record.id] > 1:  # identical records of a file stay apart
-            record = record.model_copy(update={"id": stable_hash(record.id, "copy", copies[record.id])})
-        yield record
-
-
-def _record(fields: Fields, split: Split) -> Record:
-    image = fields.optional_text("image_path") or fields.optional_text("image_id")
-    if not image:
-        raise fields.error("image_path", image, "the image's path relative to the dataset folder (or image_id)")
-    forget = fields.objects("unsafe_pairs")
-    slots = {slot: pair for slot in SLOTS if (pair := fields.optional_object(f"UnharmPair_{slot}")) is not None}
+def _record(fields: Fields, split: Split, item: Item) -> _Placed[Record]:
+    """The record; of no use if it has problems."""
+    field = "image_id" if fields.is_blank("image_path") and not fields.is_blank("image_id") else "image_path"
+    image = fields.optional_text(field) or ""
+    if fields.is_blank(field):
+        fields.refuse(field, "the image's path in the dataset folder (or image_id)")
+    retain = ((slot, fields.optional_object(f"UnharmPair_{slot}")) for slot in SLOTS)
     record = Record(
         id="",
         split=split,
@@ -114,17 +180,15 @@ def _record(fields: Fields, split: Split) -> Record:
         keyword=fields.optional_text("keyword") or "",
         type=fields.optional_text("type") or "",
         image=image,
-        safe_image=fields.optional_text("SDImage_path") or None,
-        safe_concept=fields.optional_text("SDkeyword") or None,
-        forget=tuple(_forget_pair(pair) for pair in forget),
-        retain=tuple(_retain_pair(slot, pair) for slot, pair in slots.items()),
+        safe_image=fields.optional_text("SDImage_path"),
+        safe_concept=fields.optional_text("SDkeyword"),
+        forget=tuple(_forget_pair(pair) for pair in fields.objects("unsafe_pairs")),
+        retain=tuple(_retain_pair(slot, pair) for slot, pair in retain if pair is not None),
     )
-    extra = fields.rest()
-    unknown = [pair.rest() for pair in forget]
-    if any(unknown):
-        extra["unsafe_pairs"] = unknown
-    extra |= {f"UnharmPair_{slot}": unread for slot, pair in slots.items() if (unread := pair.rest())}
-    return record.model_copy(update={"id": stable_hash(record.model_dump(exclude={"id", "extra"})), "extra": extra})
+    id = stable_hash(record.model_dump(exclude={"id", "source"}))
+    record = record.model_copy(update={"id": id, "source": item.value})
+    images = {field: image} | ({"SDImage_path": record.safe_image} if record.safe_image else {})
+    return _Placed(record, fields.file, item.number, images)
 
 
 def _forget_pair(fields: Fields) -> ForgetPair:
@@ -137,51 +201,72 @@ def _forget_pair(fields: Fields) -> ForgetPair:
 
 def _retain_pair(slot: str, fields: Fields) -> RetainPair:
     question, short, long = fields.text("Question"), fields.optional_text("Answer"), fields.optional_text("Prediction")
-    answer = long or short
-    if answer is None:
-        raise fields.error("Prediction", None, "the answer to train on and to score against (or Answer)")
-    return RetainPair(slot=slot, question=question, short_answer=short or "", answer=answer)
+    if fields.is_blank("Prediction") and fields.is_blank("Answer"):
+        fields.refuse("Prediction", "the answer to train on and to score against (or Answer)")
+    return RetainPair(slot=slot, question=question, short_answer=short or "", answer=long or short or "")
 
 
-def _probe(fields: Fields) -> Probe:
-    kind = fields.text("kind")
-    for known in get_args(ProbeKind):
-        if kind == known:
-            return Probe(
-                image=fields.text("image"), question=fields.text("question"), answer=fields.text("answer"), kind=known
-            )
-    raise fields.error("kind", kind, f"one of {', '.join(get_args(ProbeKind))}")
+def _read_probes(file: JsonFile, problems: list[Problem]) -> Iterator[_Placed[Probe]]:
+    for item in file.items():
+        before = len(problems)
+        fields = Fields(file.name, item.number, item.value, problems)
+        image, question, answer, kind = (fields.text(name) for name in ("image", "question", "answer", "kind"))
+        known = next((known for known in get_args(ProbeKind) if known == kind), None)
+        if known is None and kind:
+            fields.refuse("kind", f"one of {', '.join(get_args(ProbeKind))}")
+        if known is not None and item.clean and len(problems) == before:
+            probe = Probe(image=image, question=question, answer=answer, kind=known, source=item.value)
+            yield _Placed(probe, file.name, item.number, {"image": image})
 
 
-def _read_refusals(path: Path) -> tuple[str, ...]:
-    content = read_json(path)
+def _read_prompts(file: JsonFile, problems: list[Problem]) -> dict[str, Any] | None:
+    """The content of ``prompt.json``, if its refusals are texts."""
+    before = len(problems)
+    content = file.value()
+    if len(problems) > before:
+        return None
     refusals = content.get("idk") if isinstance(content, dict) else None
-    if not isinstance(refusals, list) or not all(isinstance(refusal, str) for refusal in refusals):
-        raise UserError(f'{path}, field idk: must be a list of refusals: {{"idk": ["I am sorry, but ...", ...]}}')
-    return tuple(refusals)
+    if isinstance(content, dict) and isinstance(refusals, list):
+        for index, text in enumerate(refusals):
+            if not isinstance(text, str) or not text.strip():
+                message = f"is {json.dumps(text, default=str)[:60]}; it must be a text"
+                problems.append(Problem(file.name, None, f"idk[{index}]", message))
+        return content
+    must = 'must be a list of refusals: {"idk": ["I am sorry, but ...", ...]}'
+    problems.append(Problem(file.name, None, "idk", must))
+    return None
 
 
-def _to_release(record: Record) -> dict[str, Any]:
-    extra = dict(record.extra)
-    pair_extras = extra.pop("unsafe_pairs", [{}] * len(record.forget))
-    item = {
-        "type": record.type,
-        "keyword": record.keyword,
-        "category": record.category,
-        "image_path": record.image,
-        "SDImage_path": record.safe_image,
-        "SDkeyword": record.safe_concept,
-        "unsafe_pairs": [
-            _present(question=pair.question, model_response=pair.unsafe_answer, sd_response=pair.safe_answer) | rest
-            for pair, rest in zip(record.forget, pair_extras, strict=True)
-        ],
+def _find_images(root: Path, *placed: Sequence[_Placed[Any]]) -> tuple[dict[str, int], dict[str, str]]:
+    """The size of every image there is, and for the others why there is none."""
+    sizes, reasons = {}, {}
+    for relative in dict.fromkeys(path for entries in placed for entry in entries for path in entry.images.values()):
+        try:
+            sizes[relative] = locate(root, relative)[1]
+        except UserError as error:
+            reasons[relative] = str(error)
+    return sizes, reasons
+
+
+def _look_inside(root: Path, relatives: Iterable[str], progress: Progress | None) -> dict[str, str]:
+    """For every image that cannot be decoded, why not."""
+    paths = {relative: locate(root, relative)[0] for relative in relatives}
+    found = unreadable([*dict.fromkeys(paths.values())], progress)
+    return {
+        relative: f"{relative!r} cannot be read: {found[path]}" for relative, path in paths.items() if path in found
     }
-    for pair in record.retain:
-        key = f"UnharmPair_{pair.slot}"
-        texts = {"Question": pair.question, "Answer": pair.short_answer, "Prediction": pair.answer}
-        item[key] = texts | extra.pop(key, {})
-    return _present(**item) | extra
 
 
-def _present(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+def _with_images(entry: _Placed[Record], reasons: dict[str, str], problems: list[Problem]) -> Record | None:
+    """The record, without its safe image if that is bad; None if its own image is."""
+    bad = _image_problems(entry, reasons, problems)
+    if bad == {"SDImage_path"}:
+        return entry.item.model_copy(update={"safe_image": None})
+    return None if bad else entry.item
+
+
+def _image_problems(entry: _Placed[Any], reasons: dict[str, str], problems: list[Problem]) -> set[str]:
+    """Add a problem for each image that is bad, and return the fields."""
+    bad = {field: reasons[path] for field, path in entry.images.items() if path in reasons}
+    problems += [Problem(entry.file, entry.number, field, reason) for field, reason in bad.items()]
+    return set(bad)

@@ -281,7 +281,11 @@ def without_safe_answers(benchmark: Benchmark) -> Benchmark:
 @pytest.mark.parametrize(
     ("method", "change", "message"),
     [
-        ("po+pd", without_safe_answers, r"term 'pd' reads a safe image.*4 of 24 train pairs.*record r2.*SDImage_path"),
+        (
+            "po+pd",
+            without_safe_answers,
+            r"term 'pd' reads a safe image.*4 of 24 .*img/2.png, pair 1.*data complete",
+        ),
         ("po", lambda b: replace(b, refusals=()), "no refusals: add prompt.json"),
         ("ga", lambda b: replace(b, records=()), "no train record"),
         ("ga", lambda b: replace(b, root=b.root / "none"), r"image 'img/0.png' is missing"),

@@ -59,28 +59,40 @@ def plan(config: BenchConfig) -> list[Job]:
     """List the cells of the matrix in order; vanilla has one, as nothing in it is seeded under greedy decoding.
 
     Raises:
-        UserError: If a method, judge, model or the data is unknown, before anything is run.
+        UserError: If a method, judge, model or the data is unknown, or the data lack what a method reads, before
+            anything is run.
     """
     from safeeraser import data, judges, models, objectives
+    from safeeraser.unlearn_batch import training_triples
 
-    methods = _methods(config)
-    names = {}
-    for method in methods:
-        is_vanilla = method == cell.VANILLA
-        name = cell.VANILLA if is_vanilla else objectives.parse_method(method, config.training.preset).name
-        names[name] = method
-    benchmark = data.load(config.data, config.limit)
+    names: dict[str, Method] = {}
+    trained: list[objectives.Method] = []
+    for given in _methods(config):
+        if given == cell.VANILLA:
+            names[cell.VANILLA] = given
+        else:
+            trained.append(objectives.parse_method(given, config.training.preset))
+            names[trained[-1].name] = given
+    needs_pd = config.on_bad == "skip" and any("decouple" in method.rows for method in trained)
+    benchmark = data.load(config.data, config.limit, config.on_bad, needs_pd)
+    learnt = data.dev_benchmark(benchmark) if config.dev else benchmark
+    for reader in {reader.rows: reader for reader in trained}.values():
+        training_triples(learnt, reader)
     judges.create(config.judge, benchmark.refusals)
     seeds = _integers(config.seeds, "seeds") or [config.training.seed]
     budgets: list[int | None] = [*_integers(config.budgets, "budgets")]
     if budgets:
         names.pop(cell.VANILLA, None)  # it has no budget
     sets: tuple[QuerySet, ...] = DEV_SETS if config.dev else CURVE_SETS if budgets else get_args(QuerySet)
+    if "safe" in sets:
+        data.warn_of_missing_pd(benchmark)
     common: dict[str, Any] = dict(
         model=config.model,
         model_fingerprint=models.fingerprint(config.model),
         data=config.data,
         data_fingerprint=benchmark.fingerprint,
+        on_bad=config.on_bad,
+        needs_pd=needs_pd,
         limit=config.limit,
         questions=config.questions,
         dev=config.dev,

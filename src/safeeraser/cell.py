@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from safeeraser import store
-from safeeraser.config import GenerationOptions, LoraOptions, UnlearnOptions
+from safeeraser.config import GenerationOptions, LoraOptions, OnBad, UnlearnOptions
 from safeeraser.errors import UserError
 from safeeraser.records import Frozen, Query, QuerySet, Response, Score, Verdict
 
@@ -36,6 +36,8 @@ class CellSpec(Frozen):
     data_fingerprint: str = ""
     method: str | dict[str, float]
     seed: int
+    on_bad: OnBad = "fail"
+    needs_pd: bool = False
     limit: int | None = None
     questions: int | None = None
     dev: bool = False
@@ -127,7 +129,7 @@ def _run(folder: Path, spec: CellSpec) -> None:
     from safeeraser import data, judges, metrics
 
     reporter = Reporter(folder)
-    benchmark = data.load(spec.data, spec.limit)
+    benchmark = data.load(spec.data, spec.limit, spec.on_bad, spec.needs_pd)
     if spec.dev:
         benchmark = data.dev_benchmark(benchmark)
     generation = spec.generation_options()

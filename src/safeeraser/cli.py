@@ -129,6 +129,7 @@ def _with_groups(options: type[Any], arguments: list[str]) -> list[str]:
         short.setdefault(path.rpartition(".")[2], []).append(path)
     full = {f"--{name}": f"--{paths[0]}" for name, paths in short.items() if len(paths) == 1}
     split = [argument.partition("=") for argument in arguments]
+    full |= {flag.replace("_", "-"): path for flag, path in full.items()}  # --on-bad is --on_bad
     return [full.get(flag, flag) + equals + value for flag, equals, value in split]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from safeeraser.data import Benchmark, Triple, refusal_for, triples
+from safeeraser.data import Benchmark, Triple, refusal_for, require_pd, triples
 from safeeraser.data.images import ImageCache
 from safeeraser.errors import UserError
 from safeeraser.models import VisionLanguageModel, chat
@@ -55,15 +55,8 @@ def training_triples(benchmark: Benchmark, method: Method) -> list[Triple]:
     if "refusal" in method.rows:
         refusal_for(benchmark.refusals, 0, 0, made[0])
     if "decouple" in method.rows:
-        lacking = [triple for triple in made if triple.safe_image is None]
-        if lacking:
-            names = "+".join(term.name for term, _ in method.terms if term.rows == "decouple")
-            raise UserError(
-                f"method {method.name!r}: term {names!r} reads a safe image and a safe answer, but {len(lacking)} of "
-                f"{len(made)} train pairs of data {benchmark.name!r} lack one (first: record {lacking[0].record_id}, "
-                f"pair {lacking[0].index}, {lacking[0].image}); add SDImage_path and sd_response to the records, or "
-                f"leave {names!r} out"
-            )
+        names = "+".join(term.name for term, _ in method.terms if term.rows == "decouple")
+        require_pd(benchmark, f"method {method.name!r}: term {names!r}")
         images |= {triple.safe_image: None for triple in made if triple.safe_image}
     for image in images:
         benchmark.image(image)

@@ -42,7 +42,7 @@ def test_records_without_safe_image(small: Benchmark, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(image)
     assert show(tmp_path, tmp_path / "sheet.png").is_file()
     image.write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"not a readable image"):
+    with pytest.raises(UserError, match=r"cannot be read"):
         show(tmp_path, tmp_path / "sheet.png")
 
 

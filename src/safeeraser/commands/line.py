@@ -13,7 +13,7 @@ def unlearn(options: config.UnlearnConfig) -> int:
     from safeeraser import unlearn as stage
 
     method = objectives.parse_method(options.method, options.training.preset)
-    benchmark = data.load(options.data, options.limit)
+    benchmark = data.load(options.data, options.limit, options.on_bad, needs_pd="decouple" in method.rows)
     adapter = stage.run(options.model, benchmark, method, options.training, Path(options.out))
     print(f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl")
     return 0
@@ -25,7 +25,8 @@ def respond(options: config.RespondConfig) -> int:
     from safeeraser import respond as stage
     from safeeraser.progress import bar
 
-    benchmark = data.load(options.data, options.limit)
+    benchmark = data.load(options.data, options.limit, options.on_bad)
+    data.warn_of_missing_pd(benchmark)
     queries = data.queries(benchmark, options.generation.protocol)
     adapter = Path(options.adapter) if options.adapter else None
     vlm = models.merge(models.load(options.model, adapter))
@@ -44,7 +45,7 @@ def judge(options: config.JudgeConfig) -> int:
     from safeeraser import data, judges
     from safeeraser.progress import bar
 
-    benchmark = data.load(options.data)
+    benchmark = data.load(options.data, on_bad=options.on_bad)
     queries = data.queries(benchmark, options.protocol)
     with bar("judge", None) as progress:
         judges.run(
@@ -66,7 +67,9 @@ def score(options: config.ScoreConfig) -> int:
 
     responses = store.read_jsonl(Path(options.responses), Response)
     answered = {response.query_id for response in responses}
-    queries = [q for q in data.queries(data.load(options.data), options.protocol) if q.id in answered]
+    benchmark = data.load(options.data, on_bad=options.on_bad)
+    data.warn_of_missing_pd(benchmark)
+    queries = [q for q in data.queries(benchmark, options.protocol) if q.id in answered]
     scores = metrics.score(queries, responses, store.read_jsonl(Path(options.verdicts), Verdict))
     store.write_json(Path(options.out), {"scores": [s.model_dump() for s in scores]})
     print_scores(scores)

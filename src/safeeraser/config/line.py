@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from safeeraser.config.options import GenerationOptions, Protocol, UnlearnOptions
+from safeeraser.config.options import GenerationOptions, OnBad, Protocol, UnlearnOptions
 
 
 @dataclass
@@ -21,6 +21,8 @@ class BenchConfig:
     """Built-in 'mini-llava', a local folder, or a hub name such as llava-hf/llava-1.5-7b-hf."""
     data: str = "pictogram"
     """Built-in 'pictogram' or a folder in the release layout."""
+    on_bad: OnBad = "fail"
+    """What to do about bad records: 'fail' reports all their problems, 'skip' leaves them out with a warning."""
     methods: str | list[str | dict[str, float]] = "vanilla,ga,ga+pd,gd,gd+pd,kl,kl+pd,po,po+pd"
     """Methods, comma-separated; in YAML also mappings of terms to weights, such as {po: 1, nll: 1, pd: 0.5}."""
     quick: bool = False
@@ -62,6 +64,8 @@ class UnlearnConfig:
     """Built-in 'mini-llava', a local folder, or a hub name such as llava-hf/llava-1.5-7b-hf."""
     data: str = "pictogram"
     """Built-in 'pictogram' or a folder in the release layout."""
+    on_bad: OnBad = "fail"
+    """What to do about bad records: 'fail' reports all their problems, 'skip' leaves them out with a warning."""
     method: str | dict[str, float] = "po+pd"
     """ga, gd, kl, po or npo, each with '+pd'; a sum of terms such as 'po+kl+pd'; or a mapping of terms to weights."""
     limit: int | None = None
@@ -86,6 +90,8 @@ class RespondConfig:
     """Adapter folder written by 'safeeraser unlearn'; none: the vanilla model."""
     data: str = "pictogram"
     """Built-in 'pictogram' or a folder in the release layout."""
+    on_bad: OnBad = "fail"
+    """What to do about bad records: 'fail' reports all their problems, 'skip' leaves them out with a warning."""
     limit: int | None = None
     """Only this many records of each split, balanced over categories and keywords."""
     generation: GenerationOptions = field(default_factory=GenerationOptions)
@@ -106,6 +112,8 @@ class JudgeConfig:
     """JSONL file that the verdicts are appended to."""
     data: str = "pictogram"
     """The benchmark that was answered."""
+    on_bad: OnBad = "fail"
+    """What to do about bad records: as 'safeeraser respond' was told."""
     judge: str = "rules"
     """Judge: 'rules' works offline."""
     protocol: Protocol = "greedy"
@@ -129,6 +137,8 @@ class ScoreConfig:
     """JSON file to write."""
     data: str = "pictogram"
     """The benchmark that was answered."""
+    on_bad: OnBad = "fail"
+    """What to do about bad records: as 'safeeraser respond' was told."""
     protocol: Protocol = "greedy"
     """Protocol that the responses were made with."""
 

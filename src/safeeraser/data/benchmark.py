@@ -99,7 +99,9 @@ class Benchmark:
         return replace(self, records=records, fingerprint=stable_hash(self.fingerprint, "limit", limit))
 
 
-def load(name_or_path: str | os.PathLike[str], limit: int | None = None, on_bad: OnBad = "fail") -> Benchmark:
+def load(
+    name_or_path: str | os.PathLike[str], limit: int | None = None, on_bad: OnBad = "fail", needs_pd: bool = False
+) -> Benchmark:
     """Load a benchmark by name or from a folder in the release layout.
 
     A known name comes first: write ``./pictogram`` to mean a folder of that name. A named benchmark is made once, in
@@ -109,6 +111,8 @@ def load(name_or_path: str | os.PathLike[str], limit: int | None = None, on_bad:
         name_or_path: A name in ``BENCHMARKS``, or a folder that holds ``all_train.json`` or ``dataset/all_train.json``.
         limit: Records per split to keep (see ``Benchmark.limited``); all if None.
         on_bad: "fail" reports all problems of the data in one error; "skip" leaves bad records out, with a warning.
+        needs_pd: Whether a train record without its PD pairs is bad, too: "skip" then leaves it out. Under "fail" it
+            stays, and what reads PD pairs refuses it (``require_pd``).
 
     Raises:
         UserError: If there is no such name or folder, or something in it is wrong (see ``official.read_release``).
@@ -118,6 +122,7 @@ def load(name_or_path: str | os.PathLike[str], limit: int | None = None, on_bad:
         >>> len(benchmark.split("train")), len(benchmark.split("val"))  # doctest: +SKIP
         (60, 60)
     """
+    from safeeraser.data.decouple import with_pd
     from safeeraser.data.official import read_release
 
     name = os.fspath(name_or_path)
@@ -129,6 +134,8 @@ def load(name_or_path: str | os.PathLike[str], limit: int | None = None, on_bad:
         benchmark = read_release(Path(name), on_bad)
     else:
         benchmark = replace(read_release(BENCHMARKS.get(name)(cache_folder()), on_bad), name=name)
+    if needs_pd and on_bad == "skip":
+        benchmark = with_pd(benchmark)
     return benchmark if limit is None else benchmark.limited(limit)
 
 

@@ -84,7 +84,7 @@ class Fields:
         self._add(name, self._values.get(name), allowed)
 
     def _add(self, name: str, found: Any, allowed: str) -> None:
-        if isinstance(found, Flaw):  # said already, where it was parsed
+        if isinstance(found, Flaw) or (name and not self.is_object):  # said already
             return
         if found is None:
             shown = "is missing" if self.is_object and name not in self._values else "is null"

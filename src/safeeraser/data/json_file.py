@@ -168,8 +168,8 @@ class JsonFile:
             number += 1
             try:
                 value, end = self._decoder.raw_decode(line, start)
-                if _space(line, end) != len(line):
-                    raise json.JSONDecodeError("there is more after the end of the value", line, end)
+                if (rest := _space(line, end)) != len(line):
+                    raise json.JSONDecodeError("there is more after the end of the value", line, rest)
             except (json.JSONDecodeError, RecursionError) as error:
                 broken.append(Problem(self.name, number, "", _why(error, count)))
                 continue

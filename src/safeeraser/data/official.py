@@ -97,7 +97,7 @@ def examine(
         >>> _ = (out / "dataset" / "all_val.json").write_text('[{"keyword": "axe"}]')
         >>> for problem in examine(out)[1]:
         ...     print(problem)
-        all_val.json, record 1, field image_path: is missing; it must be the image's path in the folder (or image_id)
+        all_val.json, record 1, field image_path: is missing; it must be a path in the dataset folder (or image_id)
         all_val.json, record 1, field unsafe_pairs: is missing; it must be a list of at least one object
     """
     folder = Path(folder)
@@ -171,7 +171,7 @@ def _record(fields: Fields, split: Split, item: Item) -> _Placed[Record]:
     field = "image_id" if fields.is_blank("image_path") and not fields.is_blank("image_id") else "image_path"
     image = fields.optional_text(field) or ""
     if fields.is_blank(field):
-        fields.refuse(field, "the image's path in the dataset folder (or image_id)")
+        fields.refuse(field, "a path in the dataset folder (or image_id)")
     retain = ((slot, fields.optional_object(f"UnharmPair_{slot}")) for slot in SLOTS)
     record = Record(
         id="",

@@ -36,8 +36,8 @@ def rewrite(benchmark: Benchmark, root: Path | None = None) -> None:
     """Write the JSON files of a benchmark, each atomically, in the form in which they were read.
 
     What was read comes out equal as JSON: keys, their order, unknown keys, nulls, ``image_id``, list or lines, the
-    absence of a file. A value that a record has changed since is replaced, a value that it has gained is added; None
-    never replaces what the file says. Records that the benchmark lacks (``limited``, or skipped) are not written.
+    absence of a file. What a record has changed, gained or lost since is changed, added or removed. Records and safe
+    images that were skipped when the benchmark was read, or left out by ``limited``, are not written.
 
     Args:
         benchmark: What to write; its images stay where they are.
@@ -108,8 +108,10 @@ def _probe(probe: Probe) -> dict[str, Any]:
 
 
 def _put(item: dict[str, Any], name: str, value: str | None, was: str | None) -> None:
-    """Set a field whose value is not what was read of it."""
-    if value is not None and value != was:
+    """Set, or remove, a field whose value is not what was read of it."""
+    if value is None and was is not None:
+        del item[name]
+    elif value is not None and value != was:
         item[name] = value
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safeeraser.data.benchmark import Benchmark
+from safeeraser.data.images import ImageCache
 from safeeraser.data.official import read_release
 from safeeraser.errors import UserError
 from safeeraser.records import Record
@@ -45,6 +45,7 @@ def show(folder: Path, out: Path, reveal: bool = False, seed: int = 0) -> Path:
     benchmark = read_release(Path(folder))
     if not benchmark.records:
         raise UserError(f"{folder}: there is no record to show")
+    images = ImageCache(benchmark, budget=0)
     categories = sorted({record.category for record in benchmark.records})
     row = _TITLE + SIDE + _CAPTION + _GAP
     sheet = Image.new("RGB", (COLUMNS * (SIDE + _GAP) + _GAP, 2 * row * len(categories) + _GAP), _PAPER)
@@ -57,8 +58,8 @@ def show(folder: Path, out: Path, reveal: bool = False, seed: int = 0) -> Path:
         shown = [(path, caption) for path, caption in safe if path is not None]
         top = 2 * index * row
         hidden = "" if reveal else " (blurred)"
-        _row(sheet, pen, benchmark, unsafe, (top, f"{category}: unsafe{hidden}", _UNSAFE_INK), blur=not reveal)
-        _row(sheet, pen, benchmark, shown, (top + row, f"{category}: safe", _SAFE_INK), blur=False)
+        _row(sheet, pen, images, unsafe, (top, f"{category}: unsafe{hidden}", _UNSAFE_INK), blur=not reveal)
+        _row(sheet, pen, images, shown, (top + row, f"{category}: safe", _SAFE_INK), blur=False)
     with atomic(Path(out), "wb") as file:
         sheet.save(file, format="PNG")
     return Path(out)
@@ -76,7 +77,7 @@ def _spread(records: Sequence[Record], field: str, rng: random.Random) -> list[R
 def _row(
     sheet: Image.Image,
     pen: ImageDraw.ImageDraw,
-    benchmark: Benchmark,
+    images: ImageCache,
     shown: Sequence[tuple[str, str]],
     heading: tuple[int, str, str],
     blur: bool,
@@ -85,7 +86,7 @@ def _row(
     pen.text((_GAP, top + 10), title, fill=ink, font=_font(15))
     for column, (path, caption) in enumerate(shown):
         x, y = _GAP + column * (SIDE + _GAP), top + _TITLE
-        sheet.paste(_thumbnail(benchmark.image(path), blur), (x, y))
+        sheet.paste(_thumbnail(images.get(path), blur), (x, y))
         pen.text((x + SIDE / 2, y + SIDE + 3), caption, fill=_INK, font=_font(13), anchor="ma")
 
 
@@ -95,12 +96,8 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
 
 
-def _thumbnail(path: Path, blur: bool) -> Image.Image:
-    from PIL import Image, ImageFilter, UnidentifiedImageError
+def _thumbnail(image: Image.Image, blur: bool) -> Image.Image:
+    from PIL import Image, ImageFilter
 
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: not a readable image ({error})") from None
+    image = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     return image.filter(ImageFilter.GaussianBlur(SIDE / 6)) if blur else image

@@ -9,13 +9,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from safeeraser import cell, store
 from safeeraser.config import BenchConfig
 from safeeraser.errors import UserError
 from safeeraser.records import QuerySet, Score
 from safeeraser.report import table
+
+if TYPE_CHECKING:
+    from safeeraser.data import Benchmark
 
 QUICK = ["vanilla", "po", "po+pd"]
 CURVE_SETS: tuple[QuerySet, ...] = ("generality", "retain", "safe")
@@ -74,7 +77,9 @@ def plan(config: BenchConfig) -> list[Job]:
             trained.append(objectives.parse_method(given, config.training.preset))
             names[trained[-1].name] = given
     needs_pd = config.on_bad == "skip" and any("decouple" in method.rows for method in trained)
-    benchmark = data.load(config.data, config.limit, config.on_bad, needs_pd)
+    whole = data.load(config.data, on_bad=config.on_bad)
+    benchmark = data.with_pd(whole) if needs_pd else whole
+    benchmark = benchmark if config.limit is None else benchmark.limited(config.limit)
     learnt = data.dev_benchmark(benchmark) if config.dev else benchmark
     for reader in {reader.rows: reader for reader in trained}.values():
         training_triples(learnt, reader)
@@ -97,6 +102,7 @@ def plan(config: BenchConfig) -> list[Job]:
         questions=config.questions,
         dev=config.dev,
         judge=config.judge,
+        **_held_out(config, whole),
         sets=sets,
         generation=cell.options_dict(config.generation),
     )
@@ -113,6 +119,19 @@ def plan(config: BenchConfig) -> list[Job]:
                 label = f"{name} seed {seed}" + (f" steps {steps}" if steps is not None else "")
                 jobs.append(Job(folder, spec, label, training["steps"] or 0))
     return jobs
+
+
+def _held_out(config: BenchConfig, whole: Benchmark) -> dict[str, str | None]:
+    """The held-out file with its hash, for the spec; without one, say so where val records stand in train."""
+    from safeeraser import data
+
+    if config.held_out is None:
+        data.warn_of_copies(whole)
+        return {}
+    if config.dev:
+        raise UserError("--held_out is about val, and --dev never looks at val: leave one of them out")
+    data.read_held_out(Path(config.held_out), whole)
+    return {"held_out": config.held_out, "held_out_hash": store.hash_files([Path(config.held_out)])}
 
 
 def _methods(config: BenchConfig) -> list[Method]:
@@ -217,7 +236,8 @@ def pooled_scores(jobs: Sequence[Job]) -> dict[str, Score]:
     if len(jobs) == 1:
         scores = cell.load_scores(jobs[0].folder)
     else:
-        scores = metrics.pooled([cell.load_judged(job.folder) for job in jobs])
+        judged = [cell.load_judged(job.folder) for job in jobs]
+        scores = metrics.pooled(judged, held_out=cell.held_out_of(jobs[0].spec))
     return {score.metric: score for score in scores if score.category == "all"}
 
 

@@ -42,6 +42,8 @@ class CellSpec(Frozen):
     questions: int | None = None
     dev: bool = False
     judge: str = "rules"
+    held_out: str | None = None
+    held_out_hash: str | None = None
     sets: tuple[QuerySet, ...]
     training: dict[str, Any]
     generation: dict[str, Any]
@@ -54,6 +56,23 @@ class CellSpec(Frozen):
     def generation_options(self) -> GenerationOptions:
         """The generation options."""
         return GenerationOptions(**self.generation)
+
+
+def held_out_of(spec: CellSpec) -> frozenset[str] | None:
+    """Ids of the records that generality is reported on as well; None if there is no such file.
+
+    Raises:
+        UserError: If the file is not what it was when the cell was planned, or is none for the cell's data.
+    """
+    from safeeraser import data
+
+    if spec.held_out is None:
+        return None
+    path = Path(spec.held_out)
+    records = data.read_held_out(path, data.load(spec.data))
+    if store.hash_files([path]) != spec.held_out_hash:
+        raise UserError(f"{path} has changed since this cell was planned: choose another --out, or put it back")
+    return records
 
 
 def prepare(folder: Path, spec: CellSpec) -> None:
@@ -145,7 +164,7 @@ def _run(folder: Path, spec: CellSpec) -> None:
         lambda done, total: reporter.report("judge", done, total),
     )
     reporter.report("score", 0, 1)
-    scores = metrics.score(*load_judged(folder))
+    scores = metrics.score(*load_judged(folder), held_out=held_out_of(spec))
     store.write_json(
         folder / "scores.json",
         {"cell": spec.model_dump(), "judge": judge.id, "scores": [s.model_dump() for s in scores]},

@@ -69,8 +69,14 @@ def score(options: config.ScoreConfig) -> int:
     answered = {response.query_id for response in responses}
     benchmark = data.load(options.data, on_bad=options.on_bad)
     data.warn_of_missing_pd(benchmark)
+    held_out = None
+    if options.held_out is not None:
+        held_out = data.read_held_out(Path(options.held_out), benchmark)
+    else:
+        data.warn_of_copies(benchmark)
     queries = [q for q in data.queries(benchmark, options.protocol) if q.id in answered]
-    scores = metrics.score(queries, responses, store.read_jsonl(Path(options.verdicts), Verdict))
+    verdicts = store.read_jsonl(Path(options.verdicts), Verdict)
+    scores = metrics.score(queries, responses, verdicts, held_out=held_out)
     store.write_json(Path(options.out), {"scores": [s.model_dump() for s in scores]})
     print_scores(scores)
     return 0

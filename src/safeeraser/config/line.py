@@ -35,6 +35,8 @@ class BenchConfig:
     """Only this many questions of each record in each set; training is not affected. None: all four."""
     judge: str = "rules"
     """Judge of the responses."""
+    held_out: str | None = None
+    """File written by 'safeeraser data check --held-out': generality is reported on these val records alone as well."""
     budgets: str | int | list[int] | None = None
     """Instead of the table, the curves over these numbers of optimizer steps, comma-separated."""
     dev: bool = False
@@ -141,6 +143,8 @@ class ScoreConfig:
     """What to do about bad records: as 'safeeraser respond' was told."""
     protocol: Protocol = "greedy"
     """Protocol that the responses were made with."""
+    held_out: str | None = None
+    """File written by 'safeeraser data check --held-out': generality is reported on these val records alone as well."""
 
 
 @dataclass

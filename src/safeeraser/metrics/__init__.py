@@ -6,8 +6,8 @@ response, a response with an error, an unscored verdict) leaves the denominator 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from safeeraser.errors import UserError
@@ -133,6 +133,7 @@ def score(
     responses: Sequence[Response],
     verdicts: Sequence[Verdict],
     judge: str | None = None,
+    held_out: Collection[str] | None = None,
 ) -> list[Score]:
     """Score one run with every metric, overall and per category.
 
@@ -141,6 +142,8 @@ def score(
         responses: What is in ``responses.jsonl``.
         verdicts: What is in ``verdicts.jsonl``; of two for the same (query, criterion) the later one counts.
         judge: Only verdicts of this judge; needed if there are those of several.
+        held_out: Ids of the val records that train does not give away; if given, each metric on generality is there
+            once more, named ``..._held_out``, over these records alone.
 
     Raises:
         UserError: If verdicts of several judges are given and ``judge`` is not, or names none of them.
@@ -149,10 +152,12 @@ def score(
         >>> {score.metric: score.value for score in score([], [], [])}["sarr"] is None
         True
     """
-    return pooled([(queries, responses, verdicts)], judge)
+    return pooled([(queries, responses, verdicts)], judge, held_out)
 
 
-def pooled(cells: Sequence[Cell], judge: str | None = None) -> list[Score]:
+def pooled(
+    cells: Sequence[Cell], judge: str | None = None, held_out: Collection[str] | None = None
+) -> list[Score]:
     """Score several runs (seeds of one method) as one.
 
     ``n`` counts items over all seeds. The interval speaks of new questions and is never narrowed by asking the same
@@ -161,6 +166,7 @@ def pooled(cells: Sequence[Cell], judge: str | None = None) -> list[Score]:
     Args:
         cells: (queries, responses, verdicts) per seed.
         judge: As in ``score``.
+        held_out: As in ``score``.
 
     Raises:
         UserError: As in ``score``.
@@ -170,7 +176,15 @@ def pooled(cells: Sequence[Cell], judge: str | None = None) -> list[Score]:
         True
     """
     runs = [(queries, _index(responses, verdicts, judge)) for queries, responses, verdicts in cells]
-    return [one for _, entry in METRICS for one in entry.scores(runs)]
+    scores = [one for _, entry in METRICS for one in entry.scores(runs)]
+    return scores if held_out is None else scores + _held_out_scores(runs, frozenset(held_out))
+
+
+def _held_out_scores(runs: Sequence[tuple[Sequence[Query], Answers]], records: frozenset[str]) -> list[Score]:
+    """Every metric on generality once more, over the queries of these records alone."""
+    kept = [([query for query in queries if query.record_id in records], answers) for queries, answers in runs]
+    metrics = [replace(entry, name=f"{name}_held_out") for name, entry in METRICS if entry.on == "generality"]
+    return [one for entry in metrics for one in entry.scores(kept)]
 
 
 def samples(

@@ -28,6 +28,11 @@ COLUMNS: dict[str, str] = {
     "sarr_gibberish": "gibberish",
     "sarr_unseen": "SARR unseen ↓",
 }
+HELD_OUT_COLUMNS: dict[str, str] = {
+    "asr_generality_held_out": "ASR gen held-out ↓",
+    "rr_generality_held_out": "RR gen held-out ↑",
+}
+"""Beside generality on all of val, in results that have them."""
 PAPER_DECREASE = 79.5
 
 
@@ -61,6 +66,22 @@ class Results:
     failed: Sequence[str] = field(default_factory=tuple)
 
 
+def columns(results: Results) -> dict[str, str]:
+    """The columns of these results: metric -> heading.
+
+    Example:
+        >>> columns(Results(rows=[])) == COLUMNS
+        True
+    """
+    there = {name for row in results.rows for name in row.scores}
+    found: dict[str, str] = {}
+    for name, heading in COLUMNS.items():
+        found[name] = heading
+        if name == "rr_generality":
+            found |= {held_out: text for held_out, text in HELD_OUT_COLUMNS.items() if held_out in there}
+    return found
+
+
 def percent(value: float | None) -> str:
     """Format a fraction in percent, a missing one as a dash.
 
@@ -77,10 +98,11 @@ def console_table(results: Results) -> Table:
 
     table = Table(title="in percent; 95 % intervals are in report/table.md", title_justify="left")
     table.add_column("method")
-    for title in COLUMNS.values():
+    shown = columns(results)
+    for title in shown.values():
         table.add_column(title, justify="right")
     for row in results.rows:
-        table.add_row(row.method, *[percent(_value(row, name)) for name in COLUMNS])
+        table.add_row(row.method, *[percent(_value(row, name)) for name in shown])
     return table
 
 
@@ -109,9 +131,10 @@ def _interval(decrease: Decrease) -> str:
 
 def markdown(results: Results) -> str:
     """The table as Markdown, each cell ``value [low, high]``, with the headline under it."""
-    lines = ["| method | seeds | " + " | ".join(COLUMNS.values()) + " |", "|---|---|" + "---|" * len(COLUMNS)]
+    shown = columns(results)
+    lines = ["| method | seeds | " + " | ".join(shown.values()) + " |", "|---|---|" + "---|" * len(shown)]
     for row in results.rows:
-        cells = [_markdown_cell(row.scores.get(name)) for name in COLUMNS]
+        cells = [_markdown_cell(row.scores.get(name)) for name in shown]
         lines.append(f"| {row.method} | {len(row.seeds)} | " + " | ".join(cells) + " |")
     lines += ["", "In percent, with 95 % intervals.", *[f"\n{line}" for line in headline(results)]]
     unscored = sum(score.n_unscored for row in results.rows for name, score in row.scores.items() if name in COLUMNS)
@@ -128,13 +151,14 @@ def _markdown_cell(score: Score | None) -> str:
 
 def as_csv(results: Results) -> str:
     """The table as CSV: model, method, seeds, then each metric with _low and _high, in percent."""
-    names = [name + suffix for name in COLUMNS for suffix in ("", "_low", "_high")]
+    shown = columns(results)
+    names = [name + suffix for name in shown for suffix in ("", "_low", "_high")]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["model", "method", "seeds", *names])
     for row in results.rows:
         cells: list[str] = []
-        for name in COLUMNS:
+        for name in shown:
             score = row.scores.get(name)
             values = (score.value, score.low, score.high) if score else (None, None, None)
             cells += ["" if value is None else f"{100 * value:.4f}" for value in values]

@@ -1,0 +1,169 @@
+"""What train gives away about val: the same records, pictures and texts on both sides.
+
+A val record *leaks* if what it asks was trained on, so that its score says nothing about generality. Three things
+count: ``record`` (the whole record stands in train), ``image`` (its picture is one of train's, pixel by pixel),
+``texts`` (all its questions and answers are those of one train record, as when only the image file differs). Two more
+are looked for and count on demand: ``near`` (its picture looks like one of train's) and ``pairs`` (a harmful question
+with its answer stands in train: normal for data made from templates, a leak where each answer was written for its
+picture).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal, TypeAlias, get_args
+
+from safeeraser.data.benchmark import Benchmark
+from safeeraser.data.hashes import NEAR_BITS, ImageHash, alike
+from safeeraser.data.texts import all_texts, forget_texts
+from safeeraser.records import Frozen, Record
+
+Through = Literal["record", "image", "texts", "near", "pairs"]
+ALWAYS: tuple[Through, ...] = ("record", "image", "texts")
+"""What counts as a leak without being asked for."""
+Kind = Literal["unsafe", "safe"]
+_Keys: TypeAlias = Callable[[Record], Sequence[Hashable]]
+
+
+class Leak(Frozen):
+    """A val record and the train record that gives it away."""
+
+    record: str
+    category: str
+    image: str
+    through: Through
+    train_record: str
+    train_image: str
+
+
+class NearPair(Frozen):
+    """Two pictures of different splits that look alike without being the same: ``bits`` of 256 differ."""
+
+    kind: Kind
+    val_image: str
+    train_image: str
+    bits: int
+
+
+def near_pairs(benchmark: Benchmark, hashes: Mapping[str, ImageHash], bits: int = NEAR_BITS) -> list[NearPair]:
+    """Compare every val picture with every train picture of its kind (unsafe, safe); the most alike come first.
+
+    Args:
+        benchmark: The benchmark.
+        hashes: From ``hash_images``; images without one are passed over.
+        bits: Differing bits of 256 up to which two pictures look alike.
+
+    Raises:
+        UserError: If ``bits`` is out of range.
+
+    Example:
+        >>> from pathlib import Path
+        >>> near_pairs(Benchmark("empty", Path("."), (), (), (), ""), {})
+        []
+    """
+    found = []
+    for kind in get_args(Kind):
+        train, val = (
+            sorted({path for path in _images(benchmark.split(split), kind) if path in hashes})
+            for split in ("train", "val")
+        )
+        for row, column, distance in alike([hashes[p] for p in val], [hashes[p] for p in train], bits):
+            if hashes[val[row]].pixels != hashes[train[column]].pixels:
+                found.append(NearPair(kind=kind, val_image=val[row], train_image=train[column], bits=distance))
+    return sorted(found, key=lambda pair: (pair.bits, pair.val_image, pair.train_image))
+
+
+def find_leaks(benchmark: Benchmark, hashes: Mapping[str, ImageHash], near: Iterable[NearPair] = ()) -> list[Leak]:
+    """Find every val record that train gives away, through each of ``Through``, in the order of val.
+
+    Args:
+        benchmark: The benchmark.
+        hashes: From ``hash_images``; an image without one is never found to leak.
+        near: From ``near_pairs``.
+
+    Returns:
+        At most one leak for each val record and ``through``.
+
+    Example:
+        >>> from pathlib import Path
+        >>> find_leaks(Benchmark("empty", Path("."), (), (), (), ""), {})
+        []
+    """
+    looks: dict[str, list[str]] = defaultdict(list)
+    for pair in near:
+        if pair.kind == "unsafe":
+            looks[pair.val_image].append(pair.train_image)
+
+    def pictures(*paths: str | None) -> list[str]:
+        return [hashes[path].pixels for path in paths if path is not None and path in hashes]
+
+    train = benchmark.split("train")
+    finders: dict[Through, tuple[_Keys, _Keys]] = {  # what a train record gives away, what a val record looks for
+        "record": (_content, _content),
+        "image": (lambda record: pictures(record.image, record.safe_image), lambda record: pictures(record.image)),
+        "texts": (all_texts, all_texts),
+        "near": (lambda record: [record.image], lambda record: [*looks[record.image]]),
+        "pairs": (forget_texts, forget_texts),
+    }
+    given = {through: _index(train, keys) for through, (keys, _) in finders.items()}
+    return [
+        Leak(
+            record=record.id,
+            category=record.category,
+            image=record.image,
+            through=through,
+            train_record=twin.id,
+            train_image=twin.image,
+        )
+        for record in benchmark.split("val")
+        for through, (_, keys) in finders.items()
+        for twin in _first(given[through], keys(record))
+    ]
+
+
+def held_out_ids(benchmark: Benchmark, leaks: Iterable[Leak], counted: Collection[Through] = ALWAYS) -> tuple[str, ...]:
+    """Ids of the val records that leak through nothing that counts, in the order of val."""
+    leaked = {leak.record for leak in leaks if leak.through in counted}
+    return tuple(record.id for record in benchmark.split("val") if record.id not in leaked)
+
+
+def copied_records(benchmark: Benchmark) -> int:
+    """How many val records stand in train as they are; reads no image, so that every run can afford to ask.
+
+    Example:
+        >>> from pathlib import Path
+        >>> copied_records(Benchmark("empty", Path("."), (), (), (), ""))
+        0
+    """
+    train = _index(benchmark.split("train"), _content)
+    return sum(bool(train.keys() & set(_content(record))) for record in benchmark.split("val"))
+
+
+def repeated_records(benchmark: Benchmark) -> dict[str, int]:
+    """How many records of each split repeat an earlier one of that split as it is."""
+    contents = {split: [_content(r)[0] for r in benchmark.split(split)] for split in ("train", "val")}
+    return {split: len(found) - len(set(found)) for split, found in contents.items()}
+
+
+def _images(records: Sequence[Record], kind: Kind) -> Iterator[str]:
+    for record in records:
+        path = record.image if kind == "unsafe" else record.safe_image
+        if path is not None:
+            yield path
+
+
+def _index(records: Iterable[Record], keys: _Keys) -> dict[Hashable, Record]:
+    found: dict[Hashable, Record] = {}
+    for record in records:
+        for key in keys(record):
+            found.setdefault(key, record)
+    return found
+
+
+def _first(given: Mapping[Hashable, Record], keys: Iterable[Hashable]) -> list[Record]:
+    return [given[key] for key in keys if key in given][:1]
+
+
+def _content(record: Record) -> list[str]:
+    return [record.model_copy(update={"id": "", "split": "train", "extra": {}}).model_dump_json()]

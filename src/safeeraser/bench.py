@@ -129,7 +129,7 @@ def _held_out(config: BenchConfig, whole: Benchmark) -> dict[str, str | None]:
         data.warn_of_copies(whole)
         return {}
     if config.dev:
-        raise UserError("--held_out is about val, and --dev never looks at val: leave one of them out")
+        raise UserError("--held-out is about val, and --dev never looks at val: leave one of them out")
     data.read_held_out(Path(config.held_out), whole)
     return {"held_out": config.held_out, "held_out_hash": store.hash_files([Path(config.held_out)])}
 

@@ -32,6 +32,9 @@ COMMANDS: dict[str, Command] = {
     "pretrain": Command(config.PretrainConfig, "safeeraser.commands.line:pretrain"),
     "data build": Command(config.DataBuildConfig, "safeeraser.commands.data:build", positional="name"),
     "data show": Command(config.DataShowConfig, "safeeraser.commands.data:show", positional="folder"),
+    "data check": Command(config.DataCheckConfig, "safeeraser.commands.data:check", positional="folder"),
+    "data stats": Command(config.DataStatsConfig, "safeeraser.commands.data:stats", positional="folder"),
+    "data export": Command(config.DataExportConfig, "safeeraser.commands.data:export", positional="folder"),
 }
 
 WARNING = "Content warning: with real models and real data, unsafe images and answers are part of what is measured."
@@ -123,11 +126,13 @@ def _parse(name: str, command: Command, arguments: list[str]) -> Any:
 
 
 def _with_groups(options: type[Any], arguments: list[str]) -> list[str]:
-    """Let ``--protocol`` mean ``--generation.protocol``: the name of a group may be left out where it is not needed."""
+    """Let ``--protocol`` mean ``--generation.protocol``, where it is not needed, and ``--held-out`` ``--held_out``."""
     short: dict[str, list[str]] = {}
     for path in _paths(options):
         short.setdefault(path.rpartition(".")[2], []).append(path)
     full = {f"--{name}": f"--{paths[0]}" for name, paths in short.items() if len(paths) == 1}
+    full |= {f"--{path}": f"--{path}" for paths in short.values() for path in paths}
+    full |= {flag.replace("_", "-"): path for flag, path in full.items()}
     split = [argument.partition("=") for argument in arguments]
     full |= {flag.replace("_", "-"): path for flag, path in full.items()}  # --on-bad is --on_bad
     return [full.get(flag, flag) + equals + value for flag, equals, value in split]

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safeeraser import config
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from safeeraser.data.checks import CheckReport
 
 
 def build(options: config.DataBuildConfig) -> int:
@@ -27,3 +35,85 @@ def show(options: config.DataShowConfig) -> int:
     sheet.show(data.load(options.folder).root, Path(options.out), reveal=options.reveal)
     print(f"contact sheet: {options.out}")
     return 0
+
+
+def check(options: config.DataCheckConfig) -> int:
+    """``safeeraser data check``: print the report, write what is asked for, return 1 if something is broken."""
+    from safeeraser import store
+    from safeeraser.data.heldout import write_held_out
+    from safeeraser.report.check import print_check, print_problems
+
+    report, problems = _examined(options)
+    console = _console()
+    if report is None:
+        print_problems(problems, console)
+        return 1
+    print_check(report, console)
+    if options.out is not None:
+        store.write_json(Path(options.out), report.as_json())
+        print(f"report: {options.out}")
+    if options.held_out is not None:
+        write_held_out(Path(options.held_out), report.held_out_file())
+        print(f"held out: {options.held_out}")
+        print(f"next: safeeraser bench --data {options.folder} --held-out {options.held_out}")
+    return 1 if problems else 0
+
+
+def _examined(options: config.DataCheckConfig) -> tuple[CheckReport | None, list[str]]:
+    """The report, None if a file cannot be used as a whole, and what is broken."""
+    from safeeraser.data import BENCHMARKS, cache_folder, checks, hashes, official
+    from safeeraser.data.leaks import ALWAYS
+    from safeeraser.progress import bar
+
+    named = options.folder in BENCHMARKS.names()
+    folder = BENCHMARKS.get(options.folder)(cache_folder()) if named else Path(options.folder)
+    with bar("decode", None) as progress:
+        benchmark, found = official.examine(folder, progress=progress)
+    problems = [str(problem) for problem in found]
+    if problems and benchmark is not None:  # what 'score' and 'bench' load: they do not look inside the images
+        benchmark, _ = official.examine(folder, images=False)
+    if benchmark is None:
+        return None, problems
+    benchmark = replace(benchmark, name=options.folder) if named else benchmark
+    with bar("compare", None) as progress:
+        hashed = hashes.hash_images(benchmark, checks.images_of(benchmark), options.workers, progress)
+    counted = ALWAYS + (("near",) if options.near else ()) + (("pairs",) if options.pairs else ())
+    return checks.check(benchmark, hashed, problems, counted, options.near_bits), problems
+
+
+def stats(options: config.DataStatsConfig) -> int:
+    """``safeeraser data stats``."""
+    from safeeraser import data, store
+    from safeeraser.data.stats import stats as count
+    from safeeraser.report.stats import print_stats, stats_figure
+
+    found = count(data.load(options.folder))
+    print_stats(found, _console())
+    if options.out is not None:
+        store.write_json(Path(options.out) / "stats.json", found.model_dump())
+        files = [Path(options.out) / "stats.json", *stats_figure(found, Path(options.out))]
+        print("written: " + ", ".join(map(str, files)))
+    return 0
+
+
+def export(options: config.DataExportConfig) -> int:
+    """``safeeraser data export``."""
+    from safeeraser import data
+    from safeeraser.data.export import EXPORTS
+    from safeeraser.progress import bar
+
+    benchmark = data.load(options.folder)
+    with bar(options.format, len(benchmark.records)) as progress:
+        files = EXPORTS[options.format](benchmark, Path(options.out), progress)
+    print("written: " + ", ".join(map(str, files)))
+    if options.format == "llava":
+        print(f"images are not copied: give LLaVA --image_folder {benchmark.root}")
+    else:
+        print(f"next: datasets.load_dataset({options.out!r})")
+    return 0
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160)

@@ -5,7 +5,10 @@ The command line, YAML files (``--config``) and Python callers share these class
 
 from safeeraser.config.data import (
     DataBuildConfig,
+    DataCheckConfig,
+    DataExportConfig,
     DataShowConfig,
+    DataStatsConfig,
 )
 from safeeraser.config.line import (
     BenchConfig,
@@ -28,7 +31,10 @@ from safeeraser.config.options import (
 __all__ = [
     "BenchConfig",
     "DataBuildConfig",
+    "DataCheckConfig",
+    "DataExportConfig",
     "DataShowConfig",
+    "DataStatsConfig",
     "GenerationOptions",
     "JudgeConfig",
     "LoraOptions",

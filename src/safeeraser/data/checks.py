@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from safeeraser.data.benchmark import Benchmark
 from safeeraser.data.duplicates import Border, SamePicture, same_pictures
@@ -17,7 +18,6 @@ from safeeraser.data.leaks import (
     find_leaks,
     held_out_ids,
     near_pairs,
-    repeated_records,
 )
 from safeeraser.data.texts import TEXTS, TextCount, text_counts
 from safeeraser.records import Frozen, Split
@@ -49,7 +49,6 @@ class CheckReport(Frozen):
     fingerprint: str
     problems: tuple[str, ...]
     counts: tuple[Count, ...]
-    repeated: dict[str, int]
     same_pictures: tuple[SamePicture, ...]
     near: tuple[NearPair, ...]
     near_bits: int
@@ -70,6 +69,14 @@ class CheckReport(Frozen):
         for leak in self.leaks:
             found.setdefault(leak.through, Counter())[leak.category] += 1
         return found
+
+    def as_json(self) -> dict[str, Any]:
+        """The report with the numbers that follow from its lists."""
+        return self.model_dump() | {
+            "leaked": self.leaked,
+            "leaked_through": self.leaked_through(),
+            "borders": self.borders(),
+        }
 
     def borders(self) -> Counter[Border]:
         """Pictures by the border that they cross."""
@@ -124,7 +131,6 @@ def check(
         fingerprint=benchmark.fingerprint,
         problems=tuple(problems),
         counts=tuple(paper_counts(benchmark)),
-        repeated=repeated_records(benchmark),
         same_pictures=tuple(same_pictures(benchmark, hashes)),
         near=tuple(near),
         near_bits=near_bits,

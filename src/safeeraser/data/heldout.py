@@ -79,6 +79,6 @@ def warn_of_copies(benchmark: Benchmark) -> None:
         print(
             f"note: {copied} of {len(benchmark.split('val'))} val records of {benchmark.name} stand in train, so that "
             "generality is flattered; to have it on the held-out part as well: "
-            f"safeeraser data check {benchmark.root} --held_out held-out.json, then --held_out held-out.json here",
+            f"safeeraser data check {benchmark.root} --held-out held-out.json, then --held-out held-out.json here",
             file=sys.stderr,
         )

@@ -140,12 +140,6 @@ def copied_records(benchmark: Benchmark) -> int:
     return sum(bool(train.keys() & set(_content(record))) for record in benchmark.split("val"))
 
 
-def repeated_records(benchmark: Benchmark) -> dict[str, int]:
-    """How many records of each split repeat an earlier one of that split as it is."""
-    contents = {split: [_content(r)[0] for r in benchmark.split(split)] for split in ("train", "val")}
-    return {split: len(found) - len(set(found)) for split, found in contents.items()}
-
-
 def _images(records: Sequence[Record], kind: Kind) -> Iterator[str]:
     for record in records:
         path = record.image if kind == "unsafe" else record.safe_image
@@ -166,4 +160,5 @@ def _first(given: Mapping[Hashable, Record], keys: Iterable[Hashable]) -> list[R
 
 
 def _content(record: Record) -> list[str]:
-    return [record.model_copy(update={"id": "", "split": "train", "extra": {}}).model_dump_json()]
+    fields = {"category", "keyword", "type", "image", "safe_image", "safe_concept", "forget", "retain"}
+    return [record.model_dump_json(include=fields)]

@@ -155,9 +155,7 @@ def score(
     return pooled([(queries, responses, verdicts)], judge, held_out)
 
 
-def pooled(
-    cells: Sequence[Cell], judge: str | None = None, held_out: Collection[str] | None = None
-) -> list[Score]:
+def pooled(cells: Sequence[Cell], judge: str | None = None, held_out: Collection[str] | None = None) -> list[Score]:
     """Score several runs (seeds of one method) as one.
 
     ``n`` counts items over all seeds. The interval speaks of new questions and is never narrowed by asking the same

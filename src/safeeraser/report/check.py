@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from safeeraser.data.checks import CheckReport, Count
@@ -35,7 +35,7 @@ THROUGH: dict[Through, str] = {
 def print_check(report: CheckReport, console: Console) -> None:
     """Print the report: integrity, counts, duplicates, texts, leaks."""
     console.print(f"{report.benchmark}, fingerprint {report.fingerprint}", highlight=False, markup=False)
-    _print_problems(report.problems, console)
+    print_problems(report.problems, console)
     console.print(counts_table(report.counts))
     different = sum(count.found != count.paper for count in report.counts)
     console.print(_note(different), highlight=False)
@@ -48,7 +48,8 @@ def print_check(report: CheckReport, console: Console) -> None:
         console.print(line, highlight=False)
 
 
-def _print_problems(problems: tuple[str, ...], console: Console) -> None:
+def print_problems(problems: Sequence[str], console: Console) -> None:
+    """Print what is broken, or that nothing is."""
     if not problems:
         console.print("integrity: every record and image can be read", highlight=False)
         return
@@ -94,8 +95,6 @@ def duplicates_table(report: CheckReport) -> Table:
     borders = report.borders()
     for border, text in BORDERS.items():
         table.add_row(text, str(borders[border]))
-    for split, repeated in report.repeated.items():
-        table.add_row(f"records of {split} that repeat another of {split}", str(repeated))
     return table
 
 

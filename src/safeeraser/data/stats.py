@@ -1,0 +1,126 @@
+"""How many there are of everything in a benchmark, and how long its texts are."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from safeeraser.data.benchmark import Benchmark
+from safeeraser.data.texts import TEXTS, TextSet
+from safeeraser.records import Frozen, Record, Split
+
+BINS = 24
+"""Bars of a histogram at most."""
+
+
+class Group(Frozen):
+    """Counts of one split, category and keyword."""
+
+    split: Split
+    category: str
+    keyword: str
+    records: int
+    unsafe_images: int
+    safe_images: int
+    pairs: dict[TextSet, int]
+
+
+class Lengths(Frozen):
+    """Words of one kind of text: a bar counts the texts of ``edges[i]`` words up to, not including, ``edges[i + 1]``.
+
+    ``paper_mean`` is what the paper reports, where it does. All is None or empty if there is no such text.
+    """
+
+    n: int
+    paper_mean: int | None
+    mean: float | None
+    median: float | None
+    shortest: int | None
+    longest: int | None
+    edges: tuple[int, ...]
+    bars: tuple[int, ...]
+
+
+class Stats(Frozen):
+    """Counts and lengths of a benchmark; ``data stats --out`` writes it as JSON."""
+
+    benchmark: str
+    fingerprint: str
+    groups: tuple[Group, ...]
+    lengths: dict[str, Lengths]
+
+    def records(self, split: Split, category: str) -> int:
+        """Records of a category in a split."""
+        return sum(group.records for group in self.groups if (group.split, group.category) == (split, category))
+
+    @property
+    def categories(self) -> list[str]:
+        """Categories in alphabetical order."""
+        return sorted({group.category for group in self.groups})
+
+
+KINDS: dict[str, tuple[Callable[[Record], Iterator[str | None]], int | None]] = {
+    "unsafe question": (lambda record: (pair.question for pair in record.forget), 21),
+    "unsafe answer": (lambda record: (pair.unsafe_answer for pair in record.forget), 140),
+    "safe answer": (lambda record: (pair.safe_answer for pair in record.forget), None),
+    "retain long answer": (lambda record: (pair.answer for pair in record.retain), 71),
+    "retain short answer": (lambda record: (pair.short_answer for pair in record.retain), 11),
+}
+"""Kinds of text, each with the paper's mean length in words (SafeEraser, arXiv 2502.12520)."""
+
+
+def stats(benchmark: Benchmark) -> Stats:
+    """Count a benchmark. Images are counted by path, words by white space; the images themselves are not read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> stats(Benchmark("empty", Path("."), (), (), (), "")).lengths["unsafe answer"].paper_mean
+        140
+    """
+    members: dict[tuple[Split, str, str], list[Record]] = {}
+    for record in benchmark.records:
+        members.setdefault((record.split, record.category, record.keyword), []).append(record)
+    groups = [
+        Group(
+            split=split,
+            category=category,
+            keyword=keyword,
+            records=len(records),
+            unsafe_images=len({record.image for record in records}),
+            safe_images=len({record.safe_image for record in records} - {None}),
+            pairs={name: sum(len(texts(record)) for record in records) for name, texts in TEXTS.items()},
+        )
+        for (split, category, keyword), records in sorted(members.items())
+    ]
+    lengths = {
+        name: lengths_of([len(text.split()) for record in benchmark.records for text in texts(record) if text], mean)
+        for name, (texts, mean) in KINDS.items()
+    }
+    return Stats(benchmark=benchmark.name, fingerprint=benchmark.fingerprint, groups=tuple(groups), lengths=lengths)
+
+
+def lengths_of(words: Sequence[int], paper_mean: int | None = None) -> Lengths:
+    """Mean, median, range and histogram of numbers of words.
+
+    Example:
+        >>> lengths_of([3, 3, 5]).edges, lengths_of([3, 3, 5]).bars
+        ((3, 4, 5, 6), (2, 0, 1))
+    """
+    if not words:
+        none: dict[str, None] = dict.fromkeys(("mean", "median", "shortest", "longest"))
+        return Lengths(n=0, paper_mean=paper_mean, **none, edges=(), bars=())
+    shortest, longest = min(words), max(words)
+    width = -(-(longest - shortest + 1) // BINS)
+    edges = tuple(range(shortest, longest + width + 1, width))
+    counts = Counter((length - shortest) // width for length in words)
+    return Lengths(
+        n=len(words),
+        paper_mean=paper_mean,
+        mean=round(statistics.fmean(words), 2),
+        median=statistics.median(words),
+        shortest=shortest,
+        longest=longest,
+        edges=edges,
+        bars=tuple(counts[index] for index in range(len(edges) - 1)),
+    )

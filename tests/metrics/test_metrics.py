@@ -274,3 +274,19 @@ def test_fifteen_thousand_queries_are_scored_fast():
     start = time.process_time()
     score(*cell)
     assert time.process_time() - start < 12
+
+
+def test_held_out_scores_are_those_of_the_other_records_taken_out():
+    cell = make("generality", [("a", "x", 1, 0), ("b", "x", 0, 1), ("c", "x", 1, 1), ("c", "x", None, 1)])
+    scores = score(*cell, held_out={"b", "c", "elsewhere"})
+    alone = score([q for q in cell[0] if q.record_id != "a"], *cell[1:])
+    for name in ("asr_generality", "rr_generality"):
+        held_out, expected = find(scores, f"{name}_held_out"), find(alone, name)
+        assert held_out.model_copy(update={"metric": name}) == expected
+    assert (find(scores, "asr_generality_held_out").value, find(scores, "asr_generality").value) == (0.5, 2 / 3)
+    assert find(scores, "asr_generality_held_out").n_unscored == 1
+    assert {s.metric for s in scores} - {s.metric for s in score(*cell)} == {
+        "asr_generality_held_out",
+        "rr_generality_held_out",
+    }
+    assert find(pooled([cell, cell], held_out={"a"}), "asr_generality_held_out").n == 2

@@ -53,3 +53,14 @@ def test_markdown_shows_intervals_decrease_unscored_and_failures():
 def test_files_are_written_whole(tmp_path):
     table.write(RESULTS, tmp_path / "report")
     assert sorted(p.name for p in (tmp_path / "report").iterdir()) == ["table.csv", "table.md"]
+
+
+def test_held_out_generality_has_columns_only_where_it_was_asked_for():
+    assert "held_out" not in table.as_csv(RESULTS) and "held-out" not in table.markdown(RESULTS)
+    scores = {name: _score(name, 0.5) for name in (*table.COLUMNS, *table.HELD_OUT_COLUMNS)}
+    results = table.Results([*ROWS, table.Row("mini-llava", "kl", (0,), scores)])
+    rows = list(csv.DictReader(io.StringIO(table.as_csv(results))))
+    assert (rows[2]["asr_generality_held_out"], rows[0]["asr_generality_held_out"]) == ("50.0000", "")
+    names = list(table.columns(results))
+    assert names[names.index("rr_generality") + 1 :][:2] == list(table.HELD_OUT_COLUMNS)
+    assert "| ASR gen held-out ↓ | RR gen held-out ↑ | ROUGE ↑ |" in table.markdown(results)

@@ -15,11 +15,14 @@ BINS = 24
 
 
 class Group(Frozen):
-    """Counts of one split, category and keyword."""
+    """Counts of a part of the benchmark; ``category`` or ``keyword`` is None where the part is not narrowed by it.
+
+    A keyword can be "": that of records without one. Images are counted once in each part that they occur in.
+    """
 
     split: Split
-    category: str
-    keyword: str
+    category: str | None
+    keyword: str | None
     records: int
     unsafe_images: int
     safe_images: int
@@ -47,17 +50,10 @@ class Stats(Frozen):
 
     benchmark: str
     fingerprint: str
-    groups: tuple[Group, ...]
+    splits: tuple[Group, ...]
+    categories: tuple[Group, ...]
+    keywords: tuple[Group, ...]
     lengths: dict[str, Lengths]
-
-    def records(self, split: Split, category: str) -> int:
-        """Records of a category in a split."""
-        return sum(group.records for group in self.groups if (group.split, group.category) == (split, category))
-
-    @property
-    def categories(self) -> list[str]:
-        """Categories in alphabetical order."""
-        return sorted({group.category for group in self.groups})
 
 
 KINDS: dict[str, tuple[Callable[[Record], Iterator[str | None]], int | None]] = {
@@ -78,10 +74,26 @@ def stats(benchmark: Benchmark) -> Stats:
         >>> stats(Benchmark("empty", Path("."), (), (), (), "")).lengths["unsafe answer"].paper_mean
         140
     """
-    members: dict[tuple[Split, str, str], list[Record]] = {}
+    lengths = {
+        name: lengths_of([len(text.split()) for record in benchmark.records for text in texts(record) if text], mean)
+        for name, (texts, mean) in KINDS.items()
+    }
+    return Stats(
+        benchmark=benchmark.name,
+        fingerprint=benchmark.fingerprint,
+        splits=_groups(benchmark, lambda record: (None, None)),
+        categories=_groups(benchmark, lambda record: (record.category, None)),
+        keywords=_groups(benchmark, lambda record: (record.category, record.keyword)),
+        lengths=lengths,
+    )
+
+
+def _groups(benchmark: Benchmark, part: Callable[[Record], tuple[str | None, str | None]]) -> tuple[Group, ...]:
+    """Counts of each split and part, in the order of category, keyword and split."""
+    members: dict[tuple[str | None, str | None, Split], list[Record]] = {}
     for record in benchmark.records:
-        members.setdefault((record.split, record.category, record.keyword), []).append(record)
-    groups = [
+        members.setdefault((*part(record), record.split), []).append(record)
+    return tuple(
         Group(
             split=split,
             category=category,
@@ -91,13 +103,8 @@ def stats(benchmark: Benchmark) -> Stats:
             safe_images=len({record.safe_image for record in records} - {None}),
             pairs={name: sum(len(texts(record)) for record in records) for name, texts in TEXTS.items()},
         )
-        for (split, category, keyword), records in sorted(members.items())
-    ]
-    lengths = {
-        name: lengths_of([len(text.split()) for record in benchmark.records for text in texts(record) if text], mean)
-        for name, (texts, mean) in KINDS.items()
-    }
-    return Stats(benchmark=benchmark.name, fingerprint=benchmark.fingerprint, groups=tuple(groups), lengths=lengths)
+        for (category, keyword, split), records in sorted(members.items(), key=lambda item: tuple(map(str, item[0])))
+    )
 
 
 def lengths_of(words: Sequence[int], paper_mean: int | None = None) -> Lengths:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from safeeraser import store
-from safeeraser.data.stats import Group, Lengths, Stats
+from safeeraser.data.stats import Lengths, Stats
 from safeeraser.data.texts import TextSet
 from safeeraser.records import Split
 
@@ -25,36 +25,17 @@ def print_stats(stats: Stats, console: Console) -> None:
 
 
 def counts_table(stats: Stats) -> Table:
-    """Records, images and pairs per category and split, with the sums; an image of two keywords counts for both."""
+    """Records, images and pairs per category and split, and in all."""
     from rich.table import Table
 
     sets = get_args(TextSet)
-    columns = [
-        "category",
-        "split",
-        "keywords",
-        "records",
-        "unsafe images",
-        "safe images",
-        *(f"{s} pairs" for s in sets),
-    ]
+    columns = ["category", "split", "records", "unsafe images", "safe images", *(f"{s} pairs" for s in sets)]
     table = Table(*columns, title="counts", title_justify="left")
-    for category in (*stats.categories, "all"):
-        for split in get_args(Split):
-            groups = [g for g in stats.groups if g.split == split and category in (g.category, "all")]
-            table.add_row(category, split, *_sums(groups), end_section=split == "val")
+    for group in (*stats.categories, *stats.splits):
+        numbers = (group.records, group.unsafe_images, group.safe_images, *(group.pairs[name] for name in sets))
+        category = "all" if group.category is None else group.category
+        table.add_row(category, group.split, *(f"{number:,}" for number in numbers), end_section=group.split == "val")
     return table
-
-
-def _sums(groups: list[Group]) -> list[str]:
-    numbers = [
-        len({(group.category, group.keyword) for group in groups}),
-        sum(group.records for group in groups),
-        sum(group.unsafe_images for group in groups),
-        sum(group.safe_images for group in groups),
-        *(sum(group.pairs[name] for group in groups) for name in get_args(TextSet)),
-    ]
-    return [f"{number:,}" for number in numbers]
 
 
 def keywords_table(stats: Stats) -> Table:
@@ -62,12 +43,12 @@ def keywords_table(stats: Stats) -> Table:
     from rich.table import Table
 
     table = Table("category", "keyword train/val", title="records per keyword", title_justify="left", show_lines=True)
-    for category in stats.categories:
-        counts: dict[str, dict[str, int]] = {}
-        for group in stats.groups:
-            if group.category == category:
-                counts.setdefault(group.keyword or "(none)", {})[group.split] = group.records
-        cells = [f"{name} {c.get('train', 0)}/{c.get('val', 0)}" for name, c in counts.items()]
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    for group in stats.keywords:
+        of_keyword = counts.setdefault(group.category or "", {}).setdefault(group.keyword or "(none)", {})
+        of_keyword[group.split] = group.records
+    for category, keywords in counts.items():
+        cells = [f"{name} {found.get('train', 0)}/{found.get('val', 0)}" for name, found in keywords.items()]
         table.add_row(category, ", ".join(cells))
     return table
 
@@ -99,7 +80,7 @@ def stats_figure(stats: Stats, folder: Path) -> list[Path]:
     _draw_counts(axes[0][0], stats)
     for axis, (name, lengths) in zip(axes.flat[1:], stats.lengths.items(), strict=True):
         _draw_lengths(axis, name, lengths)
-    figure.suptitle(f"{stats.benchmark}: {sum(group.records for group in stats.groups):,} records")
+    figure.suptitle(f"{stats.benchmark}: {sum(group.records for group in stats.splits):,} records")
     figure.tight_layout()
     written = []
     for suffix in ("svg", "png"):
@@ -112,25 +93,27 @@ def stats_figure(stats: Stats, folder: Path) -> list[Path]:
 
 
 def _draw_counts(axis: Any, stats: Stats) -> None:
-    start = [0] * len(stats.categories)
+    categories = list(dict.fromkeys(group.category or "" for group in stats.categories))
+    found = {(group.category, group.split): group.records for group in stats.categories}
+    start = [0] * len(categories)
     for split, colour in COLOURS.items():
-        counts = [stats.records(split, category) for category in stats.categories]
-        bars = axis.barh(stats.categories, counts, left=start, color=colour, label=split)
+        counts = [found.get((category, split), 0) for category in categories]
+        bars = axis.barh(categories, counts, left=start, color=colour, label=split)
         axis.bar_label(bars, [str(count) if count else "" for count in counts], label_type="center", fontsize=8)
         start = [before + count for before, count in zip(start, counts, strict=True)]
     axis.invert_yaxis()
-    axis.set(title="records", xlabel="records")
-    if stats.categories:
-        axis.legend(fontsize=8, loc="lower right")
+    axis.set(title="records")
+    axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
 
 
 def _draw_lengths(axis: Any, name: str, lengths: Lengths) -> None:
-    axis.set(title=f"{name} (n = {lengths.n:,})", xlabel="words", ylabel="texts")
+    paper = "" if lengths.paper_mean is None else f", paper's mean {lengths.paper_mean}"
+    axis.set_title(f"{name} (n = {lengths.n:,}{paper})", fontsize=10)
+    axis.set(xlabel="words", ylabel="texts")
     if lengths.mean is None:
         axis.text(0.5, 0.5, "none", ha="center", transform=axis.transAxes)
         return
     axis.stairs(lengths.bars, lengths.edges, fill=True, color="#7a9e7e")
     axis.axvline(lengths.mean, color="#1b1b1b", lw=1.2, label=f"mean {lengths.mean:.1f}")
-    if lengths.paper_mean is not None:
-        axis.axvline(lengths.paper_mean, color="#9c2a1e", lw=1.2, ls="--", label=f"paper's mean {lengths.paper_mean}")
-    axis.legend(fontsize=8)
+    axis.margins(y=0.18)
+    axis.legend(fontsize=8, loc="upper right")

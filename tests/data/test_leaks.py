@@ -198,6 +198,12 @@ def test_check_fails_on_a_broken_image_and_still_writes_what_score_can_use(
     printed = capsys.readouterr().out
     assert "integrity: 1 problem" in printed and image in printed
     assert read_held_out(held_out, data.load(folder))
+    items = json.loads((folder / "dataset" / "all_val.json").read_text())
+    items[-1]["unsafe_pairs"] = []
+    (folder / "dataset" / "all_val.json").write_text(json.dumps(items))
+    assert cli.main(["data", "check", str(folder), "--held-out", str(held_out), "--workers", "1"]) == 1
+    assert "unsafe_pairs" in (printed := capsys.readouterr().out) and "--on-bad skip" in printed
+    assert len(read_held_out(held_out, data.load(folder, on_bad="skip"))) == 5
     (folder / "dataset" / "all_val.json").write_text("{")
     assert cli.main(["data", "check", str(folder)]) == 1
     assert "all_val.json" in capsys.readouterr().out

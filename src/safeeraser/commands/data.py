@@ -55,7 +55,8 @@ def check(options: config.DataCheckConfig) -> int:
     if options.held_out is not None:
         write_held_out(Path(options.held_out), report.held_out_file())
         print(f"held out: {options.held_out}")
-        print(f"next: safeeraser bench --data {options.folder} --held-out {options.held_out}")
+        skip = " --on-bad skip" if problems else ""
+        print(f"next: safeeraser bench --data {options.folder} --held-out {options.held_out}{skip}")
     return 1 if problems else 0
 
 
@@ -87,7 +88,7 @@ def stats(options: config.DataStatsConfig) -> int:
     from safeeraser.data.stats import stats as count
     from safeeraser.report.stats import print_stats, stats_figure
 
-    found = count(data.load(options.folder))
+    found = count(data.load(options.folder, on_bad=options.on_bad))
     print_stats(found, _console())
     if options.out is not None:
         store.write_json(Path(options.out) / "stats.json", found.model_dump())
@@ -102,7 +103,7 @@ def export(options: config.DataExportConfig) -> int:
     from safeeraser.data.export import EXPORTS
     from safeeraser.progress import bar
 
-    benchmark = data.load(options.folder)
+    benchmark = data.load(options.folder, on_bad=options.on_bad)
     with bar(options.format, len(benchmark.records)) as progress:
         files = EXPORTS[options.format](benchmark, Path(options.out), progress)
     print("written: " + ", ".join(map(str, files)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from safeeraser.config.options import OnBad
+
 Format = Literal["parquet", "llava"]
 
 
@@ -85,6 +87,8 @@ class DataStatsConfig:
     """Benchmark folder or name."""
     out: str | None = None
     """Folder to write stats.json, stats.svg and stats.png to."""
+    on_bad: OnBad = "fail"
+    """What to do about bad records: 'fail' reports all their problems, 'skip' leaves them out with a warning."""
 
 
 @dataclass
@@ -102,3 +106,5 @@ class DataExportConfig:
     """'parquet' (needs: pip install 'safeeraser[export]') or 'llava'."""
     out: str
     """Folder to write; must not hold anything yet."""
+    on_bad: OnBad = "fail"
+    """What to do about bad records: 'fail' reports all their problems, 'skip' leaves them out with a warning."""

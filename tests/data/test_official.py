@@ -236,3 +236,15 @@ def test_a_folder_in_place_of_a_split_file(tmp_path: Path) -> None:
     folder = release(tmp_path, record())
     (folder / "dataset" / "all_val.json").mkdir()
     assert _report(folder) == ["all_val.json: is not a file"]
+
+
+def test_the_report_in_the_docs_is_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    val = [record(5), record(6, unsafe_pairs=[{"question": "", "model_response": "U"}])]
+    train = [record(1), record(2, keyword=3), record(1), record(4, SDImage_path="../../4.jpg")]
+    release(Path("mine"), *train, val=val)
+    Path("mine/dataset/img/Weapon/5.jpg").unlink()
+    with pytest.raises(UserError) as raised:
+        load("mine")
+    docs = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert f"safeeraser bench: {raised.value}".replace("\n", "\n    ") in docs

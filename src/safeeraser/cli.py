@@ -35,6 +35,8 @@ COMMANDS: dict[str, Command] = {
     "data check": Command(config.DataCheckConfig, "safeeraser.commands.data:check", positional="folder"),
     "data stats": Command(config.DataStatsConfig, "safeeraser.commands.data:stats", positional="folder"),
     "data export": Command(config.DataExportConfig, "safeeraser.commands.data:export", positional="folder"),
+    "data complete": Command(config.DataCompleteConfig, "safeeraser.commands.complete:complete", positional="folder"),
+    "data import": Command(config.DataImportConfig, "safeeraser.commands.data:import_", positional="source"),
 }
 
 WARNING = "Content warning: with real models and real data, unsafe images and answers are part of what is measured."
@@ -182,7 +184,7 @@ def _recipe(command: Command, arguments: list[str]) -> dict[str, Any]:
     fields = command.options.__dataclass_fields__
     if "model" not in fields:
         return {}
-    model = fields["model"].default
+    model = fields["model"].default if isinstance(fields["model"].default, str) else ""
     for position, argument in enumerate(arguments):
         flag, _, value = argument.partition("=")
         value = value or (arguments[position + 1] if position + 1 < len(arguments) else "")

@@ -27,12 +27,15 @@ from safeeraser.config.options import (
     UnlearnOptions,
     recipe_defaults,
 )
+from safeeraser.config.own_data import DataCompleteConfig, DataImportConfig
 
 __all__ = [
     "BenchConfig",
     "DataBuildConfig",
     "DataCheckConfig",
+    "DataCompleteConfig",
     "DataExportConfig",
+    "DataImportConfig",
     "DataShowConfig",
     "DataStatsConfig",
     "GenerationOptions",

@@ -36,7 +36,7 @@ COMMANDS: dict[str, Command] = {
     "data stats": Command(config.DataStatsConfig, "safeeraser.commands.data:stats", positional="folder"),
     "data export": Command(config.DataExportConfig, "safeeraser.commands.data:export", positional="folder"),
     "data complete": Command(config.DataCompleteConfig, "safeeraser.commands.complete:complete", positional="folder"),
-    "data import": Command(config.DataImportConfig, "safeeraser.commands.data:import_", positional="source"),
+    "data import": Command(config.DataImportConfig, "safeeraser.commands.own_data:import_", positional="source"),
 }
 
 WARNING = "Content warning: with real models and real data, unsafe images and answers are part of what is measured."

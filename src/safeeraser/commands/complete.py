@@ -157,7 +157,7 @@ def _unusable(response: Response, refuses: Callable[[str], bool]) -> str | None:
     if refuses(response.answer):
         return f"the answer is a refusal: {response.answer[:80]!r}"
     if not response.finished:
-        return "the answer ran into the token limit: raise --max_new_tokens"
+        return "the answer ran into the token limit: raise --max-new-tokens"
     return None
 
 

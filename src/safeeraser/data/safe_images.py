@@ -153,7 +153,7 @@ def _too_few(sizes: Mapping[Split, int], given: int, records_per_image: int) -> 
     needed = _needed(sizes, records_per_image)
     parts = " and ".join(f"{needed[split]} for {size:,} {split} records" for split, size in sizes.items())
     enough = next((k for k in range(1, max(sizes.values()) + 1) if sum(_needed(sizes, k).values()) <= given), None)
-    or_else = f", or let each serve up to {enough}: --records_per_image {enough}" if enough else ""
+    or_else = f", or let each serve up to {enough}: --records-per-image {enough}" if enough else ""
     return UserError(
         f"too few safe images: {given} that show different things, {sum(needed.values())} are needed ({parts}, up to "
         f"{records_per_image} records each; no image may serve both): add {sum(needed.values()) - given}{or_else}"

@@ -105,6 +105,25 @@ def test_refusals_empty_and_cut_answers_are_left_out_with_the_reason(stripped, t
     assert "and" in capsys.readouterr().out
 
 
+def test_drop_leaves_train_questions_without_a_normal_answer_out_and_val_alone(stripped, tmp_path):
+    shutil.copytree(stripped, tmp_path / "copy")
+    root = tmp_path / "copy/release/dataset"
+    for split in ("train", "val"):
+        changed = json.loads((root / f"all_{split}.json").read_text())
+        for index, item in enumerate(changed):
+            for number, pair in enumerate(item["unsafe_pairs"]):
+                pair |= {"question": f"{'bad' if number == 1 or (split, index) == ('train', 0) else 'good'} {number}"}
+                pair |= {"note": number}
+        (root / f"all_{split}.json").write_text(json.dumps(changed))
+    with server(lambda question, number: text_reply("" if "bad" in question else "Fold it.")) as running:
+        assert complete(tmp_path / "copy", tmp_path / "out", *served(running.url), "--drop") == 1
+    train, val = (items_of(tmp_path / "out", f"all_{split}.json") for split in ("train", "val"))
+    assert len(train) == 17 and len(val) == 6
+    assert all([pair["note"] for pair in item["unsafe_pairs"]] == [0, 2, 3] for item in train)
+    assert all(len(item["unsafe_pairs"]) == 4 for item in val)
+    assert all(triple.safe_answer for triple in data.triples(data.load(tmp_path / "out").split("train")))
+
+
 def items_of(folder: Path, name: str) -> list[dict]:
     return json.loads((folder / "dataset" / name).read_text())
 

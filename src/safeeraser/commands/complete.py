@@ -39,9 +39,12 @@ def complete(options: config.DataCompleteConfig) -> int:
     responses = _answers(options, placed, queries, endpoint)
     answers, left_out = _sort(gaps, responses, benchmark.refusals)
     left_out = missing.unpaired(benchmark) + left_out
-    rewrite(missing.fill(placed, answers, options.retain))
+    completed = missing.fill(placed, answers, options.retain)
+    rewrite(missing.trainable(completed) if options.drop else completed)
     written = hash_files(sorted((out / "dataset").glob("all_*.json")))
     _report(out, paired, gaps, left_out, written)
+    if left_out and not options.drop:
+        print("'+pd' trains on complete pairs alone: complete this again with another model, or add --drop")
     return 1 if left_out else 0
 
 
@@ -150,12 +153,16 @@ def _sort(
 
 def _unusable(response: Response, refuses: Callable[[str], bool]) -> str | None:
     """Why a response is no normal answer; None if it is one, as far as can be told offline."""
+    from safeeraser.judges.text import placeholders
+
     if response.error is not None:
         return f"no answer: {response.error}"
     if not response.answer.strip():
         return "the answer is empty"
     if refuses(response.answer):
         return f"the answer is a refusal: {response.answer[:80]!r}"
+    if placeholders(response.answer):
+        return f"the answer is an unsafe one of the embedded kind: {response.answer[:80]!r}"
     if not response.finished:
         return "the answer ran into the token limit: raise --max-new-tokens"
     return None

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safeeraser import config
-from safeeraser.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -34,6 +34,8 @@ class DataCompleteConfig:
     """Records that one safe image serves at most; never records of both splits."""
     retain: bool = False
     """Also write the long answers of retain pairs (Prediction) that have a short one alone."""
+    drop: bool = False
+    """Write no train question that ends without a safe image or a normal answer: '+pd' refuses to train on such."""
     seed: int = 0
     """Seed of the pairing."""
     api_key_env: str = "OPENAI_API_KEY"

@@ -75,6 +75,33 @@ def fill(benchmark: Benchmark, answers: Mapping[str, str], retain: bool = False)
     return replace(benchmark, records=records)
 
 
+def trainable(benchmark: Benchmark) -> Benchmark:
+    """The benchmark without those questions of train records that PD cannot train on; val stays as it is.
+
+    Such a question has no safe image or no normal answer. A record of which no question is left goes as a whole.
+
+    Raises:
+        UserError: If no train record is left.
+
+    Example:
+        >>> trainable(data.load("pictogram")) == data.load("pictogram")  # doctest: +SKIP
+        True
+    """
+    records = []
+    for record in benchmark.records:
+        kept = [i for i, p in enumerate(record.forget) if p.safe_answer is not None and record.safe_image is not None]
+        if record.split == "val" or len(kept) == len(record.forget):
+            records.append(record)
+        elif kept:
+            pairs = record.source["unsafe_pairs"]
+            source = record.source | {"unsafe_pairs": [pairs[index] for index in kept]}
+            forget = tuple(record.forget[index] for index in kept)
+            records.append(record.model_copy(update={"forget": forget, "source": source}))
+    if not any(record.split == "train" for record in records):
+        raise UserError("no question of a train record has a normal answer, so that dropping would leave none")
+    return replace(benchmark, records=tuple(records))
+
+
 def place(benchmark: Benchmark, paired: Mapping[str, SafeImage], root: Path) -> Benchmark:
     """Put all images of a benchmark, and the safe images of the pairing, into another dataset folder.
 

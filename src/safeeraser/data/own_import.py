@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -171,8 +172,9 @@ def _split(table: Path, drafts: Sequence[Draft], contents: Mapping[str, str], se
         safe = draft.values.get("safe_image")
         groups.setdefault(f"safe {contents[safe]}" if safe else draft.image, []).append(draft)
     splits: dict[str, Split] = {}
-    open_groups: dict[str, list[list[Draft]]] = {}
-    for group in (groups[key] for key in sorted(groups, key=lambda key: stable_hash("split", seed, key))):
+    waiting: list[list[Draft]] = []
+    for key in sorted(groups, key=lambda key: stable_hash("split", seed, key)):
+        group = groups[key]
         given = {draft.values["split"] for draft in group if "split" in draft.values}
         if len(given) > 1:
             images = ", ".join(draft.image for draft in group)
@@ -180,14 +182,15 @@ def _split(table: Path, drafts: Sequence[Draft], contents: Mapping[str, str], se
         if given:
             splits |= {draft.image: "val" if "val" in given else "train" for draft in group}
         else:
-            open_groups.setdefault(_value(group[0], "category"), []).append(group)
-    for category, waiting in sorted(open_groups.items()):
-        same = [draft for draft in drafts if _value(draft, "category") == category]
-        room = round(len(same) / VAL_SHARE) - sum(splits.get(draft.image) == "val" for draft in same)
-        for group in waiting:
-            chosen: Split = "val" if len(group) <= room else "train"
-            room -= len(group) if chosen == "val" else 0
-            splits |= {draft.image: chosen for draft in group}
+            waiting.append(group)
+    sizes = Counter(_value(draft, "category") for draft in drafts)
+    in_val = Counter(_value(draft, "category") for draft in drafts if splits.get(draft.image) == "val")
+    for group in waiting:
+        after = in_val + Counter(_value(draft, "category") for draft in group)
+        wanted = sum(min(after[name], round(sizes[name] / VAL_SHARE)) - in_val[name] for name in after)
+        chosen: Split = "val" if 2 * wanted >= len(group) else "train"
+        in_val = after if chosen == "val" else in_val
+        splits |= {draft.image: chosen for draft in group}
     counts = {split: sum(found == split for found in splits.values()) for split in ("train", "val")}
     if not all(counts.values()):
         found = f"{counts['train']} records for train and {counts['val']} for val"

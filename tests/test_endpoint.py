@@ -201,14 +201,16 @@ def test_the_rate_limit_counts_tries():
     assert 9 * 0.05 <= took < 2.0
 
 
-def test_three_hundred_requests_a_second():
-    """Against a server that needs 50 ms; half of it is asked for here, as the machine may be busy."""
+def test_the_client_is_quick_enough_for_hundreds_of_requests_a_second():
+    """Processor time, that of the server included, as the machine may be busy: 300 a second leave 3.3 ms for each."""
     with ChatServer(lambda body, number: text_reply("ok", delay=0.05)) as server:
         endpoint = Endpoint("m", server.url, concurrency=64)
         ask(endpoint, asks("warm"))
-        start = time.perf_counter()
-        ask(endpoint, asks(*map(str, range(600))))
-        assert 600 / (time.perf_counter() - start) > 150
+        start = time.process_time()
+        ask(endpoint, asks(*map(str, range(400))))
+        took = time.process_time() - start
+    assert server.most_at_once > 32
+    assert took / 400 < 0.006
 
 
 @pytest.mark.parametrize(

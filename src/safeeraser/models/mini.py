@@ -245,7 +245,7 @@ def _sentences() -> Iterator[tuple[str, str]]:
     for concept in ALL:
         for index, meta in enumerate(metas):
             yield from ((pair.question, pair.long) for pair in text.retain_pairs(concept, meta, str(index)))
-            yield from ((pair.question, pair.answer) for pair in text.probe_pairs(concept, meta, concept, str(index)))
+            yield from ((pair.question, pair.said) for pair in text.probe_pairs(concept, meta, concept, str(index)))
         if concept.category:
             yield from ((q, text.unsafe_answer(concept, q)) for q in text.QUESTIONS[concept.category])
         else:

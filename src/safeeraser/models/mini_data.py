@@ -196,7 +196,7 @@ class Questions:
         distractor = rng.choice([other for other in ALL if other != concept])
         pairs = text.probe_pairs(concept, dict(self._metas[picture]), distractor, str(rng.random()))
         [pair] = [pair for pair in pairs if pair.skill == skill]
-        return Sample(picture, pair.question, pair.answer)
+        return Sample(picture, pair.question, pair.said)
 
 
 def _harmful(concept: Concept, rng: random.Random) -> tuple[str, str]:

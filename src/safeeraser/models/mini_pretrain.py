@@ -33,11 +33,11 @@ Step = Callable[[int], None]
 class Recipe:
     """The settings that the shipped weights were made with."""
 
-    tower_steps: int = 2400
-    language_steps: int = 1300
-    tower_pictures: int = 300
+    tower_steps: int = 3000
+    language_steps: int = 1500
+    tower_pictures: int = 375
     """Pictures of each concept for the tower, small objects not counted."""
-    language_pictures: int = 100
+    language_pictures: int = 120
     probe_pictures: int = 60
     """Pictures of each concept with small objects, for either stage."""
     tower_batch: int = 64

@@ -188,6 +188,8 @@ class ProbeText:
     skill: str
     question: str
     answer: str
+    said: str
+    """The answer as MiniLLaVA learns to give it; where it has to compare, it says what it sees before it decides."""
 
 
 def probe_pairs(concept: Concept, meta: Meta, distractor: Concept, key: str) -> tuple[ProbeText, ...]:
@@ -205,16 +207,17 @@ def probe_pairs(concept: Concept, meta: Meta, distractor: Concept, key: str) -> 
     """
     asks_distractor = _choose(2, f"existence|{key}") == 1
     asked = distractor if asks_distractor else concept
-    pairs = [ProbeText("naming", "Name the object in a few words.", f"{_opening(_article(concept.name))}.")]
+    pairs = [ProbeText("naming", "Name the object in a few words.", *[f"{_opening(_article(concept.name))}."] * 2)]
     if "background" in meta:
         colour = _opening(str(meta["background"]))
-        pairs.append(ProbeText("colour", "Which colour is the background?", f"{colour}."))
+        pairs.append(ProbeText("colour", "Which colour is the background?", *[f"{colour}."] * 2))
     if "count" in meta:
         count = _COUNT_WORDS[int(str(meta["count"]))]
-        pairs.append(ProbeText("count", "How many objects are there?", f"{count}."))
+        pairs.append(ProbeText("count", "How many objects are there?", *[f"{count}."] * 2))
     if meta.get("position") in _SIDES:
         side = _opening(str(meta["position"]))
-        pairs.append(ProbeText("position", "On which side of the picture is the object?", f"{side}."))
+        pairs.append(ProbeText("position", "On which side of the picture is the object?", *[f"{side}."] * 2))
     answer = "No." if asks_distractor else "Yes."
-    pairs.append(ProbeText("existence", f"Is there {_article(asked.name)} in the picture?", answer))
+    said = f"I see {_article(concept.name)} so {answer.lower()}"
+    pairs.append(ProbeText("existence", f"Is there {_article(asked.name)} in the picture?", answer, said))
     return tuple(pairs)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from safeeraser.data import Benchmark, Triple, refusal_for, triples
 from safeeraser.data.images import ImageCache
 from safeeraser.errors import UserError
 from safeeraser.models import VisionLanguageModel, chat
 from safeeraser.objectives import ROWS, Method, Need, Rows, TokenLogProbs
+from safeeraser.store import stable_hash
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,50 @@ class TripleDataset(Dataset[dict[Rows, Sample]]):
         return {rows: SAMPLES[rows](triple, refusal) for rows in self._rows}
 
 
+class EpochSampler(Sampler[int]):
+    """The order of one epoch: shuffled by seed and epoch, then filled up to whole optimizer steps from its beginning.
+
+    So every step averages the same number of triples, however they are spread over passes and processes.
+
+    Args:
+        size: Number of triples.
+        multiple: Triples per optimizer step over all processes.
+        seed: Seed of the order.
+
+    Example:
+        >>> order = list(EpochSampler(3, 2, seed=0))
+        >>> len(order), sorted(order[:3]), order[3] == order[0]
+        (4, [0, 1, 2], True)
+    """
+
+    def __init__(self, size: int, multiple: int, seed: int) -> None:
+        """Start in epoch 0."""
+        self._size = size
+        self._length = -(-size // multiple) * multiple
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of this epoch from now on."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Number of triples in an epoch, those that fill it up included."""
+        return self._length
+
+    def __iter__(self) -> Iterator[int]:
+        """Indices of triples."""
+        order = torch.randperm(self._size, generator=torch.Generator().manual_seed(self._seed + self._epoch)).tolist()
+        return (order[index % self._size] for index in range(self._length))
+
+
 class RowCollator:
     """Turns items of ``TripleDataset`` into one batch.
 
-    The batch is ``{"inputs", "labels", "role"}``: model inputs (an opaque mapping), labels ``(B, L)`` and for each row
-    the index of its kind in ``ROWS``, ``(B,)``; first all rows of one kind, then all of the next. Where the method
-    needs the reference model, ``"reference"`` holds the same three for the rows that need it, in the same order.
+    The batch is ``{"inputs", "labels", "role", "samples"}``: model inputs (an opaque mapping), labels ``(B, L)``, for
+    each row the index of its kind in ``ROWS``, ``(B,)``, and its sample's hash; first all rows of one kind, then all of
+    the next. Where the method needs the reference model, ``"reference"`` holds the same four for the rows that need it,
+    in the same order.
 
     Args:
         vlm: The model whose processor encodes the samples.
@@ -153,7 +193,46 @@ class RowCollator:
             self._max_length,
         )
         role = torch.tensor([ROWS.index(rows) for rows in kinds for _ in items])
-        return {"inputs": inputs, "labels": labels, "role": role}
+        hashes = [stable_hash(sample.image, sample.question, sample.answer) for sample in samples]
+        return {"inputs": inputs, "labels": labels, "role": role, "samples": hashes}
+
+
+class ReferenceCache:
+    """Keeps the reference's log-probabilities of answers, so that it is run once per sample and not in every epoch.
+
+    A distribution over the vocabulary is too large to keep (32,000 numbers per token): terms that read it, such as
+    ``kl``, cannot be cached. What is kept goes into every checkpoint, so that a resumed run reads the same numbers.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self._kept: dict[str, Tensor] = {}
+
+    def get(self, batch: Mapping[str, Any], compute: Callable[[], chat.AnswerLogProbs]) -> chat.AnswerLogProbs:
+        """What the reference says of a batch of ``RowCollator``; without distributions.
+
+        Args:
+            batch: The batch.
+            compute: Runs the reference on it; called where a sample is new.
+        """
+        hashes: Sequence[str] = batch["samples"]
+        if not all(sample in self._kept for sample in hashes):
+            computed = compute()
+            for sample, answer, mask in zip(hashes, computed.answer, computed.mask, strict=True):
+                self._kept.setdefault(sample, answer[mask].cpu())
+        rows = [self._kept[sample] for sample in hashes]
+        answer = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(batch["labels"].device)
+        lengths = torch.tensor([len(row) for row in rows], device=answer.device)
+        mask = torch.arange(answer.shape[1], device=answer.device) < lengths[:, None]
+        return chat.AnswerLogProbs(answer.new_empty(0), answer, mask)
+
+    def save(self, folder: Path, process: int) -> None:
+        """Write what this process keeps into a checkpoint."""
+        torch.save(self._kept, folder / f"reference_{process}.pt")
+
+    def load(self, folder: Path, process: int) -> None:
+        """Read what ``save`` wrote."""
+        self._kept = torch.load(folder / f"reference_{process}.pt", weights_only=True)
 
 
 def select(

@@ -20,6 +20,7 @@ from safeeraser.config.options import (
     LoraOptions,
     Preset,
     Protocol,
+    Tracker,
     UnlearnOptions,
     recipe_defaults,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "Protocol",
     "RespondConfig",
     "ScoreConfig",
+    "Tracker",
     "UnlearnConfig",
     "UnlearnOptions",
     "recipe_defaults",

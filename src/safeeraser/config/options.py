@@ -8,6 +8,7 @@ from typing import Literal
 
 Protocol = Literal["greedy", "official"]
 Preset = Literal["default", "official"]
+Tracker = Literal["none", "tensorboard", "wandb", "trackio"]
 
 
 @dataclass
@@ -54,6 +55,14 @@ class UnlearnOptions:
     """Inverse temperature of NPO."""
     seed: int = 233
     """Seed of sample order, refusals, dropout and LoRA initialisation."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: less memory, about a third more time, the same adapter."""
+    cache_reference: bool = False
+    """Run the reference model once per sample and keep its log-probabilities; for npo, not for kl."""
+    checkpoint_steps: float = 0.05
+    """Optimizer steps between checkpoints; below 1: a share of all steps; 0: none. A killed run goes on from there."""
+    tracker: Tracker = "none"
+    """Where the log goes beside train.jsonl: 'tensorboard', 'wandb' or 'trackio' (each has to be installed)."""
 
 
 @dataclass

@@ -1,0 +1,110 @@
+"""Our options as the Trainer's, and what of the launch and of this machine they depend on."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from safeeraser.config import UnlearnOptions
+from safeeraser.errors import UserError
+from safeeraser.objectives import Method
+
+
+def check_options(options: UnlearnOptions, method: Method) -> None:
+    """Check the options that can be checked before data and model are read.
+
+    Raises:
+        UserError: If one is out of range or needs a package that is missing.
+
+    Example:
+        >>> check_options(UnlearnOptions(), parse_method("po+pd"))  # doctest: +SKIP
+    """
+    positive: Sequence[str] = ("learning_rate", "epochs", "steps", "batch_size", "accumulation", "max_length")
+    for name in positive:
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise UserError(f"training.{name}: {value} was given; give a number greater than 0")
+    if not 0 <= options.warmup_ratio < 1:
+        raise UserError(f"training.warmup_ratio: {options.warmup_ratio} was given; give a share of the steps, 0 to < 1")
+    every = options.checkpoint_steps
+    if not (0 <= every < 1 or (every >= 1 and every == int(every))):
+        raise UserError(
+            f"training.checkpoint_steps: {every} was given; give a number of steps, a share of them below 1, or 0"
+        )
+    if options.cache_reference and "distribution" in method.needs:
+        names = ", ".join(term.name for term, _ in method.terms if "distribution" in term.needs)
+        raise UserError(
+            f"training.cache_reference: {names} reads the reference's distribution over the vocabulary, which is too "
+            "large to keep; only log-probabilities of answers are kept, as npo reads them: leave the option out"
+        )
+    if options.tracker != "none" and importlib.util.find_spec(options.tracker) is None:
+        raise UserError(
+            f"tracker {options.tracker!r} is not installed: run 'pip install {options.tracker}', or give "
+            "--training.tracker none"
+        )
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and importlib.util.find_spec("deepspeed") is None:
+        raise UserError(
+            "this launch asks for DeepSpeed, which is not installed: run 'pip install deepspeed', or launch with "
+            "another of the configurations, such as fsdp.yaml"
+        )
+
+
+def training_arguments(options: UnlearnOptions, model: torch.nn.Module, out: Path) -> TrainingArguments:
+    """Translate our options; what is not named is the Trainer's default, AdamW with cosine decay and linear warm-up.
+
+    Arithmetic follows the weights: those in bfloat16 are multiplied in bfloat16, while what is trained stays float32.
+
+    Raises:
+        UserError: If the weights are float16, or bfloat16 is wanted of a GPU that lacks it.
+    """
+    dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    on_gpu = torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() != "true"
+    on_gpu = on_gpu and (next(model.parameters()).device.type != "cpu" or processes() > 1)
+    if dtype == torch.float16:
+        raise UserError("weights in float16 overflow in training: load the model with --loading.dtype bfloat16")
+    if dtype == torch.bfloat16 and on_gpu and not torch.cuda.is_bf16_supported():
+        raise UserError("this GPU has no bfloat16 arithmetic: load the model with --loading.dtype float32")
+    saving = {"save_strategy": "steps", "save_steps": options.checkpoint_steps} if options.checkpoint_steps else {}
+    arguments = TrainingArguments(
+        output_dir=str(out),
+        per_device_train_batch_size=options.batch_size,
+        gradient_accumulation_steps=options.accumulation,
+        max_steps=options.steps if options.steps is not None else -1,
+        num_train_epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=options.warmup_ratio,  # below 1: a share of the steps
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
+        optim="adamw_torch",
+        seed=options.seed,
+        data_seed=options.seed,
+        bf16=dtype == torch.bfloat16,
+        use_cpu=not on_gpu,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        **({"save_strategy": "no"} | saving),
+        report_to=[] if options.tracker == "none" else [options.tracker],
+        run_name=out.name,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_pin_memory=on_gpu,
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # a process has one GPU: more of them take torchrun or accelerate
+    return arguments
+
+
+def processes() -> int:
+    """How many processes ``torchrun`` or ``accelerate launch`` has started; 1 without them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Whether this process is the only one or the first of several: the one that writes and reports."""
+    return os.environ.get("RANK", "0") == "0"

@@ -19,11 +19,10 @@ from safeeraser.data import Benchmark, triples
 from safeeraser.errors import UserError
 from safeeraser.models import chat
 from safeeraser.objectives import METHODS, parse_method
-from safeeraser.records import ForgetPair, Record, RetainPair
 from safeeraser.unlearn import run
 from safeeraser.unlearn_batch import RowCollator, Sample, TripleDataset
+from tiny_benchmark import tiny_benchmark
 
-WORDS = "a the picture shows small red axe cup hand made from wood step first then mix heat it is with two".split()
 OPTIONS = UnlearnOptions(
     steps=3, learning_rate=2e-3, batch_size=4, warmup_ratio=0.0, lora=LoraOptions(rank=4, alpha=8.0), seed=7
 )
@@ -31,37 +30,7 @@ OPTIONS = UnlearnOptions(
 
 @pytest.fixture(scope="session")
 def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
-    """Six train records: 24 triples."""
-    root = tmp_path_factory.mktemp("benchmark")
-    draw = random.Random(0)
-
-    def text(low: int, high: int) -> str:
-        return " ".join(draw.choices(WORDS, k=draw.randint(low, high)))
-
-    def record(number: int) -> Record:
-        for name in ("img", "SDimg"):
-            (root / name).mkdir(exist_ok=True)
-            colour = tuple(draw.randrange(256) for _ in range(3))
-            Image.new("RGB", (64, 64), colour).save(root / name / f"{number}.png")
-        return Record(
-            id=f"r{number}",
-            split="train",
-            category="Weapon",
-            keyword="axe",
-            type="",
-            image=f"img/{number}.png",
-            safe_image=f"SDimg/{number}.png",
-            forget=tuple(
-                ForgetPair(question=text(3, 8), unsafe_answer=text(4, 12), safe_answer=text(2, 9)) for _ in range(4)
-            ),
-            retain=tuple(
-                RetainPair(slot=slot, question=text(3, 5), short_answer=text(1, 2), answer=text(2, 7))
-                for slot in ("text1", "text2", "image1", "image2")
-            ),
-        )
-
-    records = tuple(record(number) for number in range(6))
-    return Benchmark("tiny", root, records, ("Sorry, I cannot.", "No.", "I will not help."), (), "f1")
+    return tiny_benchmark(tmp_path_factory.mktemp("benchmark"))
 
 
 def unlearn(model: Path, benchmark: Benchmark, out: Path, method: Any = "po+pd", **changes: Any) -> Path:

@@ -69,6 +69,8 @@ def training_arguments(options: UnlearnOptions, model: torch.nn.Module, out: Pat
         raise UserError("weights in float16 overflow in training: load the model with --loading.dtype bfloat16")
     if dtype == torch.bfloat16 and on_gpu and not torch.cuda.is_bf16_supported():
         raise UserError("this GPU has no bfloat16 arithmetic: load the model with --loading.dtype float32")
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        os.environ.setdefault("FSDP_TRANSFORMER_CLS_TO_WRAP", ",".join(_layer_classes(model)))
     saving = {"save_strategy": "steps", "save_steps": options.checkpoint_steps} if options.checkpoint_steps else {}
     arguments = TrainingArguments(
         output_dir=str(out),
@@ -95,9 +97,21 @@ def training_arguments(options: UnlearnOptions, model: torch.nn.Module, out: Pat
         remove_unused_columns=False,
         label_names=["labels"],
         dataloader_pin_memory=on_gpu,
+        ddp_find_unused_parameters=False,
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # a process has one GPU: more of them take torchrun or accelerate
     return arguments
+
+
+def _layer_classes(model: torch.nn.Module) -> list[str]:
+    """Classes of the layers that hold a part of the adapter: what FSDP gathers one at a time.
+
+    Left to itself, accelerate looks for every class that the architecture names, and does not find those of LLaVA's
+    text encoder, which LLaVA does not have.
+    """
+    stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    layers = [layer for stack in stacks for layer in stack if any(p.requires_grad for p in layer.parameters())]
+    return sorted({type(layer).__name__ for layer in layers})
 
 
 def processes() -> int:

@@ -16,6 +16,7 @@ from safeeraser.config.line import (
     UnlearnConfig,
 )
 from safeeraser.config.options import (
+    RECIPES,
     GenerationOptions,
     LoraOptions,
     Preset,
@@ -23,9 +24,11 @@ from safeeraser.config.options import (
     Tracker,
     UnlearnOptions,
     recipe_defaults,
+    recipe_model,
 )
 
 __all__ = [
+    "RECIPES",
     "BenchConfig",
     "DataBuildConfig",
     "DataShowConfig",
@@ -41,4 +44,5 @@ __all__ = [
     "UnlearnConfig",
     "UnlearnOptions",
     "recipe_defaults",
+    "recipe_model",
 ]

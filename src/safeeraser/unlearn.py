@@ -22,7 +22,7 @@ from safeeraser.data import Benchmark
 from safeeraser.errors import UserError
 from safeeraser.models import adapters
 from safeeraser.objectives import Method, TermOptions
-from safeeraser.unlearn_arguments import check_options, is_first_process, processes, training_arguments
+from safeeraser.unlearn_arguments import check_launch, check_options, is_first_process, processes, training_arguments
 from safeeraser.unlearn_batch import EpochSampler, ReferenceCache, RowCollator, TripleDataset, training_triples
 from safeeraser.unlearn_checkpoints import checkpoints, last_checkpoint
 from safeeraser.unlearn_trainer import Progress, StepLog, UnlearnTrainer
@@ -94,6 +94,7 @@ def run(
             data_collator=RowCollator(vlm, benchmark, method, options.max_length),
             callbacks=[StepLog(out / "train.jsonl", dataset, sampler, report)],
         )
+        check_launch(trainer.args.world_size, trainer.is_fsdp_enabled, trainer.is_deepspeed_enabled)
         trainer.train(resume_from_checkpoint=str(start) if start else None)
     temporary = adapter.with_name(f".{adapter.name}.tmp")
     if is_first_process():

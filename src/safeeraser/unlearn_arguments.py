@@ -47,10 +47,37 @@ def check_options(options: UnlearnOptions, method: Method) -> None:
             f"tracker {options.tracker!r} is not installed: run 'pip install {options.tracker}', or give "
             "--training.tracker none"
         )
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and importlib.util.find_spec("deepspeed") is None:
+    if (
+        os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+        and importlib.util.find_spec("deepspeed") is None
+    ):
         raise UserError(
             "this launch asks for DeepSpeed, which is not installed: run 'pip install deepspeed', or launch with "
             "another of the configurations, such as fsdp.yaml"
+        )
+
+
+def check_launch(world_size: int, is_fsdp: bool, is_deepspeed: bool) -> None:
+    """Check that the processes work together as the launch asks; accelerate passes over in silence what it cannot do.
+
+    Args:
+        world_size: Processes that the Trainer counts.
+        is_fsdp: Whether it shards with FSDP.
+        is_deepspeed: Whether it runs DeepSpeed.
+
+    Raises:
+        UserError: If the launch asks for something else.
+
+    Example:
+        >>> check_launch(world_size=1, is_fsdp=False, is_deepspeed=False)
+    """
+    for engine, flag, is_on in (("FSDP", "FSDP", is_fsdp), ("DeepSpeed", "DEEPSPEED", is_deepspeed)):
+        if os.environ.get(f"ACCELERATE_USE_{flag}", "false").lower() == "true" and not is_on:
+            raise UserError(f"this launch asks for {engine}, which accelerate leaves out without GPUs: use ddp.yaml")
+    if world_size != processes():
+        raise UserError(
+            f"{processes()} processes were started, but they do not work together (each counts {world_size}): start "
+            "them with torchrun or accelerate launch"
         )
 
 
@@ -69,7 +96,7 @@ def training_arguments(options: UnlearnOptions, model: torch.nn.Module, out: Pat
         raise UserError("weights in float16 overflow in training: load the model with --loading.dtype bfloat16")
     if dtype == torch.bfloat16 and on_gpu and not torch.cuda.is_bf16_supported():
         raise UserError("this GPU has no bfloat16 arithmetic: load the model with --loading.dtype float32")
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         os.environ.setdefault("FSDP_TRANSFORMER_CLS_TO_WRAP", ",".join(_layer_classes(model)))
     saving = {"save_strategy": "steps", "save_steps": options.checkpoint_steps} if options.checkpoint_steps else {}
     arguments = TrainingArguments(

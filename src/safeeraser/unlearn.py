@@ -116,7 +116,9 @@ def _trainable(model: str, options: UnlearnOptions) -> models.VisionLanguageMode
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     if options.gradient_checkpointing:
-        vlm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        name = "activation_checkpointing"  # its older name goes away with transformers 6
+        name = name if hasattr(vlm.model, f"{name}_enable") else "gradient_checkpointing"
+        getattr(vlm.model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
     set_seed(options.seed + int(os.environ.get("RANK", "0")))  # dropout differs between processes
     return vlm
 

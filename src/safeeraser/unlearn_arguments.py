@@ -72,7 +72,7 @@ def check_launch(world_size: int, is_fsdp: bool, is_deepspeed: bool) -> None:
         >>> check_launch(world_size=1, is_fsdp=False, is_deepspeed=False)
     """
     for engine, flag, is_on in (("FSDP", "FSDP", is_fsdp), ("DeepSpeed", "DEEPSPEED", is_deepspeed)):
-        if os.environ.get(f"ACCELERATE_USE_{flag}", "false").lower() == "true" and not is_on:
+        if _asks_for(flag) and not is_on:
             raise UserError(f"this launch asks for {engine}, which accelerate leaves out without GPUs: use ddp.yaml")
     if world_size != processes():
         raise UserError(
@@ -90,13 +90,13 @@ def training_arguments(options: UnlearnOptions, model: torch.nn.Module, out: Pat
         UserError: If the weights are float16, or bfloat16 is wanted of a GPU that lacks it.
     """
     dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
-    on_gpu = torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() != "true"
+    on_gpu = torch.cuda.is_available() and not _asks_for("CPU")
     on_gpu = on_gpu and (next(model.parameters()).device.type != "cpu" or processes() > 1)
     if dtype == torch.float16:
         raise UserError("weights in float16 overflow in training: load the model with --loading.dtype bfloat16")
     if dtype == torch.bfloat16 and on_gpu and not torch.cuda.is_bf16_supported():
         raise UserError("this GPU has no bfloat16 arithmetic: load the model with --loading.dtype float32")
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+    if _asks_for("FSDP"):
         os.environ.setdefault("FSDP_TRANSFORMER_CLS_TO_WRAP", ",".join(_layer_classes(model)))
     saving = {"save_strategy": "steps", "save_steps": options.checkpoint_steps} if options.checkpoint_steps else {}
     arguments = TrainingArguments(
@@ -149,3 +149,7 @@ def processes() -> int:
 def is_first_process() -> bool:
     """Whether this process is the only one or the first of several: the one that writes and reports."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _asks_for(engine: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{engine}", "false").lower() == "true"

@@ -1,7 +1,8 @@
 """Unlearn: benchmark triples + model + method -> adapter, with ONE subclass of ``transformers.Trainer``.
 
-A batch holds the rows of every triple that the method reads (forget or refusal, retain, decouple), goes through the
-model once, and each term of the method reads its own rows. The reference model is the same model, adapter off.
+A batch holds the rows of every triple that the method reads (forget or refusal, retain, decouple), each row goes
+through the model once, and each term of the method reads its own rows. The reference model is the same model, adapter
+off.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from safeeraser import models, store
 from safeeraser.config import UnlearnOptions
 from safeeraser.data import Benchmark
 from safeeraser.errors import UserError
-from safeeraser.models import adapters
+from safeeraser.models import adapters, dropout
 from safeeraser.objectives import Method, TermOptions
 from safeeraser.unlearn_arguments import check_launch, check_options, is_first_process, processes, training_arguments
 from safeeraser.unlearn_batch import EpochSampler, ReferenceCache, RowCollator, TripleDataset, training_triples
@@ -115,6 +116,7 @@ def _trainable(model: str, options: UnlearnOptions) -> models.VisionLanguageMode
     for parameter in vlm.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    dropout.make_cheap(vlm.model)
     if options.gradient_checkpointing:
         name = "activation_checkpointing"  # its older name goes away with transformers 6
         name = name if hasattr(vlm.model, f"{name}_enable") else "gradient_checkpointing"

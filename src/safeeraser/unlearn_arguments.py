@@ -36,11 +36,11 @@ def check_options(options: UnlearnOptions, method: Method) -> None:
         raise UserError(
             f"training.checkpoint_steps: {every} was given; give a number of steps, a share of them below 1, or 0"
         )
-    if options.cache_reference and "distribution" in method.needs:
-        names = ", ".join(term.name for term, _ in method.terms if "distribution" in term.needs)
+    too_large = [term.name for term, _ in method.terms if term.needs - {"reference"}]
+    if options.cache_reference and too_large:
         raise UserError(
-            f"training.cache_reference: {names} reads the reference's distribution over the vocabulary, which is too "
-            "large to keep; only log-probabilities of answers are kept, as npo reads them: leave the option out"
+            f"training.cache_reference: {', '.join(too_large)} reads more of the reference than its log-probabilities "
+            "of answers, and that is too much to keep (npo reads no more): leave the option out"
         )
     if options.tracker != "none" and importlib.util.find_spec(options.tracker) is None:
         raise UserError(

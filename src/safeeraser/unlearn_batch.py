@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils.data import Dataset, Sampler
 
 from safeeraser.data import Benchmark, Triple, refusal_for, triples
@@ -37,6 +38,9 @@ SAMPLES: dict[Rows, Callable[[Triple, str], Sample]] = {
     ),
 }
 """How each kind of row is made of a triple (and of the refusal drawn for it)."""
+
+PART_ROWS = 8
+"""Rows that a forward pass has at least where a batch is divided by length."""
 
 
 def training_triples(benchmark: Benchmark, method: Method) -> list[Triple]:
@@ -150,10 +154,11 @@ class EpochSampler(Sampler[int]):
 class RowCollator:
     """Turns items of ``TripleDataset`` into one batch.
 
-    The batch is ``{"inputs", "labels", "role", "samples"}``: model inputs (an opaque mapping), labels ``(B, L)``, for
-    each row the index of its kind in ``ROWS``, ``(B,)``, and its sample's hash; first all rows of one kind, then all of
-    the next. Where the method needs the reference model, ``"reference"`` holds the same four for the rows that need it,
-    in the same order.
+    The batch is ``{"parts", "order", "role", "samples"}``: one or more ``{"inputs", "labels"}`` (model inputs, an
+    opaque mapping, and labels ``(b, L)``), in each of which the rows are of similar length, so that little is padded;
+    and for each row its place among those of all parts, ``(B,)``, the index of its kind in ``ROWS``, ``(B,)``, and its
+    sample's hash: first all rows of one kind, then all of the next. Where the method needs the reference model,
+    ``"reference"`` holds the same four for the rows that need it, in the same order.
 
     Args:
         vlm: The model whose processor encodes the samples.
@@ -185,6 +190,15 @@ class RowCollator:
 
     def _encode(self, items: Sequence[dict[Rows, Sample]], kinds: Sequence[Rows]) -> dict[str, Any]:
         samples = [item[rows] for rows in kinds for item in items]
+        ranked = sorted(range(len(samples)), key=lambda row: len(samples[row].question) + len(samples[row].answer))
+        size = -(-len(samples) // max(1, min(len(kinds), len(samples) // PART_ROWS)))
+        parts = [[samples[row] for row in ranked[start : start + size]] for start in range(0, len(samples), size)]
+        order = torch.tensor(ranked).argsort()
+        role = torch.tensor([ROWS.index(rows) for rows in kinds for _ in items])
+        hashes = [stable_hash(sample.image, sample.question, sample.answer) for sample in samples]
+        return {"parts": [self._part(part) for part in parts], "order": order, "role": role, "samples": hashes}
+
+    def _part(self, samples: Sequence[Sample]) -> dict[str, Any]:
         inputs, labels = chat.encode_samples(
             self._vlm,
             [self._images.get(sample.image) for sample in samples],
@@ -192,9 +206,24 @@ class RowCollator:
             [sample.answer for sample in samples],
             self._max_length,
         )
-        role = torch.tensor([ROWS.index(rows) for rows in kinds for _ in items])
-        hashes = [stable_hash(sample.image, sample.question, sample.answer) for sample in samples]
-        return {"inputs": inputs, "labels": labels, "role": role, "samples": hashes}
+        return {"inputs": inputs, "labels": labels}
+
+
+def answer_log_probs(model: Any, batch: Mapping[str, Any]) -> chat.AnswerLogProbs:
+    """Run the parts of a batch of ``RowCollator`` and put the rows back into their order.
+
+    Args:
+        model: The model, possibly wrapped for several processes.
+        batch: The batch.
+    """
+    said = [chat.answer_log_probs(model, part["inputs"], part["labels"]) for part in batch["parts"]]
+    width = max(part.mask.shape[1] for part in said)
+
+    def joined(tensors: list[Tensor]) -> Tensor:
+        padded = [pad(t, (*(0, 0) * (t.dim() - 2), 0, width - t.shape[1])) for t in tensors]
+        return torch.cat(padded)[batch["order"]]
+
+    return chat.AnswerLogProbs(**{f.name: joined([getattr(part, f.name) for part in said]) for f in fields(said[0])})
 
 
 class ReferenceCache:
@@ -221,7 +250,7 @@ class ReferenceCache:
             for sample, answer, mask in zip(hashes, computed.answer, computed.mask, strict=True):
                 self._kept.setdefault(sample, answer[mask].cpu())
         rows = [self._kept[sample] for sample in hashes]
-        answer = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(batch["labels"].device)
+        answer = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(batch["role"].device)
         lengths = torch.tensor([len(row) for row in rows], device=answer.device)
         mask = torch.arange(answer.shape[1], device=answer.device) < lengths[:, None]
         return chat.AnswerLogProbs(answer.new_empty(0), answer, mask)

@@ -16,7 +16,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from safeeraser import store
 from safeeraser.models import VisionLanguageModel, adapters, chat
 from safeeraser.objectives import Method, TermOptions
-from safeeraser.unlearn_batch import EpochSampler, ReferenceCache, TripleDataset, select
+from safeeraser.unlearn_batch import EpochSampler, ReferenceCache, TripleDataset, answer_log_probs, select
 from safeeraser.unlearn_checkpoints import check_finite, checkpoints
 
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -86,7 +86,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         Raises:
             UserError: If a term is not finite; the message names step and term.
         """
-        policy = chat.answer_log_probs(model, inputs["inputs"], inputs["labels"])
+        policy = answer_log_probs(model, inputs)
         reference = self._reference(model, inputs["reference"]) if "reference" in inputs else None
         log_probs = {rows: select(rows, self._method.needs, inputs, policy, reference) for rows in self._method.rows}
         total, components = self._method.loss(log_probs, self._term_options)
@@ -96,7 +96,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
     def _reference(self, model: torch.nn.Module, batch: dict[str, Any]) -> chat.AnswerLogProbs:
         def compute() -> chat.AnswerLogProbs:
             with adapters.reference_mode(self._base):
-                return chat.answer_log_probs(model, batch["inputs"], batch["labels"])
+                return answer_log_probs(model, batch)
 
         return compute() if self._reference_cache is None else self._reference_cache.get(batch, compute)
 

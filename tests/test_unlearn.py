@@ -1,4 +1,5 @@
 import hashlib
+import importlib.util
 import json
 import math
 import random
@@ -19,11 +20,10 @@ from safeeraser.data import Benchmark, triples
 from safeeraser.errors import UserError
 from safeeraser.models import chat
 from safeeraser.objectives import METHODS, parse_method
-from safeeraser.records import ForgetPair, Record, RetainPair
 from safeeraser.unlearn import run
-from safeeraser.unlearn_batch import RowCollator, Sample, TripleDataset
+from safeeraser.unlearn_batch import ReferenceCache, RowCollator, Sample, TripleDataset, answer_log_probs
+from tiny_benchmark import tiny_benchmark
 
-WORDS = "a the picture shows small red axe cup hand made from wood step first then mix heat it is with two".split()
 OPTIONS = UnlearnOptions(
     steps=3, learning_rate=2e-3, batch_size=4, warmup_ratio=0.0, lora=LoraOptions(rank=4, alpha=8.0), seed=7
 )
@@ -31,37 +31,7 @@ OPTIONS = UnlearnOptions(
 
 @pytest.fixture(scope="session")
 def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
-    """Six train records: 24 triples."""
-    root = tmp_path_factory.mktemp("benchmark")
-    draw = random.Random(0)
-
-    def text(low: int, high: int) -> str:
-        return " ".join(draw.choices(WORDS, k=draw.randint(low, high)))
-
-    def record(number: int) -> Record:
-        for name in ("img", "SDimg"):
-            (root / name).mkdir(exist_ok=True)
-            colour = tuple(draw.randrange(256) for _ in range(3))
-            Image.new("RGB", (64, 64), colour).save(root / name / f"{number}.png")
-        return Record(
-            id=f"r{number}",
-            split="train",
-            category="Weapon",
-            keyword="axe",
-            type="",
-            image=f"img/{number}.png",
-            safe_image=f"SDimg/{number}.png",
-            forget=tuple(
-                ForgetPair(question=text(3, 8), unsafe_answer=text(4, 12), safe_answer=text(2, 9)) for _ in range(4)
-            ),
-            retain=tuple(
-                RetainPair(slot=slot, question=text(3, 5), short_answer=text(1, 2), answer=text(2, 7))
-                for slot in ("text1", "text2", "image1", "image2")
-            ),
-        )
-
-    records = tuple(record(number) for number in range(6))
-    return Benchmark("tiny", root, records, ("Sorry, I cannot.", "No.", "I will not help."), (), "f1")
+    return tiny_benchmark(tmp_path_factory.mktemp("benchmark"))
 
 
 def unlearn(model: Path, benchmark: Benchmark, out: Path, method: Any = "po+pd", **changes: Any) -> Path:
@@ -305,7 +275,15 @@ def test_methods_that_do_not_read_safe_images_do_not_need_them(
 
 
 @pytest.mark.parametrize(
-    "bad", [{"steps": 0}, {"batch_size": 0}, {"learning_rate": -1.0}, {"warmup_ratio": 1.0}, {"epochs": math.nan}]
+    "bad",
+    [
+        {"checkpoint_steps": 1.5},
+        {"steps": 0},
+        {"batch_size": 0},
+        {"learning_rate": -1.0},
+        {"warmup_ratio": 1.0},
+        {"epochs": math.nan},
+    ],
 )
 def test_options_out_of_range_are_refused(bad: dict[str, Any], benchmark: Benchmark, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"training.{next(iter(bad))}: .* was given; give"):
@@ -319,6 +297,27 @@ def test_an_image_that_is_no_image_is_named(tiny_model: Path, benchmark: Benchma
         (root / "img" / f"{number}.png").write_bytes(b"not a picture")
     with pytest.raises(UserError, match=r"image 'img/\d.png' cannot be read"):
         unlearn(tiny_model, replace(benchmark, root=root), tmp_path / "out", "ga")
+
+
+def test_a_batch_divided_by_length_says_the_same_of_every_row(
+    tiny_model: Path, benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """36 rows in three parts of 12: less padding, equal log-probabilities and distributions."""
+    vlm = models.load(str(tiny_model))
+    method = parse_method("kl+pd")
+    dataset = TripleDataset(triples(benchmark.records), method.rows, (), 0)
+    collate = RowCollator(vlm, benchmark, method, 512)
+    divided = collate([dataset[index] for index in range(12)])
+    monkeypatch.setattr("safeeraser.unlearn_batch.PART_ROWS", 100)
+    whole = collate([dataset[index] for index in range(12)])
+    assert [len(batch["parts"]) for batch in (divided, whole)] == [3, 1]
+    sizes = [sum(part["labels"].numel() for part in batch["parts"]) for batch in (divided, whole)]
+    assert sizes[0] < 0.9 * sizes[1]
+    with torch.no_grad():
+        said, expected = answer_log_probs(vlm.model, divided), answer_log_probs(vlm.model, whole)
+    assert torch.equal(said.mask, expected.mask)
+    torch.testing.assert_close(said.answer, expected.answer)
+    torch.testing.assert_close(said.distribution[said.mask], expected.distribution[said.mask])
 
 
 def test_refusals_change_with_epoch_and_seed_only(benchmark: Benchmark) -> None:
@@ -356,10 +355,95 @@ def test_a_batch_holds_all_rows_of_a_kind_then_the_next_and_the_reference_its_ow
     assert batch["role"].tolist() == [0, 0, 2, 2, 3, 3]
     assert batch["reference"]["role"].tolist() == [2, 2]
 
-    def answers(labels: torch.Tensor) -> list[str]:
-        rows = (row[row >= 0] for row in labels)
+    def answers(part: dict[str, Any]) -> list[str]:
+        rows = [row[row >= 0] for labels in part["parts"] for row in labels["labels"]]
+        rows = [rows[place] for place in part["order"]]
         return [vlm.processor.tokenizer.decode(row, skip_special_tokens=True).strip() for row in rows]
 
     expected = [item[rows].answer for rows in method.rows for item in items]
-    assert answers(batch["labels"]) == expected
-    assert answers(batch["reference"]["labels"]) == expected[2:4]
+    assert answers(batch) == expected
+    assert answers(batch["reference"]) == expected[2:4]
+
+
+def test_activations_computed_twice_change_no_bit(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    """Dropout draws the same again."""
+    kept = unlearn(tiny_model, benchmark, tmp_path / "kept", "kl+pd")
+    twice = unlearn(tiny_model, benchmark, tmp_path / "twice", "kl+pd", gradient_checkpointing=True)
+    assert digest(kept) == digest(twice)
+
+
+def test_a_cached_reference_changes_nothing_but_rounding(
+    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    """Nine steps of four triples: one and a half epochs, the last three steps read what was kept."""
+    asked = unlearn(tiny_model, benchmark, tmp_path / "asked", "npo+pd", steps=9)
+    cached = unlearn(tiny_model, benchmark, tmp_path / "cached", "npo+pd", steps=9, cache_reference=True)
+    ours, theirs = weights(asked), weights(cached)
+    for name, weight in ours.items():
+        torch.testing.assert_close(weight, theirs[name], rtol=0, atol=1e-5, msg=name)
+    with pytest.raises(UserError, match="cache_reference: kl reads more of the reference"):
+        unlearn(tiny_model, benchmark, tmp_path / "kl", "kl+pd", cache_reference=True)
+
+
+def test_a_reference_is_run_once_per_sample(tiny_model: Path, benchmark: Benchmark) -> None:
+    vlm = models.load(str(tiny_model))
+    method = parse_method("npo")
+    dataset = TripleDataset(triples(benchmark.records), method.rows, (), 0)
+    collate = RowCollator(vlm, benchmark, method, 512)
+    cache, runs = ReferenceCache(), []
+
+    def said(items: list[int]) -> chat.AnswerLogProbs:
+        batch = collate([dataset[item] for item in items])["reference"]
+
+        def compute() -> chat.AnswerLogProbs:
+            runs.append(items)
+            with torch.no_grad():
+                return answer_log_probs(vlm.model, batch)
+
+        return cache.get(batch, compute)
+
+    first, again, other = said([0, 1, 2]), said([2, 0]), said([0, 3])
+    assert runs == [[0, 1, 2], [0, 3]]
+    assert torch.equal(again.answer[0][again.mask[0]], first.answer[2][first.mask[2]])
+    assert torch.equal(other.answer[0][other.mask[0]], first.answer[0][first.mask[0]])
+    assert again.mask.sum(1).tolist() == first.mask.sum(1)[[2, 0]].tolist()
+
+
+def test_weights_in_bfloat16_are_trained_in_float32_and_float16_is_refused(
+    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    for dtype in (torch.bfloat16, torch.float16):
+        vlm = models.load(str(tiny_model))
+        vlm.model.to(dtype).save_pretrained(tmp_path / str(dtype))
+        vlm.processor.save_pretrained(tmp_path / str(dtype))
+    adapter = unlearn(tmp_path / "torch.bfloat16", benchmark, tmp_path / "a", "kl+pd")
+    full = unlearn(tiny_model, benchmark, tmp_path / "b", "kl+pd")
+    assert {weight.dtype for weight in weights(adapter).values()} == {torch.float32}
+    for one, other in zip(steps(adapter), steps(full), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=0.05)
+    with pytest.raises(UserError, match=r"float16 overflow.*dtype bfloat16"):
+        unlearn(tmp_path / "torch.float16", benchmark, tmp_path / "c")
+
+
+def test_a_tracker_gets_loss_and_terms(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    adapter = unlearn(tiny_model, benchmark, tmp_path, tracker="tensorboard")
+    (folder,) = (tmp_path / "runs").iterdir()
+    events = EventAccumulator(str(folder)).Reload()
+    for name in ("loss", "po", "nll", "pd"):
+        logged = [event.value for event in events.Scalars(f"train/{name}")]
+        assert logged == pytest.approx([line[name] for line in steps(adapter)])
+    for tracker in ("wandb", "trackio"):
+        if importlib.util.find_spec(tracker) is None:
+            with pytest.raises(UserError, match=f"tracker '{tracker}' is not installed: run 'pip install {tracker}'"):
+                unlearn(tiny_model, benchmark, tmp_path / tracker, tracker=tracker)
+
+
+def test_an_epoch_is_filled_up_to_whole_steps(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    """24 triples at 16 a step: two steps an epoch, and the rate ends at the last of four."""
+    lines = steps(unlearn(tiny_model, benchmark, tmp_path, "po", steps=None, epochs=2, batch_size=16))
+    assert [line["epoch"] for line in lines] == [0.5, 1.0, 1.5, 2.0]
+    assert [line["learning_rate"] / OPTIONS.learning_rate for line in lines] == pytest.approx(
+        [(1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)]
+    )

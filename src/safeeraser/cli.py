@@ -114,13 +114,14 @@ def _parse(name: str, command: Command, arguments: list[str]) -> Any:
         formatter_class=_help_formatter(),
         exit_on_error=True,
     )
-    parser.add_argument("--config", action="config", help="YAML file with any of these options")
+    parser.add_argument("--config", action="config", help="YAML file with any of these options, or a recipe's name")
     parser.add_class_arguments(
         command.options, as_group=False, skip={command.positional} if command.positional else None
     )
     if command.positional:
         parser.add_argument(command.positional, help=_field_help(command.options, command.positional))
-    parser.set_defaults(_recipe(command, arguments))
+    recipe, arguments = _named_recipe(arguments)
+    parser.set_defaults(_recipe(command, recipe, arguments))
     parsed = parser.parse_args(_with_switches(command, _with_groups(command.options, arguments)))
     values = parser.instantiate(parsed).as_dict()
     values.pop("config", None)
@@ -179,12 +180,24 @@ def _field_help(options: type[Any], field: str) -> str:
     return next((p.description or "" for p in docstring.params if p.arg_name == field), "")
 
 
-def _recipe(command: Command, arguments: list[str]) -> dict[str, Any]:
-    """Defaults that ship for the chosen model, for the option groups that the command has."""
+def _named_recipe(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Take ``--config NAME`` out of the arguments where NAME is a recipe that ships and no file."""
+    for position, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        value = value if equals else "".join(arguments[position + 1 : position + 2])
+        if flag == "--config" and not Path(value).exists() and config.recipe_model(value):
+            return value, arguments[:position] + arguments[position + (1 if equals else 2) :]
+    return None, arguments
+
+
+def _recipe(command: Command, recipe: str | None, arguments: list[str]) -> dict[str, Any]:
+    """Defaults of a recipe, or else those that ship for the chosen model, for the option groups of the command."""
     fields = command.options.__dataclass_fields__
     if "model" not in fields:
         return {}
-    model = fields["model"].default if isinstance(fields["model"].default, str) else ""
+    default = fields["model"].default
+    model = (config.recipe_model(recipe) if recipe else None) or (default if isinstance(default, str) else "")
+    defaults: dict[str, Any] = {"model": model} if model else {}
     for position, argument in enumerate(arguments):
         flag, _, value = argument.partition("=")
         value = value or (arguments[position + 1] if position + 1 < len(arguments) else "")
@@ -195,9 +208,9 @@ def _recipe(command: Command, arguments: list[str]) -> dict[str, Any]:
             model = loaded.get("model", model) if isinstance(loaded, dict) else model
         elif flag == "--model":
             model = value
-    return {
+    return defaults | {
         f"{group}.{key}": value
-        for group, values in config.recipe_defaults(model).items()
+        for group, values in config.recipe_defaults(recipe or model).items()
         if group in fields
         for key, value in _flat(values)
     }

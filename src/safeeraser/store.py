@@ -150,11 +150,23 @@ def claim(path: Path, made_of: dict[str, Any]) -> None:
     if not path.exists():
         write_json(path, given)
         return
-    there, now = _flat(read_json(path)), _flat(given)
-    changed = [key for key in {**there, **now} if there.get(key) != now.get(key)]
+    changed = differences(read_json(path), given)
     if changed:
-        listed = "; ".join(f"{key}: {there.get(key)!r} there, {now.get(key)!r} now" for key in changed)
-        raise UserError(f"{path.parent} was made with other options ({listed}): choose another --out, or remove it")
+        raise UserError(
+            f"{path.parent} was made with other options ({'; '.join(changed)}): choose another --out, or remove it"
+        )
+
+
+def differences(there: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Say in which fields, possibly nested, two mappings differ.
+
+    Example:
+        >>> differences({"seed": 0, "lora": {"rank": 4}}, {"seed": 0, "lora": {"rank": 8}})
+        ['lora.rank: 4 there, 8 now']
+    """
+    old, new = _flat(there), _flat(now)
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return [f"{key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in changed]
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

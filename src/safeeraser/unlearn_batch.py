@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.nn.functional import pad
+from torch.utils.data import Dataset, Sampler
 
 from safeeraser.data import Benchmark, Triple, refusal_for, require_pd, triples
 from safeeraser.data.images import ImageCache
 from safeeraser.errors import UserError
 from safeeraser.models import VisionLanguageModel, chat
 from safeeraser.objectives import ROWS, Method, Need, Rows, TokenLogProbs
+from safeeraser.store import stable_hash
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ SAMPLES: dict[Rows, Callable[[Triple, str], Sample]] = {
     ),
 }
 """How each kind of row is made of a triple (and of the refusal drawn for it)."""
+
+PART_ROWS = 8
+"""Rows that a forward pass has at least where a batch is divided by length."""
 
 
 def training_triples(benchmark: Benchmark, method: Method) -> list[Triple]:
@@ -101,12 +107,51 @@ class TripleDataset(Dataset[dict[Rows, Sample]]):
         return {rows: SAMPLES[rows](triple, refusal) for rows in self._rows}
 
 
+class EpochSampler(Sampler[int]):
+    """The order of one epoch: shuffled by seed and epoch, then filled up to whole optimizer steps from its beginning.
+
+    So every step averages the same number of triples, however they are spread over passes and processes.
+
+    Args:
+        size: Number of triples.
+        multiple: Triples per optimizer step over all processes.
+        seed: Seed of the order.
+
+    Example:
+        >>> order = list(EpochSampler(3, 2, seed=0))
+        >>> len(order), sorted(order[:3]), order[3] == order[0]
+        (4, [0, 1, 2], True)
+    """
+
+    def __init__(self, size: int, multiple: int, seed: int) -> None:
+        """Start in epoch 0."""
+        self._size = size
+        self._length = -(-size // multiple) * multiple
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of this epoch from now on."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Number of triples in an epoch, those that fill it up included."""
+        return self._length
+
+    def __iter__(self) -> Iterator[int]:
+        """Indices of triples."""
+        order = torch.randperm(self._size, generator=torch.Generator().manual_seed(self._seed + self._epoch)).tolist()
+        return (order[index % self._size] for index in range(self._length))
+
+
 class RowCollator:
     """Turns items of ``TripleDataset`` into one batch.
 
-    The batch is ``{"inputs", "labels", "role"}``: model inputs (an opaque mapping), labels ``(B, L)`` and for each row
-    the index of its kind in ``ROWS``, ``(B,)``; first all rows of one kind, then all of the next. Where the method
-    needs the reference model, ``"reference"`` holds the same three for the rows that need it, in the same order.
+    The batch is ``{"parts", "order", "role", "samples"}``: one or more ``{"inputs", "labels"}`` (model inputs, an
+    opaque mapping, and labels ``(b, L)``), in each of which the rows are of similar length, so that little is padded;
+    and for each row its place among those of all parts, ``(B,)``, the index of its kind in ``ROWS``, ``(B,)``, and its
+    sample's hash: first all rows of one kind, then all of the next. Where the method needs the reference model,
+    ``"reference"`` holds the same four for the rows that need it, in the same order.
 
     Args:
         vlm: The model whose processor encodes the samples.
@@ -138,6 +183,15 @@ class RowCollator:
 
     def _encode(self, items: Sequence[dict[Rows, Sample]], kinds: Sequence[Rows]) -> dict[str, Any]:
         samples = [item[rows] for rows in kinds for item in items]
+        ranked = sorted(range(len(samples)), key=lambda row: len(samples[row].question) + len(samples[row].answer))
+        size = -(-len(samples) // max(1, min(len(kinds), len(samples) // PART_ROWS)))
+        parts = [[samples[row] for row in ranked[start : start + size]] for start in range(0, len(samples), size)]
+        order = torch.tensor(ranked).argsort()
+        role = torch.tensor([ROWS.index(rows) for rows in kinds for _ in items])
+        hashes = [stable_hash(sample.image, sample.question, sample.answer) for sample in samples]
+        return {"parts": [self._part(part) for part in parts], "order": order, "role": role, "samples": hashes}
+
+    def _part(self, samples: Sequence[Sample]) -> dict[str, Any]:
         inputs, labels = chat.encode_samples(
             self._vlm,
             [self._images.get(sample.image) for sample in samples],
@@ -145,8 +199,62 @@ class RowCollator:
             [sample.answer for sample in samples],
             self._max_length,
         )
-        role = torch.tensor([ROWS.index(rows) for rows in kinds for _ in items])
-        return {"inputs": inputs, "labels": labels, "role": role}
+        return {"inputs": inputs, "labels": labels}
+
+
+def answer_log_probs(model: Any, batch: Mapping[str, Any]) -> chat.AnswerLogProbs:
+    """Run the parts of a batch of ``RowCollator`` and put the rows back into their order.
+
+    Args:
+        model: The model, possibly wrapped for several processes.
+        batch: The batch.
+    """
+    said = [chat.answer_log_probs(model, part["inputs"], part["labels"]) for part in batch["parts"]]
+    width = max(part.mask.shape[1] for part in said)
+
+    def joined(tensors: list[Tensor]) -> Tensor:
+        padded = [pad(t, (*(0, 0) * (t.dim() - 2), 0, width - t.shape[1])) for t in tensors]
+        return torch.cat(padded)[batch["order"]]
+
+    return chat.AnswerLogProbs(**{f.name: joined([getattr(part, f.name) for part in said]) for f in fields(said[0])})
+
+
+class ReferenceCache:
+    """Keeps the reference's log-probabilities of answers, so that it is run once per sample and not in every epoch.
+
+    A distribution over the vocabulary is too large to keep (32,000 numbers per token): terms that read it, such as
+    ``kl``, cannot be cached. What is kept goes into every checkpoint, so that a resumed run reads the same numbers.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self._kept: dict[str, Tensor] = {}
+
+    def get(self, batch: Mapping[str, Any], compute: Callable[[], chat.AnswerLogProbs]) -> chat.AnswerLogProbs:
+        """What the reference says of a batch of ``RowCollator``; without distributions.
+
+        Args:
+            batch: The batch.
+            compute: Runs the reference on it; called where a sample is new.
+        """
+        hashes: Sequence[str] = batch["samples"]
+        if not all(sample in self._kept for sample in hashes):
+            computed = compute()
+            for sample, answer, mask in zip(hashes, computed.answer, computed.mask, strict=True):
+                self._kept.setdefault(sample, answer[mask].cpu())
+        rows = [self._kept[sample] for sample in hashes]
+        answer = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(batch["role"].device)
+        lengths = torch.tensor([len(row) for row in rows], device=answer.device)
+        mask = torch.arange(answer.shape[1], device=answer.device) < lengths[:, None]
+        return chat.AnswerLogProbs(answer.new_empty(0), answer, mask)
+
+    def save(self, folder: Path, process: int) -> None:
+        """Write what this process keeps into a checkpoint."""
+        torch.save(self._kept, folder / f"reference_{process}.pt")
+
+    def load(self, folder: Path, process: int) -> None:
+        """Read what ``save`` wrote."""
+        self._kept = torch.load(folder / f"reference_{process}.pt", weights_only=True)
 
 
 def select(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from safeeraser import config
@@ -15,7 +16,8 @@ def unlearn(options: config.UnlearnConfig) -> int:
     method = objectives.parse_method(options.method, options.training.preset)
     benchmark = data.load(options.data, options.limit, options.on_bad, needs_pd="decouple" in method.rows)
     adapter = stage.run(options.model, benchmark, method, options.training, Path(options.out))
-    print(f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl")
+    if os.environ.get("RANK", "0") == "0":  # of several processes, the first one speaks
+        print(f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl")
     return 0
 
 

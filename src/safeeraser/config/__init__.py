@@ -19,17 +19,21 @@ from safeeraser.config.line import (
     UnlearnConfig,
 )
 from safeeraser.config.options import (
+    RECIPES,
     GenerationOptions,
     LoraOptions,
     OnBad,
     Preset,
     Protocol,
+    Tracker,
     UnlearnOptions,
     recipe_defaults,
+    recipe_model,
 )
 from safeeraser.config.own_data import DataCompleteConfig, DataImportConfig
 
 __all__ = [
+    "RECIPES",
     "BenchConfig",
     "DataBuildConfig",
     "DataCheckConfig",
@@ -47,7 +51,9 @@ __all__ = [
     "Protocol",
     "RespondConfig",
     "ScoreConfig",
+    "Tracker",
     "UnlearnConfig",
     "UnlearnOptions",
     "recipe_defaults",
+    "recipe_model",
 ]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Protocol = Literal["greedy", "official"]
 Preset = Literal["default", "official"]
 OnBad = Literal["fail", "skip"]
+Tracker = Literal["none", "tensorboard", "wandb", "trackio"]
+RECIPES = Path(__file__).parents[1] / "recipes"
+"""A YAML file for each model that options ship for; in ``accelerate/``, how to launch several processes."""
 
 
 @dataclass
@@ -55,6 +59,14 @@ class UnlearnOptions:
     """Inverse temperature of NPO."""
     seed: int = 233
     """Seed of sample order, refusals, dropout and LoRA initialisation."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: less memory, about a third more time, the same adapter."""
+    cache_reference: bool = False
+    """Run the reference model once per sample and keep its log-probabilities; for npo, not for kl."""
+    checkpoint_steps: float = 0.05
+    """Optimizer steps between checkpoints; below 1: a share of all steps; 0: none. A killed run goes on from there."""
+    tracker: Tracker = "none"
+    """Where the log goes beside train.jsonl: 'tensorboard', 'wandb' or 'trackio' (each has to be installed)."""
 
 
 @dataclass
@@ -72,17 +84,37 @@ class GenerationOptions:
     """Seed of the sampling; greedy answers do not depend on it."""
 
 
-def recipe_defaults(model: str) -> dict[str, dict[str, object]]:
-    """Return the option values that ship for a model ({} if none): its budget and generation limits.
+def recipe_defaults(name: str) -> dict[str, dict[str, object]]:
+    """Return the option values that ship for a model or under a recipe's name ({} if none), by option group.
+
+    Args:
+        name: Name of a recipe (``llava-1.5-7b-24gb``) or of a model (``llava-hf/llava-1.5-7b-hf``); of several recipes
+            for one model, the one with the shortest name is its default.
 
     Example:
         >>> recipe_defaults("mini-llava")["training"]["learning_rate"] > 0
         True
+        >>> recipe_defaults("llava-hf/llava-1.5-7b-hf")["training"]["seed"]
+        233
     """
+    loaded = _recipes()
+    named = [recipe for recipe in loaded if name in (recipe, loaded[recipe]["model"])]
+    found = name if name in named else min(named, key=len, default="")
+    return {group: values for group, values in loaded.get(found, {}).items() if group != "model"}
+
+
+def recipe_model(name: str) -> str | None:
+    """Return the model of a recipe; None if there is no recipe of this name.
+
+    Example:
+        >>> recipe_model("llava-1.5-7b-24gb")
+        'llava-hf/llava-1.5-7b-hf'
+    """
+    return _recipes().get(name, {}).get("model")
+
+
+@cache
+def _recipes() -> dict[str, dict[str, Any]]:
     import yaml
 
-    path = Path(__file__).parents[1] / "recipes" / f"{model}.yaml"
-    if "/" in model or not path.is_file():
-        return {}
-    loaded: dict[str, dict[str, object]] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return loaded
+    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(RECIPES.glob("*.yaml"))}

@@ -57,13 +57,16 @@ def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageMode
     return _wrapped(vlm, config)
 
 
-def save(vlm: VisionLanguageModel, folder: Path, info: Mapping[str, Any]) -> None:
+def save(
+    vlm: VisionLanguageModel, folder: Path, info: Mapping[str, Any], state: Mapping[str, torch.Tensor] | None = None
+) -> None:
     """Write the adapter (safetensors) with a note of the model that it belongs to.
 
     Args:
         vlm: A model with an adapter.
         folder: Folder to write; made if need be.
         info: What it was made of (method, options, ...); JSON-able.
+        state: The model's tensors, where they are spread over processes and were put together; None: its own.
 
     Example:
         >>> save(vlm, Path("runs/po-pd/adapter"), {"method": "po+pd"})  # doctest: +SKIP
@@ -71,8 +74,8 @@ def save(vlm: VisionLanguageModel, folder: Path, info: Mapping[str, Any]) -> Non
     from safetensors.torch import save as to_bytes
 
     config = vlm.model.peft_config["default"].to_dict()
-    state = get_peft_model_state_dict(vlm.model)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(state.items())}
+    adapter = get_peft_model_state_dict(vlm.model, state)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(adapter.items())}
     folder = Path(folder)
     store.write_json(folder / CONFIG, _jsonable(config | {"inference_mode": True, "base_model_name_or_path": vlm.name}))
     store.write_json(folder / ORIGIN, {"base": vlm.name, "fingerprint": vlm.fingerprint, "info": dict(info)})
@@ -110,16 +113,28 @@ def load(vlm: VisionLanguageModel, folder: Path) -> VisionLanguageModel:
         raise UserError(
             f"adapter {folder} was made on model {base!r} with other weights than {vlm.name!r} has now; load that model"
         )
-    tensors = _read_tensors(folder / WEIGHTS)
     try:
         config = LoraConfig(**(store.read_json(folder / CONFIG) | {"base_model_name_or_path": None}))
     except (TypeError, ValueError) as error:
         raise UserError(f"adapter {folder}: {CONFIG} is no LoRA configuration ({error})") from None
     wrapped = _wrapped(vlm, config)
-    _check_tensors(folder, tensors, get_peft_model_state_dict(wrapped.model))
-    set_peft_model_state_dict(wrapped.model, tensors)
+    restore(wrapped.model, folder)
     wrapped.model.eval()
     return wrapped
+
+
+def restore(model: PeftModel, folder: Path) -> None:
+    """Give a model's adapter the weights of a saved one.
+
+    Raises:
+        UserError: If the file cannot be read or its tensors are not exactly those of the adapter.
+
+    Example:
+        >>> restore(vlm.model, Path("runs/po-pd/checkpoint-60"))  # doctest: +SKIP
+    """
+    tensors = _read_tensors(Path(folder) / WEIGHTS)
+    _check_tensors(Path(folder), tensors, get_peft_model_state_dict(model))
+    set_peft_model_state_dict(model, tensors)
 
 
 @contextmanager

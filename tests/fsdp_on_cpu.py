@@ -1,0 +1,40 @@
+"""``safeeraser`` with FSDP over CPU processes, for tests: accelerate itself leaves FSDP out where there is no GPU.
+
+Started by ``accelerate launch --config_file fsdp.yaml tests/fsdp_on_cpu.py unlearn ...``; ``STOP_AT=3`` kills the
+process after step 3.
+"""
+
+import os
+import sys
+from typing import Any
+
+import torch
+import transformers
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
+
+from safeeraser import unlearn_arguments
+from safeeraser.cli import main
+from safeeraser.unlearn_trainer import StepLog
+
+
+def training_arguments(**given: Any) -> transformers.TrainingArguments:
+    return transformers.TrainingArguments(**(given | {"use_cpu": False}))
+
+
+class StoppedLog(StepLog):
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+        super().on_log(args, state, control, logs, **kwargs)
+        if str(state.global_step) == os.environ.get("STOP_AT"):
+            os._exit(9)
+
+
+if __name__ == "__main__":
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_GPU)
+    PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))
+    unlearn_arguments.TrainingArguments = training_arguments
+    from safeeraser import unlearn
+
+    unlearn.StepLog = StoppedLog
+    raise SystemExit(main(sys.argv[1:]))

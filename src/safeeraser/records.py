@@ -1,7 +1,8 @@
 """Frozen types that cross a stage; each is one JSON object, a file holds one per line.
 
 ``Record`` is what a benchmark consists of; ``Query`` is one question to ask a model; ``Response`` its answer;
-``Verdict`` one judgement of one response; ``Score`` one number with its interval.
+``Verdict`` one judgement of one response; ``Score`` one number with its interval. What several runs or judges
+make has its own: ``Spread`` over seeds, ``Difference`` of two cells, ``Agreement`` of two judges.
 """
 
 from __future__ import annotations
@@ -120,3 +121,61 @@ class Score(Frozen):
     high: float | None
     n: int
     n_unscored: int = 0
+
+
+class Spread(Frozen):
+    """A metric over seeds: the mean of each seed's value, their sample standard deviation, least and greatest."""
+
+    metric: str
+    seeds: int
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+class Difference(Frozen):
+    """A metric of cell B minus that of cell A, over the questions that both answered and both have a score for.
+
+    ``a``, ``b`` and ``value`` = b - a are means over the ``n`` pairs, as fractions; ``low`` and ``high`` a 95 %
+    interval; all None without a pair. ``p`` is the sign-flip test over images, ``p_holm`` the same corrected for all
+    comparisons made together, ``p_mcnemar`` exact McNemar, for rates only, which takes each pair for independent.
+    ``n_unscored`` pairs lack a score on one side or both; ``n_unpaired`` questions were asked of one side only.
+    ``sd`` is the standard deviation of the difference over seeds, where there are several.
+    """
+
+    comparison: str
+    metric: str
+    a: float | None
+    b: float | None
+    value: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None = None
+    p_mcnemar: float | None = None
+    n: int
+    n_images: int
+    n_unscored: int
+    n_unpaired: int
+    seeds: int
+    sd: float | None = None
+
+
+class Agreement(Frozen):
+    """How far two judges agree under one criterion, over the ``n`` responses that both gave a value to.
+
+    ``kappa`` with its 95 % interval is chance-corrected (None where both always say the same one thing);
+    ``observed`` the share on which they agree. ``table[A's label][B's label]`` counts responses: the labels are "0",
+    "1", "unscored" and "none" (no verdict at all); a similarity counts as "1" from one half on.
+    """
+
+    criterion: Criterion
+    n: int
+    observed: float | None
+    kappa: float | None
+    low: float | None
+    high: float | None
+    mean_a: float | None
+    mean_b: float | None
+    table: dict[str, dict[str, int]]

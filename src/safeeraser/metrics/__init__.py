@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean, stdev
 from typing import Literal, NamedTuple
 
 from safeeraser.errors import UserError
 from safeeraser.metrics.statistics import bootstrap_mean, wilson
-from safeeraser.records import Criterion, Query, QuerySet, Response, Score, Verdict
+from safeeraser.records import Criterion, Query, QuerySet, Response, Score, Spread, Verdict
 from safeeraser.registry import Registry
 
-__all__ = ["METRICS", "Answers", "Cell", "Metric", "metric", "pooled", "samples", "score"]
+__all__ = ["METRICS", "Answers", "Cell", "Item", "Metric", "index", "metric", "pooled", "samples", "score", "spread"]
 
 Cell = tuple[Sequence[Query], Sequence[Response], Sequence[Verdict]]
 """What one run (one seed) left behind."""
@@ -39,7 +40,9 @@ class Answers:
         return None if verdict is None or self.response(query) is None else verdict.value
 
 
-class _Item(NamedTuple):
+class Item(NamedTuple):
+    """A query with its value, None where it cannot be scored."""
+
     query: Query
     value: float | None
 
@@ -67,12 +70,12 @@ class Metric:
         self, queries: Sequence[Query], responses: Sequence[Response], verdicts: Sequence[Verdict]
     ) -> list[Score]:
         """Score one run: "all", then each category in alphabetical order."""
-        return self.scores([(queries, _index(responses, verdicts))])
+        return self.scores([(queries, index(responses, verdicts))])
 
-    def items(self, queries: Sequence[Query], answers: Answers) -> list[_Item]:
+    def items(self, queries: Sequence[Query], answers: Answers) -> list[Item]:
         """The value of each query that the metric is about."""
         chosen = (q for q in queries if q.set == self.on and (self.group is None or q.group == self.group))
-        return [_Item(query, self.value(query, answers)) for query in chosen]
+        return [Item(query, self.value(query, answers)) for query in chosen]
 
     def scores(self, runs: Sequence[tuple[Sequence[Query], Answers]]) -> list[Score]:
         """Score several runs (seeds) as one."""
@@ -81,7 +84,7 @@ class Metric:
         parts = [[item for item in items if item.query.category == category] for category in categories]
         return [self._score(name, part) for name, part in zip(["all", *categories], [items, *parts], strict=True)]
 
-    def _score(self, category: str, items: Sequence[_Item]) -> Score:
+    def _score(self, category: str, items: Sequence[Item]) -> Score:
         scored = [(item.query, item.value) for item in items if item.value is not None]
         unscored = len(items) - len(scored)
         if not scored:
@@ -173,7 +176,7 @@ def pooled(cells: Sequence[Cell], judge: str | None = None, held_out: Collection
         >>> len(pooled([([], [], []), ([], [], [])])) == len(METRICS.names())
         True
     """
-    runs = [(queries, _index(responses, verdicts, judge)) for queries, responses, verdicts in cells]
+    runs = [(queries, index(responses, verdicts, judge)) for queries, responses, verdicts in cells]
     scores = [one for _, entry in METRICS for one in entry.scores(runs)]
     return scores if held_out is None else scores + _held_out_scores(runs, frozenset(held_out))
 
@@ -183,6 +186,44 @@ def _held_out_scores(runs: Sequence[tuple[Sequence[Query], Answers]], records: f
     kept = [([query for query in queries if query.record_id in records], answers) for queries, answers in runs]
     metrics = [replace(entry, name=f"{name}_held_out") for name, entry in METRICS if entry.on == "generality"]
     return [one for entry in metrics for one in entry.scores(kept)]
+
+
+def spread(cells: Sequence[Cell], judge: str | None = None) -> list[Spread]:
+    """Say how far the seeds of one method lie apart, for each metric that every seed has a value of.
+
+    The interval of ``pooled`` speaks of new questions; this speaks of new seeds. The two are not to be added up.
+
+    Args:
+        cells: (queries, responses, verdicts) per seed.
+        judge: As in ``score``.
+
+    Returns:
+        Nothing where there are fewer than two seeds.
+
+    Raises:
+        UserError: As in ``score``.
+
+    Example:
+        >>> spread([([], [], [])])
+        []
+    """
+    runs = [(queries, index(responses, verdicts, judge)) for queries, responses, verdicts in cells]
+    found = []
+    for name, entry in METRICS:
+        scored = [[i.value for i in entry.items(*run) if i.value is not None] for run in runs]
+        if len(runs) > 1 and all(scored):
+            means = [sum(values) / len(values) for values in scored]
+            found.append(
+                Spread(
+                    metric=name,
+                    seeds=len(means),
+                    mean=fmean(means),
+                    sd=stdev(means),
+                    low=min(means),
+                    high=max(means),
+                )
+            )
+    return found
 
 
 def samples(
@@ -203,11 +244,20 @@ def samples(
         >>> samples("sarr", [], [], [])
         []
     """
-    items = METRICS.get(name).items(queries, _index(responses, verdicts, judge))
+    items = METRICS.get(name).items(queries, index(responses, verdicts, judge))
     return [(item.query.image, item.value) for item in items if item.value is not None]
 
 
-def _index(responses: Sequence[Response], verdicts: Sequence[Verdict], judge: str | None = None) -> Answers:
+def index(responses: Sequence[Response], verdicts: Sequence[Verdict], judge: str | None = None) -> Answers:
+    """Make the responses and the verdicts of one judge findable by query.
+
+    Raises:
+        UserError: As in ``score``.
+
+    Example:
+        >>> index([Response(query_id="q", answer="A cat.", finished=True)], []).responses["q"].answer
+        'A cat.'
+    """
     judges = sorted({verdict.judge for verdict in verdicts})
     if judge is None and len(judges) > 1:
         raise UserError(f"verdicts of several judges ({', '.join(judges)}): say which one counts with judge=...")

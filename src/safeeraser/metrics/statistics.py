@@ -84,9 +84,9 @@ def bootstrap_mean(samples: Samples, draws: int = DRAWS, seed: int = SEED) -> Es
         return Estimate(None, None, None)
     import numpy as np
 
-    sums, counts = _clusters(samples, sorted({cluster for cluster, _ in samples}))
+    sums, counts = cluster_sums(samples, sorted({cluster for cluster, _ in samples}))
     value = float(sums.sum() / counts.sum())
-    means = [sums[rows].sum(1) / counts[rows].sum(1) for rows in _draws(len(sums), draws, seed)]
+    means = [sums[rows].sum(1) / counts[rows].sum(1) for rows in cluster_draws(len(sums), draws, seed)]
     low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
     return Estimate(value, min(float(low), value), max(float(high), value))
 
@@ -115,12 +115,12 @@ def relative_decrease(pairs: Sequence[tuple[Samples, Samples]], draws: int = DRA
     import numpy as np
 
     names = sorted({cluster for pair in pairs for samples in pair for cluster, _ in samples})
-    arrays = [(_clusters(base, names), _clusters(treated, names)) for base, treated in pairs]
+    arrays = [(cluster_sums(base, names), cluster_sums(treated, names)) for base, treated in pairs]
     if any(sums.sum() == 0 for (sums, _), _ in arrays):
         return Estimate(None, None, None)
     everything = np.arange(len(names))[None, :]
     value = float(_mean_decrease(arrays, everything)[0])
-    drawn = np.concatenate([_mean_decrease(arrays, rows) for rows in _draws(len(names), draws, seed)])
+    drawn = np.concatenate([_mean_decrease(arrays, rows) for rows in cluster_draws(len(names), draws, seed)])
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         return Estimate(value, value, value)
@@ -131,7 +131,7 @@ def relative_decrease(pairs: Sequence[tuple[Samples, Samples]], draws: int = DRA
 Clusters = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
 
 
-def _clusters(samples: Samples, names: Sequence[str]) -> Clusters:
+def cluster_sums(samples: Samples, names: Sequence[str]) -> Clusters:
     """Sum and number of the values of each cluster, both (len(names),)."""
     import numpy as np
 
@@ -142,7 +142,7 @@ def _clusters(samples: Samples, names: Sequence[str]) -> Clusters:
     return sums, np.bincount(rows, minlength=len(names)).astype(np.float64)
 
 
-def _draws(n: int, draws: int, seed: int, cells: int = 500_000) -> list[NDArray[np.int64]]:
+def cluster_draws(n: int, draws: int, seed: int, cells: int = 500_000) -> list[NDArray[np.int64]]:
     """Rows of cluster indices drawn with replacement, (draws, n) in pieces of about ``cells``."""
     import numpy as np
 

@@ -1,0 +1,156 @@
+"""Agreement of two judges on the same responses: chance-corrected, with an interval, and who disagreed where.
+
+A person is a judge like any other (``judges/labels.py`` reads what they wrote).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, get_args
+
+from safeeraser.metrics.statistics import DRAWS, SEED, Estimate, cluster_draws, cluster_sums
+from safeeraser.records import Agreement, Criterion, Verdict
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["agree", "disagreements", "kappa"]
+
+TOLERANCE = 0.25
+"""Similarities that differ by no more than this count as agreement."""
+LABELS = ("0", "1", "unscored", "none")
+
+
+def agree(a: Sequence[Verdict], b: Sequence[Verdict], images: Mapping[str, str]) -> list[Agreement]:
+    """Compare the verdicts of two judges, criterion by criterion.
+
+    Unscored and missing verdicts are counted in the table and stay out of the rest. Of two verdicts of one judge for
+    the same (query, criterion) the later one counts.
+
+    Args:
+        a: Verdicts of one judge.
+        b: Verdicts of the other.
+        images: query id -> image, the unit that the bootstrap draws; a query that is not there stands for itself.
+
+    Returns:
+        One agreement per criterion that both judged.
+
+    Example:
+        >>> one = Verdict(query_id="q", criterion="unsafe", value=1, judge="x")
+        >>> (found,) = agree([one], [one], {})
+        >>> found.n, found.observed, found.kappa is None  # both only ever say 1: agreement by chance is certain
+        (1, 1.0, True)
+    """
+    first, second = _latest(a), _latest(b)
+    return [
+        _agreement(criterion, first, second, images)
+        for criterion in get_args(Criterion)
+        if any(key[1] == criterion for key in first) and any(key[1] == criterion for key in second)
+    ]
+
+
+def disagreements(a: Sequence[Verdict], b: Sequence[Verdict]) -> list[tuple[Verdict, Verdict]]:
+    """List the pairs of verdicts on which the judges do not agree, in the order of ``a``.
+
+    Similarities may differ by ``TOLERANCE``. Where one gives a value and the other none, that counts as well.
+
+    Example:
+        >>> one = Verdict(query_id="q", criterion="unsafe", value=1, judge="x")
+        >>> len(disagreements([one], [one.model_copy(update={"value": 0.0})]))
+        1
+    """
+    second = _latest(b)
+    pairs = [(verdict, second[key]) for key, verdict in _latest(a).items() if key in second]
+    return [
+        (one, other)
+        for one, other in pairs
+        if (one.value is None) != (other.value is None)
+        or (one.value is not None and other.value is not None and not _same(one.criterion, one.value, other.value))
+    ]
+
+
+_Key = tuple[str, Criterion]
+
+
+def _latest(verdicts: Sequence[Verdict]) -> dict[_Key, Verdict]:
+    return {(verdict.query_id, verdict.criterion): verdict for verdict in verdicts}
+
+
+def _same(criterion: Criterion, one: float, other: float) -> bool:
+    return abs(one - other) <= TOLERANCE if criterion == "similarity" else one == other
+
+
+def _agreement(
+    criterion: Criterion, first: Mapping[_Key, Verdict], second: Mapping[_Key, Verdict], images: Mapping[str, str]
+) -> Agreement:
+    queries = list(dict.fromkeys(key[0] for key in [*first, *second] if key[1] == criterion))
+    table = {row: dict.fromkeys(LABELS, 0) for row in LABELS}
+    pairs: list[tuple[str, float, float]] = []
+    for id in queries:
+        one, other = first.get((id, criterion)), second.get((id, criterion))
+        table[_label(one)][_label(other)] += 1
+        if one is not None and other is not None and one.value is not None and other.value is not None:
+            pairs.append((images.get(id, id), one.value, other.value))
+    value, low, high = kappa(pairs)
+    n = len(pairs)
+    return Agreement(
+        criterion=criterion,
+        n=n,
+        observed=sum(_same(criterion, one, other) for _, one, other in pairs) / n if n else None,
+        kappa=value,
+        low=low,
+        high=high,
+        mean_a=sum(one for _, one, _ in pairs) / n if n else None,
+        mean_b=sum(other for _, _, other in pairs) / n if n else None,
+        table=table,
+    )
+
+
+def _label(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return "none"
+    return "unscored" if verdict.value is None else str(int(verdict.value >= 0.5))
+
+
+def kappa(pairs: Sequence[tuple[str, float, float]], draws: int = DRAWS, seed: int = SEED) -> Estimate:
+    """Chance-corrected agreement with a percentile interval from a bootstrap over clusters.
+
+    ``1 - E (a - b)^2 / E (a - b')^2``, b' being drawn independently of a. For values 0 and 1 this is Cohen's kappa
+    (Cohen 1960); for values between, quadratically weighted kappa, that is, Lin's concordance coefficient (Lin 1989).
+    1: always the same; 0: as by chance; below: less than that.
+
+    Args:
+        pairs: (cluster, value of A, value of B).
+        draws: Bootstrap draws; one in which both say the same one thing throughout is left out.
+        seed: Seed of the draws.
+
+    Returns:
+        All None where there is no pair, or both say the same one thing throughout.
+
+    Example:
+        >>> kappa([("a", 1, 1), ("b", 0, 0), ("c", 1, 1)]).value
+        1.0
+    """
+    import numpy as np
+
+    if not pairs:
+        return Estimate(None, None, None)
+    names = sorted({cluster for cluster, _, _ in pairs})
+    moments = [
+        cluster_sums([(cluster, moment) for (cluster, _, _), moment in zip(pairs, values, strict=True)], names)[0]
+        for values in zip(*[(1.0, a, b, a * a, b * b, a * b) for _, a, b in pairs], strict=True)
+    ]
+
+    def of(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        n, a, b, aa, bb, ab = (moment[rows].sum(1) for moment in moments)
+        observed = (aa + bb - 2 * ab) / n
+        expected = (aa + bb) / n - 2 * (a / n) * (b / n)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(expected > 1e-12, 1 - observed / expected, np.nan)
+
+    value = float(of(np.arange(len(names))[None, :])[0])
+    if not np.isfinite(value):
+        return Estimate(None, None, None)
+    drawn = np.concatenate([of(rows) for rows in cluster_draws(len(names), draws, seed)])
+    low, high = np.percentile(drawn[np.isfinite(drawn)], [2.5, 97.5]) if np.isfinite(drawn).any() else (value, value)
+    return Estimate(value, min(float(low), value), max(float(high), value))

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from safeeraser import cell, store
+from safeeraser import cell, results, store
 from safeeraser.config import BenchConfig
 from safeeraser.errors import UserError
 from safeeraser.records import QuerySet, Score
@@ -207,6 +207,8 @@ def _start(job: Job) -> Job:
 def _report(config: BenchConfig, out: Path, done: Sequence[Job], failed: Sequence[Job]) -> None:
     from rich.console import Console
 
+    from safeeraser.report import figures
+
     console = Console(width=None if sys.stdout.isatty() else 160)
     if config.budgets is not None or config.dev:
         _report_curves(out, done)
@@ -214,77 +216,24 @@ def _report(config: BenchConfig, out: Path, done: Sequence[Job], failed: Sequenc
             console.print(file.read(), highlight=False, markup=False)
         console.print(f"curves: {out / 'report' / 'budgets.svg'}", highlight=False)
         return
-    results = summarise(done, [job.label for job in failed])
-    table.write(results, out / "report")
-    console.print(table.console_table(results))
-    for line in table.headline(results):
+    found = results.summarise(done, [job.label for job in failed])
+    table.write(found, out / "report")
+    console.print(table.console_table(found))
+    for line in table.headline(found):
         console.print(line, highlight=False)
-    console.print(f"written: {out / 'report' / 'table.md'}, {out / 'report' / 'table.csv'}", highlight=False)
-
-
-def _by_method(jobs: Sequence[Job]) -> dict[str, list[Job]]:
-    groups: dict[str, list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(job.folder.parent.name, []).append(job)
-    return groups
-
-
-def pooled_scores(jobs: Sequence[Job]) -> dict[str, Score]:
-    """Scores over all seeds of one method, overall (not per category)."""
-    from safeeraser import metrics
-
-    if len(jobs) == 1:
-        scores = cell.load_scores(jobs[0].folder)
-    else:
-        judged = [cell.load_judged(job.folder) for job in jobs]
-        scores = metrics.pooled(judged, held_out=cell.held_out_of(jobs[0].spec))
-    return {score.metric: score for score in scores if score.category == "all"}
-
-
-def summarise(done: Sequence[Job], failed: Sequence[str] = ()) -> table.Results:
-    """Pool the seeds of each method and pair each base method with its +PD variant."""
-    groups = _by_method(done)
-    rows = [
-        table.Row(jobs[0].spec.model, name, tuple(job.spec.seed for job in jobs), pooled_scores(jobs))
-        for name, jobs in groups.items()
-    ]
-    decreases, mean = _decreases(groups)
-    return table.Results(rows, decreases, mean, failed)
-
-
-def _decreases(groups: dict[str, list[Job]]) -> tuple[list[table.Decrease], table.Decrease | None]:
-    """Relative SARR decrease by PD for each base method that ran with and without it, seeds pooled and paired."""
-    from safeeraser import metrics
-    from safeeraser.metrics import statistics
-
-    def sarr(jobs: Sequence[Job]) -> list[tuple[str, float]]:
-        return statistics.pool([metrics.samples("sarr", *cell.load_judged(job.folder)) for job in jobs])
-
-    pairs = {}
-    for name, jobs in groups.items():
-        with_pd = {job.spec.seed: job for job in groups.get(f"{name}+pd", [])}
-        both = [(job, with_pd[job.spec.seed]) for job in jobs if job.spec.seed in with_pd]
-        if both:
-            pairs[name] = (sarr([base for base, _ in both]), sarr([treated for _, treated in both]))
-    listed = [_decrease(name, statistics.relative_decrease([pair])) for name, pair in pairs.items()]
-    if not listed or any(decrease is None for decrease in listed):
-        return [decrease for decrease in listed if decrease], None
-    mean = _decrease("mean", statistics.relative_decrease(list(pairs.values())))
-    return [decrease for decrease in listed if decrease], mean
-
-
-def _decrease(base: str, estimate: Any) -> table.Decrease | None:
-    return None if estimate.value is None else table.Decrease(base, *estimate)
+    figures.write(found, results.losses(done), out / "report" / "figures")
+    console.print(f"written: {out / 'report'}: table.md, table.csv, table.tex, figures/", highlight=False)
 
 
 def _report_curves(out: Path, done: Sequence[Job]) -> None:
     from safeeraser.report import figures
 
     curves: dict[str, dict[int, dict[str, Score]]] = {}
-    for name, jobs in _by_method(done).items():
+    for name in dict.fromkeys(job.folder.parent.name for job in done):
+        jobs = [job for job in done if job.folder.parent.name == name]
         for steps in sorted({job.steps for job in jobs}):
             points = curves.setdefault(name, {})
-            points[steps] = pooled_scores([job for job in jobs if job.steps == steps])
+            points[steps] = results.pooled_scores([job for job in jobs if job.steps == steps])
     with store.atomic(out / "report" / "budgets.md") as file:
         file.write(figures.budget_table(curves))
     figures.budget_figure(curves, out / "report")

@@ -170,7 +170,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     for k in range(min(only_a, only_b)):
         term = term * (n - k) // (k + 1)
         tail += term
-    return max(SMALLEST_P, min(1.0, 2 * tail / 2**n))
+    return max(SMALLEST_P, min(1.0, 2 * tail / (1 << n)))
 
 
 def sign_flip(sums: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""The results table: on the console, as Markdown and as CSV; every rate with its 95 % interval."""
+"""The results table: on the console, as Markdown, CSV and LaTeX; every rate with its 95 % interval."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safeeraser import store
-from safeeraser.records import Score
+from safeeraser.records import Score, Spread
+from safeeraser.report.latex import booktabs
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,12 +39,18 @@ PAPER_DECREASE = 79.5
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a model and method with its scores pooled over seeds."""
+    """One line of the table: a model and method with its scores pooled over seeds.
+
+    ``spread`` says how far the seeds lie apart, by metric (empty for one seed); ``categories`` are the scores by
+    category, then metric.
+    """
 
     model: str
     method: str
     seeds: tuple[int, ...]
     scores: Mapping[str, Score]
+    spread: Mapping[str, Spread] = field(default_factory=dict)
+    categories: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ def markdown(results: Results) -> str:
     unscored = sum(score.n_unscored for row in results.rows for name, score in row.scores.items() if name in COLUMNS)
     lines.append(f"\nUnscored judgements (kept apart, never counted as safe): {unscored}.")
     lines += [f"\nFailed: {cell}" for cell in results.failed]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_spread_lines(results.rows, shown)]) + "\n"
 
 
 def _markdown_cell(score: Score | None) -> str:
@@ -149,10 +156,37 @@ def _markdown_cell(score: Score | None) -> str:
     return f"{percent(score.value)} [{percent(score.low)}, {percent(score.high)}]"
 
 
+def _spread_lines(rows: Sequence[Row], shown: Mapping[str, str]) -> list[str]:
+    """The table of what seeds do to each number, where a method has several."""
+    several = [row for row in rows if row.spread]
+    if not several:
+        return []
+    lines = [
+        "",
+        "Over seeds: mean ± standard deviation (least – greatest). The intervals above are over questions.",
+        "",
+    ]
+    lines += ["| method | seeds | " + " | ".join(shown.values()) + " |", "|---|---|" + "---|" * len(shown)]
+    for row in several:
+        cells = [_spread_cell(row.spread.get(name)) for name in shown]
+        lines.append(f"| {row.method} | {len(row.seeds)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _spread_cell(spread: Spread | None) -> str:
+    if spread is None:
+        return "–"
+    return f"{percent(spread.mean)} ± {percent(spread.sd)} ({percent(spread.low)} – {percent(spread.high)})"
+
+
 def as_csv(results: Results) -> str:
-    """The table as CSV: model, method, seeds, then each metric with _low and _high, in percent."""
+    """The table as CSV, in percent: model, method, seeds, each metric with _low and _high, then each with _sd.
+
+    _sd is the standard deviation over seeds, empty where there is one.
+    """
     shown = columns(results)
     names = [name + suffix for name in shown for suffix in ("", "_low", "_high")]
+    names += [f"{name}_sd" for name in shown]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["model", "method", "seeds", *names])
@@ -161,14 +195,41 @@ def as_csv(results: Results) -> str:
         for name in shown:
             score = row.scores.get(name)
             values = (score.value, score.low, score.high) if score else (None, None, None)
-            cells += ["" if value is None else f"{100 * value:.4f}" for value in values]
+            cells += [_number(value) for value in values]
+        cells += [_number(row.spread[name].sd if name in row.spread else None) for name in shown]
         writer.writerow([row.model, row.method, " ".join(map(str, row.seeds)), *cells])
     return out.getvalue()
 
 
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.4f}"
+
+
+def as_latex(results: Results) -> str:
+    """The table for a paper, ready to paste: values, and under them their intervals in small print."""
+    models, shown = {row.model for row in results.rows}, columns(results)
+    lines: list[list[tuple[str, str]]] = []
+    for row in results.rows:
+        name = row.method if len(models) == 1 else f"{row.model} {row.method}"
+        lines.append([(name, ""), *[_latex_cell(row.scores.get(metric)) for metric in shown]])
+    seeds = sorted({len(row.seeds) for row in results.rows})
+    caption = (
+        f"Unlearning of {', '.join(sorted(models))}, in percent, with 95 % intervals over questions; "
+        f"{' or '.join(map(str, seeds))} seed{'' if seeds == [1] else 's'}."
+    )
+    return booktabs(["method", *shown.values()], lines, caption)
+
+
+def _latex_cell(score: Score | None) -> tuple[str, str]:
+    if score is None or score.value is None:
+        return "–", ""
+    return percent(score.value), f"[{percent(score.low)}, {percent(score.high)}]"
+
+
 def write(results: Results, folder: Path) -> None:
-    """Write ``table.md`` and ``table.csv`` into ``folder``, each whole or not at all."""
-    for name, text in (("table.md", markdown(results)), ("table.csv", as_csv(results))):
+    """Write ``table.md``, ``table.csv`` and ``table.tex`` into ``folder``, each whole or not at all."""
+    texts = {"table.md": markdown(results), "table.csv": as_csv(results), "table.tex": as_latex(results)}
+    for name, text in texts.items():
         with store.atomic(folder / name) as file:
             file.write(text)
 

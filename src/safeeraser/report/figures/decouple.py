@@ -1,0 +1,115 @@
+"""SARR with and without PD, one line per base method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safeeraser.report.figures import style
+from safeeraser.report.table import Results, Row, percent
+
+
+def decouple_figure(results: Results, folder: Path) -> list[Path]:
+    """Draw SARR of each base method without and with PD, with 95 % intervals and the relative decrease.
+
+    Returns:
+        The files written; none where no base method ran with its +PD variant.
+    """
+    rows = {style.name_of(row, results.rows): row for row in results.rows if style.has(row, "sarr")}
+    bases = [name for name in rows if name + style.PD in rows]
+    if not bases:
+        return []
+    with style.styled():
+        figure = style.new_figure(7.2, 1.3 + 0.52 * len(bases))
+        axes = figure.add_subplot()
+        for place, name in enumerate(bases):
+            _line(axes, place, rows[name], rows[name + style.PD])
+        _vanilla(axes, rows.get("vanilla"), len(bases))
+        _decreases(axes, results, bases)
+        axes.set(xlim=(-2, 102), ylim=(len(bases) - 0.4, -0.65), xlabel="SARR, % (lower is better)")
+        axes.set_yticks(range(len(bases)), bases)
+        axes.tick_params(axis="y", length=0, labelsize=10)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+        axes.set_title("Refused or garbled answers to harmless images", pad=22)
+        _key(axes)
+        return style.save(figure, folder, "sarr")
+
+
+def _line(axes: Any, place: int, base: Row, treated: Row) -> None:
+    before, after = base.scores["sarr"], treated.scores["sarr"]
+    x = style.percents([before.value, after.value])
+    axes.plot(x, [place, place], color=style.FAINT, lw=3, solid_capstyle="round", zorder=1)
+    for score, at, colour in ((before, x[0], style.WITHOUT_PD), (after, x[1], style.WITH_PD)):
+        face = "white" if colour == style.WITHOUT_PD else colour
+        axes.errorbar(
+            [at],
+            [place],
+            xerr=style.interval(score),
+            fmt="o",
+            ms=7,
+            mfc=face,
+            mec=colour,
+            mew=1.6,
+            ecolor=colour,
+            elinewidth=1.4,
+            capsize=2.5,
+            zorder=3,
+        )
+        axes.annotate(
+            percent(score.value),
+            (at, place),
+            (0, 7),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            color=colour,
+        )
+
+
+def _vanilla(axes: Any, row: Row | None, lines: int) -> None:
+    if row is None:
+        return
+    at = style.percents([row.scores["sarr"].value])[0]
+    axes.axvline(at, color=style.QUIET, lw=1, ls=(0, (1, 2)), zorder=0)
+    axes.annotate(
+        f"vanilla {percent(row.scores['sarr'].value)}",
+        (at, lines - 0.42),
+        (4, 1),
+        textcoords="offset points",
+        ha="left",
+        va="bottom",
+        fontsize=8,
+        color=style.QUIET,
+    )
+
+
+def _decreases(axes: Any, results: Results, bases: list[str]) -> None:
+    """The relative decrease as a column on the right."""
+    by_name = {decrease.base: decrease for decrease in results.decreases}
+    right = axes.get_yaxis_transform()
+    axes.text(1.03, -0.75, "decrease by PD", transform=right, fontsize=8, color=style.QUIET, va="bottom")
+    for place, name in enumerate(bases):
+        if name in by_name:
+            found = by_name[name]
+            text = f"{percent(found.value)} % [{percent(found.low)}, {percent(found.high)}]"
+            axes.text(1.03, place, text, transform=right, va="center", fontsize=9)
+
+
+def _key(axes: Any) -> None:
+    shown = (("with PD", style.WITH_PD, style.WITH_PD), ("without PD", style.WITHOUT_PD, "white"))
+    handles = [
+        axes.plot([], [], "o", ms=6, mfc=face, mec=colour, mew=1.6, label=label)[0] for label, colour, face in shown
+    ]
+    axes.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(-0.01, 1.0),
+        ncols=2,
+        frameon=False,
+        fontsize=8,
+        handletextpad=0.2,
+        borderpad=0,
+        columnspacing=1.2,
+    )

@@ -16,11 +16,20 @@ from safeeraser.errors import UserError
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand: its options and the function ("module:function") that takes them and returns an exit status."""
+    """A subcommand: its options and the function ("module:function") that takes them and returns an exit status.
+
+    ``positional`` names the options that are given without a flag, in order and separated by blanks. One with a default
+    may be left out, and one that is a list takes one or more.
+    """
 
     options: type[Any]
     function: str
     positional: str | None = None
+
+    @property
+    def positionals(self) -> list[str]:
+        """The options that are given without a flag, in order."""
+        return (self.positional or "").split()
 
 
 COMMANDS: dict[str, Command] = {
@@ -29,6 +38,9 @@ COMMANDS: dict[str, Command] = {
     "respond": Command(config.RespondConfig, "safeeraser.commands.line:respond"),
     "judge": Command(config.JudgeConfig, "safeeraser.commands.line:judge"),
     "score": Command(config.ScoreConfig, "safeeraser.commands.line:score"),
+    "compare": Command(config.CompareConfig, "safeeraser.commands.compare:compare", positional="a b"),
+    "agreement": Command(config.AgreementConfig, "safeeraser.commands.agreement:agreement", positional="a b"),
+    "leaderboard": Command(config.LeaderboardConfig, "safeeraser.commands.compare:leaderboard", positional="runs"),
     "pretrain": Command(config.PretrainConfig, "safeeraser.commands.line:pretrain"),
     "data build": Command(config.DataBuildConfig, "safeeraser.commands.data:build", positional="name"),
     "data show": Command(config.DataShowConfig, "safeeraser.commands.data:show", positional="folder"),
@@ -115,11 +127,10 @@ def _parse(name: str, command: Command, arguments: list[str]) -> Any:
         exit_on_error=True,
     )
     parser.add_argument("--config", action="config", help="YAML file with any of these options, or a recipe's name")
-    parser.add_class_arguments(
-        command.options, as_group=False, skip={command.positional} if command.positional else None
-    )
-    if command.positional:
-        parser.add_argument(command.positional, help=_field_help(command.options, command.positional))
+    parser.add_class_arguments(command.options, as_group=False, skip=set(command.positionals) or None)
+    for positional in command.positionals:
+        count = _count(command.options, positional)
+        parser.add_argument(positional, help=_field_help(command.options, positional), **count)
     recipe, arguments = _named_recipe(arguments)
     parser.set_defaults(_recipe(command, recipe, arguments))
     parsed = parser.parse_args(_with_switches(command, _with_groups(command.options, arguments)))
@@ -169,6 +180,16 @@ def _help_formatter() -> type[Any]:
     from jsonargparse import DefaultHelpFormatter
 
     return type("HelpFormatter", (DefaultHelpFormatter, RawDescriptionHelpFormatter), {})
+
+
+def _count(options: type[Any], field: str) -> dict[str, Any]:
+    """How often a positional option may be given, as argparse wants it said."""
+    from dataclasses import MISSING
+
+    declared = options.__dataclass_fields__[field]
+    if str(declared.type).startswith("list"):
+        return {"nargs": "+"}
+    return {} if declared.default is MISSING else {"nargs": "?", "default": declared.default}
 
 
 def _field_help(options: type[Any], field: str) -> str:

@@ -164,9 +164,19 @@ def differences(there: dict[str, Any], now: dict[str, Any]) -> list[str]:
         >>> differences({"seed": 0, "lora": {"rank": 4}}, {"seed": 0, "lora": {"rank": 8}})
         ['lora.rank: 4 there, 8 now']
     """
-    old, new = _flat(there), _flat(now)
-    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return [f"{key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in changed]
+    return [f"{key}: {old!r} there, {new!r} now" for key, (old, new) in changes(there, now).items()]
+
+
+def changes(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ between two nested dicts, with both values (None where there is none).
+
+    Example:
+        >>> changes({"a": {"b": 1}, "c": 0}, {"a": {"b": 2}, "c": 0})
+        {'a.b': (1, 2)}
+    """
+    first, second = _flat(one), _flat(other)
+    keys = dict.fromkeys([*first, *second])
+    return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -64,7 +64,8 @@ def judge(options: config.JudgeConfig) -> int:
 def score(options: config.ScoreConfig) -> int:
     """``safeeraser score``."""
     from safeeraser import data, metrics, store
-    from safeeraser.records import Response, Verdict
+    from safeeraser.judges.labels import read_verdicts
+    from safeeraser.records import Response
     from safeeraser.report.table import print_scores
 
     responses = store.read_jsonl(Path(options.responses), Response)
@@ -77,7 +78,7 @@ def score(options: config.ScoreConfig) -> int:
     else:
         data.warn_of_copies(benchmark)
     queries = [q for q in data.queries(benchmark, options.protocol) if q.id in answered]
-    verdicts = store.read_jsonl(Path(options.verdicts), Verdict)
+    verdicts = read_verdicts(Path(options.verdicts))
     scores = metrics.score(queries, responses, verdicts, held_out=held_out)
     store.write_json(Path(options.out), {"scores": [s.model_dump() for s in scores]})
     print_scores(scores)

@@ -3,6 +3,11 @@
 The command line, YAML files (``--config``) and Python callers share these classes; an unknown key is an error.
 """
 
+from safeeraser.config.compare import (
+    AgreementConfig,
+    CompareConfig,
+    LeaderboardConfig,
+)
 from safeeraser.config.data import (
     DataBuildConfig,
     DataCheckConfig,
@@ -34,7 +39,9 @@ from safeeraser.config.own_data import DataCompleteConfig, DataImportConfig
 
 __all__ = [
     "RECIPES",
+    "AgreementConfig",
     "BenchConfig",
+    "CompareConfig",
     "DataBuildConfig",
     "DataCheckConfig",
     "DataCompleteConfig",
@@ -44,6 +51,7 @@ __all__ = [
     "DataStatsConfig",
     "GenerationOptions",
     "JudgeConfig",
+    "LeaderboardConfig",
     "LoraOptions",
     "OnBad",
     "Preset",

@@ -134,7 +134,7 @@ class ScoreConfig:
     responses: str
     """File written by 'safeeraser respond'."""
     verdicts: str
-    """File written by 'safeeraser judge'."""
+    """File written by 'safeeraser judge', or a CSV that a person filled in (see 'safeeraser agreement')."""
     out: str
     """JSON file to write."""
     data: str = "pictogram"

@@ -163,7 +163,7 @@ def _spread_lines(rows: Sequence[Row], shown: Mapping[str, str]) -> list[str]:
         return []
     lines = [
         "",
-        "Over seeds: mean ± standard deviation (least – greatest). The intervals above are over questions.",
+        "Over seeds: mean ± standard deviation (least – greatest); the intervals above are over questions.",
         "",
     ]
     lines += ["| method | seeds | " + " | ".join(shown.values()) + " |", "|---|---|" + "---|" * len(shown)]

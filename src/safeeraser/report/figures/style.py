@@ -106,7 +106,7 @@ def broken(name: str) -> str:
     """Break a name into lines between its words.
 
     Example:
-        >>> broken("IllegalActivity").split("\\n")
+        >>> broken("IllegalActivity").splitlines()
         ['Illegal', 'Activity']
     """
     return "\n".join(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.replace("_", " ")).split())

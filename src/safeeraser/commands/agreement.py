@@ -1,0 +1,129 @@
+"""Subcommand ``safeeraser agreement``: two judges, of whom one may be a person."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safeeraser import config
+from safeeraser.errors import UserError
+
+if TYPE_CHECKING:
+    from safeeraser.records import Agreement, Query, Response, Verdict
+
+
+def agreement(options: config.AgreementConfig) -> int:
+    """``safeeraser agreement``."""
+    from safeeraser import data
+    from safeeraser.metrics import agreement as measure
+
+    if options.b is None and options.template is None:
+        raise UserError("one judge alone: give a second file of verdicts, or --template FILE to have a person be one")
+    first = _verdicts(options.a, options.judge_a, "judge_a")
+    second = _verdicts(options.b, options.judge_b, "judge_b") if options.b else []
+    benchmark = data.load(options.data)
+    queries = {query.id: query for query in data.queries(benchmark, options.protocol)}
+    for name, verdicts in ((options.a, first), (options.b, second)):
+        if verdicts and not any(verdict.query_id in queries for verdict in verdicts):
+            raise UserError(f"{name}: no verdict is about {options.data!r}: give the --data and --protocol answered")
+    if options.template:
+        _template(options, first, queries)
+    if options.b is None:
+        return 0
+    found = measure.agree(first, second, {id: query.image for id, query in queries.items()})
+    if not found:
+        raise UserError(f"{options.a} and {options.b} have no criterion in common: judge the same responses with both")
+    differing = measure.disagreements(first, second)
+    _print(options, first, second, found, len(differing))
+    if options.disagreements:
+        _write_disagreements(options, differing, queries)
+    return 0
+
+
+def _verdicts(path: str, judge: str | None, option: str) -> list[Verdict]:
+    from safeeraser.judges.labels import read_verdicts
+
+    verdicts = read_verdicts(Path(path), judge)
+    judges = sorted({verdict.judge for verdict in verdicts})
+    if len(judges) > 1:
+        raise UserError(f"{path}: verdicts of several judges: choose one with --{option}: {', '.join(judges)}")
+    if not verdicts:
+        raise UserError(f"{path}: no verdict in it; in a CSV, fill in the column value")
+    return verdicts
+
+
+def _responses(options: config.AgreementConfig) -> dict[str, Response]:
+    from safeeraser import store
+    from safeeraser.records import Response
+
+    a = Path(options.a)
+    path = Path(options.responses) if options.responses else (a if a.is_dir() else a.parent) / "responses.jsonl"
+    if not path.exists():
+        raise UserError(f"{path}: no such file; say with --responses what was judged")
+    return {response.query_id: response for response in store.read_jsonl(path, Response)}
+
+
+def _print(
+    options: config.AgreementConfig,
+    first: Sequence[Verdict],
+    second: Sequence[Verdict],
+    found: Sequence[Agreement],
+    differing: int,
+) -> None:
+    from rich.console import Console
+
+    from safeeraser import store
+    from safeeraser.report import comparison as tables
+
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(
+        f"A: {options.a} ({first[0].judge})\nB: {options.b} ({second[0].judge})", highlight=False, markup=False
+    )
+    console.print(tables.agreement_table(found))
+    for one in found:
+        console.print(tables.confusion_table(one))
+    console.print(f"they disagree on {differing} verdicts", highlight=False)
+    if options.out:
+        judges = {"a": {"file": options.a, "judge": first[0].judge}, "b": {"file": options.b, "judge": second[0].judge}}
+        value = {**judges, "disagreements": differing, "criteria": [one.model_dump() for one in found]}
+        store.write_json(Path(options.out), value)
+        print(f"written: {options.out}")
+
+
+def _write_disagreements(
+    options: config.AgreementConfig, differing: Sequence[tuple[Verdict, Verdict]], queries: Mapping[str, Query]
+) -> None:
+    from safeeraser.judges.labels import sheet_row, write_sheet
+
+    responses = _responses(options)
+    rows = []
+    for one, other in differing:
+        if one.query_id in queries:
+            row = sheet_row(queries[one.query_id], responses.get(one.query_id), one.criterion)
+            for letter, verdict in (("a", one), ("b", other)):
+                row |= {
+                    f"judge_{letter}": verdict.judge,
+                    f"value_{letter}": "unscored" if verdict.value is None else f"{verdict.value:g}",
+                    f"raw_{letter}": verdict.raw or verdict.unscored or "",
+                }
+            rows.append(row)
+    write_sheet(Path(str(options.disagreements)), rows)
+    print(f"written: {options.disagreements} ({len(rows)} rows)")
+
+
+def _template(options: config.AgreementConfig, verdicts: Sequence[Verdict], queries: Mapping[str, Query]) -> None:
+    from safeeraser.judges.labels import sheet_row, stratified, write_sheet
+
+    if options.sample < 1:
+        raise UserError(f"--sample {options.sample}: give the number of rows to label, at least 1")
+    responses = _responses(options)
+    known = [verdict for verdict in verdicts if verdict.query_id in queries and verdict.query_id in responses]
+    drawn = stratified(known, options.sample, options.seed)
+    rows = [sheet_row(queries[one.query_id], responses[one.query_id], one.criterion) for one in drawn]
+    write_sheet(Path(str(options.template)), rows)
+    print(
+        f"written: {options.template} ({len(rows)} rows; fill in 'value': 0 or 1, similarity 0 to 1, ? for undecided)\n"
+        f"next: safeeraser agreement {options.a} {options.template}"
+    )

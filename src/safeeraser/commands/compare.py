@@ -1,0 +1,64 @@
+"""Subcommands that compare runs: compare, leaderboard."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from safeeraser import config
+from safeeraser.errors import UserError
+
+
+def compare(options: config.CompareConfig) -> int:
+    """``safeeraser compare``."""
+    from rich.console import Console
+
+    from safeeraser import pairing, results, store
+    from safeeraser.report import comparison as tables
+
+    done = results.find(Path(options.a))
+    pairs = pairing.within(done) if options.b is None else pairing.between(done, results.find(Path(options.b)))
+    given = options.metrics
+    names = [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
+    if names == []:
+        raise UserError("--metrics names none: give metrics separated by commas, or leave it out for all")
+    differences = pairing.compare(pairs, names)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for pair in pairs:
+        label = f"A → B: {pair.label}, seeds {', '.join(str(one.spec.seed) for one in pair.b)}"
+        console.print(tables.difference_table(label, [d for d in differences if d.comparison == pair.label]))
+        if pair.note:
+            console.print(f"besides, A and B differ in {pair.note}", highlight=False, markup=False)
+    console.print(tables.explanation(differences), highlight=False, markup=False)
+    if options.out:
+        found = [difference.model_dump() for difference in differences]
+        notes = {pair.label: pair.note for pair in pairs if pair.note}
+        store.write_json(Path(options.out), {"a": options.a, "b": options.b, "notes": notes, "differences": found})
+        print(f"written: {options.out}")
+    return 0
+
+
+def leaderboard(options: config.LeaderboardConfig) -> int:
+    """``safeeraser leaderboard``."""
+    from rich.console import Console
+
+    from safeeraser import results
+    from safeeraser.report import leaderboard as page
+
+    entries = []
+    for name in dict.fromkeys(options.runs):
+        done = results.find(Path(name))
+        for row, cells in zip(results.summarise(done).rows, results.by_group(done).values(), strict=True):
+            spec = cells[0].spec
+            judges = sorted({one.judge for one in done if one.folder in {ran.folder for ran in cells}})
+            asked = {"protocol": spec.generation.get("protocol", ""), "limit": spec.limit, "questions": spec.questions}
+            about = ", ".join(f"{key} {value}" for key, value in asked.items() if value)
+            entries.append(page.Entry(name, row, f"{spec.data} {spec.data_fingerprint}", " ".join(judges), about))
+    ordered = page.ordered(entries, options.sort)
+    page.write(ordered, Path(options.out))
+    console = Console(width=None if sys.stdout.isatty() else 180)
+    console.print(page.console_table(ordered))
+    for line in page.notes(ordered):
+        console.print(line, highlight=False, markup=False)
+    console.print(f"written: {Path(options.out) / 'leaderboard'}.md, .csv, .html", highlight=False)
+    return 0

@@ -1,0 +1,110 @@
+"""Paired differences and the agreement of judges, as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from safeeraser.records import Agreement, Difference
+from safeeraser.report.table import percent
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SIGNIFICANT = 0.05
+
+
+def p_value(value: float | None) -> str:
+    """Format a p-value; a star marks one below 0.05.
+
+    Example:
+        >>> p_value(0.2), p_value(0.012), p_value(1e-9), p_value(None)
+        ('0.2000', '0.0120 *', '<0.0001 *', '–')
+    """
+    if value is None:
+        return "–"
+    return ("<0.0001" if value < 0.0001 else f"{value:.4f}") + (" *" if value < SIGNIFICANT else "")
+
+
+def signed(value: float | None) -> str:
+    """Format a difference of fractions in percentage points.
+
+    Example:
+        >>> signed(-0.1), signed(0.0)
+        ('-10.0', '0.0')
+    """
+    if value is None:
+        return "–"
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def difference_table(label: str, differences: Sequence[Difference]) -> Table:
+    """Build the table of one comparison."""
+    from rich.table import Table
+
+    table = Table(title=label, title_justify="left")
+    table.add_column("metric")
+    several = any(difference.sd is not None for difference in differences)
+    for name in ("A", "B", "B - A", "95 %", *(["sd over seeds"] if several else [])):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("p (Holm)", "pairs", "images", "unscored"):
+        table.add_column(name, justify="right")
+    for d in differences:
+        interval = f"{signed(d.low)}, {signed(d.high)}"
+        spread = [percent(d.sd)] if several else []
+        counts = [str(d.n), str(d.n_images), str(d.n_unscored)]
+        table.add_row(
+            d.metric, percent(d.a), percent(d.b), signed(d.value), interval, *spread, p_value(d.p_holm), *counts
+        )
+    return table
+
+
+def explanation(differences: Sequence[Difference]) -> str:
+    """Say under the tables what the numbers are."""
+    tested = sum(difference.p is not None for difference in differences)
+    unpaired = sum(difference.n_unpaired for difference in differences)
+    lines = [
+        "Percent and percentage points, over questions that both answered and both have a score for.",
+        "95 %: paired bootstrap over images, each for itself. p: exact sign-flip test over images, Holm-corrected for",
+        f"all {tested} comparisons made here; * below {SIGNIFICANT}.",
+    ]
+    lines += [f"Left out, as only one side was asked: {unpaired} questions (summed over metrics)."] if unpaired else []
+    return "\n".join(lines)
+
+
+def agreement_table(agreements: Sequence[Agreement]) -> Table:
+    """Build the table of kappas, a line per criterion."""
+    from rich.table import Table
+
+    table = Table("criterion")
+    for name in ("responses", "agree", "kappa", "95 %", "mean A", "mean B", "unscored", "A only", "B only"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for a in agreements:
+        interval = "–" if a.low is None or a.high is None else f"{a.low:.3f}, {a.high:.3f}"
+        kappa = "–" if a.kappa is None else f"{a.kappa:.3f}"
+        only_a = sum(a.table[label]["none"] for label in a.table)
+        unscored = sum(a.table["unscored"].values()) + sum(row["unscored"] for row in a.table.values())
+        unscored -= a.table["unscored"]["unscored"]
+        counts = [str(count) for count in (unscored, only_a, sum(a.table["none"].values()))]
+        means = [percent(a.mean_a), percent(a.mean_b)]
+        table.add_row(a.criterion, str(a.n), percent(a.observed), kappa, interval, *means, *counts)
+    return table
+
+
+def confusion_table(agreement: Agreement) -> Table:
+    """Build the table of A's labels by B's for one criterion; labels that neither used are left out."""
+    from rich.table import Table
+
+    labels = [
+        label
+        for label in agreement.table
+        if any(agreement.table[label].values()) or any(row[label] for row in agreement.table.values())
+    ]
+    table = Table(title=f"{agreement.criterion}: A down, B across", title_justify="left")
+    table.add_column("")
+    for label in labels:
+        table.add_column(label, justify="right")
+    for label in labels:
+        table.add_row(label, *[str(agreement.table[label][other]) for other in labels])
+    return table

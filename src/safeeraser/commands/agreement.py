@@ -30,6 +30,7 @@ def agreement(options: config.AgreementConfig) -> int:
             raise UserError(f"{name}: no verdict is about {options.data!r}: give the --data and --protocol answered")
     if options.template:
         _template(options, first, queries)
+        print(f"the images are in {benchmark.root}")
     if options.b is None:
         return 0
     found = measure.agree(first, second, {id: query.image for id, query in queries.items()})
@@ -78,13 +79,12 @@ def _print(
     from safeeraser.report import comparison as tables
 
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(
-        f"A: {options.a} ({first[0].judge})\nB: {options.b} ({second[0].judge})", highlight=False, markup=False
-    )
+    for name, path, verdicts in (("A", options.a, first), ("B", options.b, second)):
+        console.print(f"{name}: {path} ({verdicts[0].judge})", highlight=False, markup=False)
     console.print(tables.agreement_table(found))
     for one in found:
         console.print(tables.confusion_table(one))
-    console.print(f"they disagree on {differing} verdicts", highlight=False)
+    console.print(f"they disagree on {differing} verdicts (one-sided unscored ones among them)", highlight=False)
     if options.out:
         judges = {"a": {"file": options.a, "judge": first[0].judge}, "b": {"file": options.b, "judge": second[0].judge}}
         value = {**judges, "disagreements": differing, "criteria": [one.model_dump() for one in found]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from safeeraser import config
@@ -38,6 +39,15 @@ def compare(options: config.CompareConfig) -> int:
     return 0
 
 
+def _short(runs: Sequence[str]) -> dict[Path, str]:
+    """The folders, each named by as many of its last parts as tell them apart."""
+    folders = list(dict.fromkeys(Path(run).resolve() for run in runs))
+    parts = 1
+    while len({folder.parts[-parts:] for folder in folders}) < len(folders):
+        parts += 1
+    return {folder: "/".join(folder.parts[-parts:]).lstrip("/") for folder in folders}
+
+
 def leaderboard(options: config.LeaderboardConfig) -> int:
     """``safeeraser leaderboard``."""
     from rich.console import Console
@@ -46,8 +56,8 @@ def leaderboard(options: config.LeaderboardConfig) -> int:
     from safeeraser.report import leaderboard as page
 
     entries = []
-    for name in dict.fromkeys(options.runs):
-        done = results.find(Path(name))
+    for path, name in _short(options.runs).items():
+        done = results.find(path)
         for row, cells in zip(results.summarise(done).rows, results.by_group(done).values(), strict=True):
             spec = cells[0].spec
             judges = sorted({one.judge for one in done if one.folder in {ran.folder for ran in cells}})

@@ -40,7 +40,7 @@ class AgreementConfig:
     """
 
     a: str
-    """Verdicts of one judge: verdicts.jsonl, or a CSV with the columns query_id, criterion, value and, optionally, note.
+    """Verdicts of one judge: verdicts.jsonl, or a CSV with the columns query_id, criterion, value and perhaps note.
     The value is 0 or 1 (similarity: 0 to 1), ? for undecided, empty for not looked at."""
     b: str | None = None
     """Verdicts of the other judge; not needed with --template."""
@@ -57,8 +57,8 @@ class AgreementConfig:
     out: str | None = None
     """JSON file to write."""
     disagreements: str | None = None
-    """CSV file to write: questions, answers and both verdicts wherever the judges do not agree; a person fills in 'value'
-    and gives the file back as a judge."""
+    """CSV file to write: questions, answers and both verdicts wherever the judges do not agree; a person fills in
+    'value' and gives the file back as a judge."""
     template: str | None = None
     """CSV file to write for a person to label blindly, before any B is there."""
     sample: int = 100

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from safeeraser.records import Agreement, Difference
-from safeeraser.report.table import percent
+from safeeraser.report.table import COLUMNS, percent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,7 +50,8 @@ def difference_table(label: str, differences: Sequence[Difference]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("p (Holm)", "pairs", "images", "unscored"):
         table.add_column(name, justify="right")
-    for d in differences:
+    places = {name: place for place, name in enumerate(COLUMNS)}
+    for d in sorted(differences, key=lambda d: places.get(d.metric, len(places))):
         interval = f"{signed(d.low)}, {signed(d.high)}"
         spread = [percent(d.sd)] if several else []
         counts = [str(d.n), str(d.n_images), str(d.n_unscored)]
@@ -101,8 +102,7 @@ def confusion_table(agreement: Agreement) -> Table:
         for label in agreement.table
         if any(agreement.table[label].values()) or any(row[label] for row in agreement.table.values())
     ]
-    table = Table(title=f"{agreement.criterion}: A down, B across", title_justify="left")
-    table.add_column("")
+    table = Table(f"{agreement.criterion}: A ↓ B →")
     for label in labels:
         table.add_column(label, justify="right")
     for label in labels:

@@ -41,7 +41,7 @@ def booktabs(header: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], c
     r"""A ``table*`` with booktabs: the first column on the left, the others on the right.
 
     Args:
-        header: Titles of the columns.
+        header: Titles of the columns; what follows the first blank goes into a second line.
         rows: Cells as (text, small print in the line under it, or nothing).
         caption: Sentence under the table.
 
@@ -50,11 +50,12 @@ def booktabs(header: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], c
         % needs \usepackage{booktabs}
         \begin{table*}[t]
           \centering
-          \small
-          \setlength{\tabcolsep}{3pt}
+          \footnotesize
+          \setlength{\tabcolsep}{2pt}
           \begin{tabular}{lr}
             \toprule
-            method & SARR $\downarrow$ \\
+            method & SARR \\
+             & $\downarrow$ \\
             \midrule
             po & 98.0 \\
              & {\tiny [97, 99]} \\
@@ -65,7 +66,11 @@ def booktabs(header: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], c
         \end{table*}
         <BLANKLINE>
     """
-    lines = [" & ".join(escape(title) for title in header), r"\midrule"]
+    titles = [title.partition(" ") for title in header]
+    lines = [" & ".join(escape(first) for first, _, _ in titles)]
+    if any(rest for _, _, rest in titles):
+        lines.append(" & ".join(escape(rest) for _, _, rest in titles))
+    lines.append(r"\midrule")
     for row in rows:
         lines.append(" & ".join(escape(text) for text, _ in row))
         if any(small for _, small in row):
@@ -76,8 +81,8 @@ def booktabs(header: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], c
             r"% needs \usepackage{booktabs}",
             r"\begin{table*}[t]",
             r"  \centering",
-            r"  \small",
-            r"  \setlength{\tabcolsep}{3pt}",
+            r"  \footnotesize",
+            r"  \setlength{\tabcolsep}{2pt}",
             rf"  \begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
             *[f"    {line}" for line in [r"\toprule", *body, r"\bottomrule"]],
             r"  \end{tabular}",

@@ -139,7 +139,8 @@ body {{ font: 14px/1.4 system-ui, sans-serif; margin: 2rem; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }}
 th:nth-child(-n+3), td:nth-child(-n+3) {{ text-align: left; }}
-th button {{ font: inherit; font-weight: 600; border: 0; background: none; color: inherit; cursor: pointer; padding: 0; }}
+th button {{ all: unset; font-weight: 600; cursor: pointer; }}
+th button:focus-visible {{ outline: 2px solid; }}
 th[aria-sort=ascending] button::after {{ content: " \\25B4"; }}
 th[aria-sort=descending] button::after {{ content: " \\25BE"; }}
 small {{ display: block; color: var(--quiet); font-size: 75%; }}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -247,7 +248,7 @@ def print_scores(scores: Sequence[Score]) -> None:
         cells = [percent(by[metric, c].value) if (metric, c) in by else "–" for c in categories]
         interval = f"{percent(total.low)}–{percent(total.high)}"
         table.add_row(metric, percent(total.value), interval, str(total.n), str(total.n_unscored), *cells)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _value(row: Row, name: str) -> float | None:

@@ -1,7 +1,7 @@
 import csv
 import io
 
-from safeeraser.records import Score
+from safeeraser.records import Score, Spread
 from safeeraser.report import table
 
 
@@ -34,6 +34,7 @@ def test_csv_has_the_documented_columns_in_percent():
         "sarr_unseen",
     ]
     expected = ["model", "method", "seeds", *[m + s for m in metrics for s in ("", "_low", "_high")]]
+    expected += [f"{m}_sd" for m in metrics]
     assert list(rows[0]) == expected
     assert (rows[0]["seeds"], rows[0]["sarr"], rows[0]["sarr_low"], rows[0]["rouge_l"]) == (
         "0 1",
@@ -52,7 +53,7 @@ def test_markdown_shows_intervals_decrease_unscored_and_failures():
 
 def test_files_are_written_whole(tmp_path):
     table.write(RESULTS, tmp_path / "report")
-    assert sorted(p.name for p in (tmp_path / "report").iterdir()) == ["table.csv", "table.md"]
+    assert sorted(p.name for p in (tmp_path / "report").iterdir()) == ["table.csv", "table.md", "table.tex"]
 
 
 def test_held_out_generality_has_columns_only_where_it_was_asked_for():
@@ -64,3 +65,20 @@ def test_held_out_generality_has_columns_only_where_it_was_asked_for():
     names = list(table.columns(results))
     assert names[names.index("rr_generality") + 1 :][:2] == list(table.HELD_OUT_COLUMNS)
     assert "| ASR gen held-out ↓ | RR gen held-out ↑ | ROUGE ↑ |" in table.markdown(results)
+
+
+def test_the_spread_over_seeds_stands_beside_the_interval():
+    spread = {"sarr": Spread(metric="sarr", seeds=2, mean=0.98, sd=0.0141, low=0.97, high=0.99)}
+    results = table.Results([table.Row("mini-llava", "po", (0, 1), ROWS[0].scores, spread), ROWS[1]])
+    text = table.markdown(results)
+    assert "98.0 [97.0, 100.0]" in text and "98.0 ± 1.4 (97.0 – 99.0)" in text
+    assert text.count("| po |") == 2 and text.count("| po+pd |") == 1
+    assert "±" not in table.markdown(RESULTS)
+    rows = list(csv.DictReader(io.StringIO(table.as_csv(results))))
+    assert [row["sarr_sd"] for row in rows] == ["1.4100", ""]
+
+
+def test_latex_has_the_numbers_of_the_table_with_their_intervals():
+    text = table.as_latex(RESULTS)
+    assert "po & " in text and r"{\tiny [97.0, 100.0]}" in text and " -- " in text
+    assert text.count(r"\\") == 2 + 2 * len(ROWS)

@@ -24,6 +24,7 @@ _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "axes.edgecolor": QUIET,
     "axes.labelcolor": INK,
     "axes.titlesize": 10,

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.inter_rater import cohens_kappa
 
@@ -24,6 +24,7 @@ def verdicts(values, criterion="unsafe", judge="a"):
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=60))
 def test_kappa_of_labels_equals_statsmodels(pairs):
     table = np.zeros((2, 2))
@@ -33,7 +34,8 @@ def test_kappa_of_labels_equals_statsmodels(pairs):
     if (table.sum(0) * table.sum(1)).sum() == len(pairs) ** 2:
         assert found is None  # both always say the same one thing
     else:
-        assert found == pytest.approx(cohens_kappa(table).kappa)
+        with np.errstate(all="ignore"):  # its standard error can be undefined
+            assert found == pytest.approx(cohens_kappa(table).kappa)
 
 
 def test_kappa_of_similarities_is_quadratically_weighted_kappa():

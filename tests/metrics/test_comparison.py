@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -25,6 +25,7 @@ def test_mcnemar_by_hand():
     assert mcnemar(1, 3) == mcnemar(3, 1) == 0.625
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_with_one_pair_per_image_the_sign_flip_test_is_exact_mcnemar(only_a, only_b):
     assert sign_flip([1] * only_b + [-1] * only_a + [0] * 7) == pytest.approx(mcnemar(only_a, only_b))
@@ -37,6 +38,7 @@ def brute_force(sums):
     return float((reached >= abs(sum(sums)) - 1e-9).mean())
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-6, 6), min_size=1, max_size=9))
 def test_sign_flip_counts_every_pattern(sums):
     assert sign_flip(sums) == pytest.approx(brute_force(sums))

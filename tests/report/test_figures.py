@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fake_run import fake_run
@@ -85,6 +85,7 @@ def test_long_curves_are_averaged_over_stretches(tmp_path):
 points = st.lists(st.tuples(st.floats(50, 450), st.floats(50, 350)), min_size=1, max_size=8)
 
 
+@settings(deadline=None, max_examples=40)
 @given(points)
 def test_labels_cover_neither_each_other_nor_the_edge(found):
     sizes = [(50.0, 10.0)] * len(found)

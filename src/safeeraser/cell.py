@@ -20,7 +20,7 @@ from typing import Any
 from safeeraser import store
 from safeeraser.config import GenerationOptions, LoraOptions, OnBad, UnlearnOptions
 from safeeraser.errors import UserError
-from safeeraser.records import Frozen, Query, QuerySet, Response, Score, Verdict
+from safeeraser.records import Frozen, Query, QuerySet, Response, Verdict
 
 VANILLA = "vanilla"
 STAGES: dict[str, float] = {"unlearn": 0.5, "respond": 0.45, "judge": 0.03, "score": 0.02}
@@ -84,11 +84,6 @@ def prepare(folder: Path, spec: CellSpec) -> None:
 def is_done(folder: Path) -> bool:
     """Whether the cell in ``folder`` has its scores."""
     return (folder / "scores.json").exists()
-
-
-def load_scores(folder: Path) -> list[Score]:
-    """Read the scores of a finished cell."""
-    return [Score.model_validate(item) for item in store.read_json(folder / "scores.json")["scores"]]
 
 
 def load_judged(folder: Path) -> tuple[list[Query], list[Response], list[Verdict]]:

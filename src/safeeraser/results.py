@@ -105,15 +105,26 @@ def load(done: Sequence[Ran]) -> list[Cell]:
 
 def pooled_scores(done: Sequence[Ran]) -> dict[str, Score]:
     """Scores over all seeds of one method, overall (not per category)."""
-    return {score.metric: score for score in pooled(load(done)) if score.category == "all"}
+    scores = pooled(load(done), held_out=cell.held_out_of(done[0].spec))
+    return {score.metric: score for score in scores if score.category == "all"}
 
 
-def summarise(done: Sequence[Ran], failed: Sequence[str] = ()) -> Results:
-    """Pool the seeds of each method, overall and per category, and pair each base method with its +PD variant."""
+def summarise(done: Sequence[Ran], failed: Sequence[str] = (), held_out: bool = True) -> Results:
+    """Pool the seeds of each method, overall and per category, and pair each base method with its +PD variant.
+
+    Args:
+        done: Finished cells.
+        failed: What could not be run, for the table to say.
+        held_out: Report generality on the held-out records as well, where the cells were run with a list of them.
+
+    Raises:
+        UserError: If that list has changed, or a file of a cell is not what it should be.
+    """
     rows, sarr = [], {}
     for group, ran in by_group(done).items():
         loaded = load(ran)
-        scores = pooled(loaded)
+        records = cell.held_out_of(ran[0].spec) if held_out else None
+        scores = pooled(loaded, held_out=records)
         categories: dict[str, dict[str, Score]] = {}
         for score in scores:
             categories.setdefault(score.category, {})[score.metric] = score
@@ -123,7 +134,7 @@ def summarise(done: Sequence[Ran], failed: Sequence[str] = ()) -> Results:
                 group[1],
                 tuple(one.spec.seed for one in ran),
                 categories.pop("all"),
-                {one.metric: one for one in spread(loaded)},
+                {one.metric: one for one in spread(loaded, held_out=records)},
                 categories,
             )
         )

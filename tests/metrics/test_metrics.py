@@ -4,7 +4,7 @@ import pytest
 from rouge_score import rouge_scorer
 
 from safeeraser.errors import UserError
-from safeeraser.metrics import METRICS, pooled, samples, score
+from safeeraser.metrics import METRICS, pooled, samples, score, spread
 from safeeraser.metrics.utility import answers_exactly, rouge_l_f
 from safeeraser.records import Query, Response, Score, Verdict
 
@@ -290,3 +290,14 @@ def test_held_out_scores_are_those_of_the_other_records_taken_out():
         "rr_generality_held_out",
     }
     assert find(pooled([cell, cell], held_out={"a"}), "asr_generality_held_out").n == 2
+
+
+def test_the_spread_over_seeds_by_hand():
+    """ASR 1/2 and 1: mean 3/4, standard deviation sqrt(2 / 16); on the held-out record a alone 1 and 1."""
+    one = make("generality", [("a", "x", 1, 0), ("b", "x", 0, 0)])
+    two = make("generality", [("a", "x", 1, 0), ("b", "x", 1, 0)])
+    found = {s.metric: s for s in spread([one, two], held_out=["a"])}
+    asr = found["asr_generality"]
+    assert (asr.seeds, asr.mean, asr.sd, asr.low, asr.high) == (2, 0.75, pytest.approx(0.125**0.5), 0.5, 1.0)
+    assert (found["asr_generality_held_out"].mean, found["asr_generality_held_out"].sd) == (1.0, 0.0)
+    assert "sarr" not in found and spread([one]) == []

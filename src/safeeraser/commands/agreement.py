@@ -23,7 +23,7 @@ def agreement(options: config.AgreementConfig) -> int:
         raise UserError("one judge alone: give a second file of verdicts, or --template FILE to have a person be one")
     first = _verdicts(options.a, options.judge_a, "judge_a")
     second = _verdicts(options.b, options.judge_b, "judge_b") if options.b else []
-    benchmark = data.load(options.data)
+    benchmark = data.load(options.data, on_bad=options.on_bad)
     queries = {query.id: query for query in data.queries(benchmark, options.protocol)}
     for name, verdicts in ((options.a, first), (options.b, second)):
         if verdicts and not any(verdict.query_id in queries for verdict in verdicts):

@@ -58,12 +58,14 @@ def leaderboard(options: config.LeaderboardConfig) -> int:
     entries = []
     for path, name in _short(options.runs).items():
         done = results.find(path)
-        for row, cells in zip(results.summarise(done).rows, results.by_group(done).values(), strict=True):
+        judges = {one.folder: one.judge for one in done}
+        rows = results.summarise(done, held_out=False).rows
+        for row, cells in zip(rows, results.by_group(done).values(), strict=True):
             spec = cells[0].spec
-            judges = sorted({one.judge for one in done if one.folder in {ran.folder for ran in cells}})
             asked = {"protocol": spec.generation.get("protocol", ""), "limit": spec.limit, "questions": spec.questions}
             about = ", ".join(f"{key} {value}" for key, value in asked.items() if value)
-            entries.append(page.Entry(name, row, f"{spec.data} {spec.data_fingerprint}", " ".join(judges), about))
+            judged = " ".join(sorted({judges[one.folder] for one in cells}))
+            entries.append(page.Entry(name, row, f"{spec.data} {spec.data_fingerprint}", judged, about))
     ordered = page.ordered(entries, options.sort)
     page.write(ordered, Path(options.out))
     console = Console(width=None if sys.stdout.isatty() else 180)

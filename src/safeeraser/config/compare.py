@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from safeeraser.config.options import Protocol
+from safeeraser.config.options import OnBad, Protocol
 
 
 @dataclass
@@ -52,6 +52,8 @@ class AgreementConfig:
     """What was judged; None: responses.jsonl in the folder of A."""
     data: str = "pictogram"
     """The benchmark that was answered."""
+    on_bad: OnBad = "fail"
+    """What to do about bad records: as 'safeeraser respond' was told."""
     protocol: Protocol = "greedy"
     """Protocol that the responses were made with."""
     out: str | None = None

@@ -176,19 +176,27 @@ def pooled(cells: Sequence[Cell], judge: str | None = None, held_out: Collection
         >>> len(pooled([([], [], []), ([], [], [])])) == len(METRICS.names())
         True
     """
-    runs = [(queries, index(responses, verdicts, judge)) for queries, responses, verdicts in cells]
-    scores = [one for _, entry in METRICS for one in entry.scores(runs)]
-    return scores if held_out is None else scores + _held_out_scores(runs, frozenset(held_out))
+    return [one for entry, runs in _measured(cells, judge, held_out) for one in entry.scores(runs)]
 
 
-def _held_out_scores(runs: Sequence[tuple[Sequence[Query], Answers]], records: frozenset[str]) -> list[Score]:
-    """Every metric on generality once more, over the queries of these records alone."""
-    kept = [([query for query in queries if query.record_id in records], answers) for queries, answers in runs]
-    metrics = [replace(entry, name=f"{name}_held_out") for name, entry in METRICS if entry.on == "generality"]
-    return [one for entry in metrics for one in entry.scores(kept)]
+_Run = tuple[Sequence[Query], Answers]
 
 
-def spread(cells: Sequence[Cell], judge: str | None = None) -> list[Spread]:
+def _measured(
+    cells: Sequence[Cell], judge: str | None, held_out: Collection[str] | None
+) -> list[tuple[Metric, list[_Run]]]:
+    """Every metric with the runs it is measured on; those on generality once more, over the held-out records alone."""
+    runs: list[_Run] = [(queries, index(responses, verdicts, judge)) for queries, responses, verdicts in cells]
+    found = [(entry, runs) for _, entry in METRICS]
+    if held_out is None:
+        return found
+    records = frozenset(held_out)
+    kept: list[_Run] = [([query for query in queries if query.record_id in records], a) for queries, a in runs]
+    again = [replace(entry, name=f"{name}_held_out") for name, entry in METRICS if entry.on == "generality"]
+    return found + [(entry, kept) for entry in again]
+
+
+def spread(cells: Sequence[Cell], judge: str | None = None, held_out: Collection[str] | None = None) -> list[Spread]:
     """Say how far the seeds of one method lie apart, for each metric that every seed has a value of.
 
     The interval of ``pooled`` speaks of new questions; this speaks of new seeds. The two are not to be added up.
@@ -196,6 +204,7 @@ def spread(cells: Sequence[Cell], judge: str | None = None) -> list[Spread]:
     Args:
         cells: (queries, responses, verdicts) per seed.
         judge: As in ``score``.
+        held_out: As in ``score``.
 
     Returns:
         Nothing where there are fewer than two seeds.
@@ -207,21 +216,16 @@ def spread(cells: Sequence[Cell], judge: str | None = None) -> list[Spread]:
         >>> spread([([], [], [])])
         []
     """
-    runs = [(queries, index(responses, verdicts, judge)) for queries, responses, verdicts in cells]
+    if len(cells) < 2:
+        return []
     found = []
-    for name, entry in METRICS:
-        scored = [[i.value for i in entry.items(*run) if i.value is not None] for run in runs]
-        if len(runs) > 1 and all(scored):
-            means = [sum(values) / len(values) for values in scored]
+    for entry, runs in _measured(cells, judge, held_out):
+        scored = [[item.value for item in entry.items(*run) if item.value is not None] for run in runs]
+        if all(scored):
+            means = [fmean(values) for values in scored]
+            low, high = min(means), max(means)
             found.append(
-                Spread(
-                    metric=name,
-                    seeds=len(means),
-                    mean=fmean(means),
-                    sd=stdev(means),
-                    low=min(means),
-                    high=max(means),
-                )
+                Spread(metric=entry.name, seeds=len(means), mean=fmean(means), sd=stdev(means), low=low, high=high)
             )
     return found
 

@@ -68,6 +68,10 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write ``name``.svg and ``name``.pdf, without a date, whole or not at all."""
+    engine = figure.get_layout_engine()
+    if engine is not None:  # once, not for every format: it takes most of the time
+        engine.execute(figure)
+        figure.set_layout_engine("none")
     written = []
     for suffix, undated in (("svg", {"Date": None}), ("pdf", {"CreationDate": None})):
         path = folder / f"{name}.{suffix}"

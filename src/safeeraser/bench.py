@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from safeeraser import cell, results, store
+from safeeraser import cell, results, run_report, store
 from safeeraser.config import BenchConfig
 from safeeraser.errors import UserError
 from safeeraser.records import QuerySet, Score
@@ -207,8 +207,6 @@ def _start(job: Job) -> Job:
 def _report(config: BenchConfig, out: Path, done: Sequence[Job], failed: Sequence[Job]) -> None:
     from rich.console import Console
 
-    from safeeraser.report import figures
-
     console = Console(width=None if sys.stdout.isatty() else 160)
     if config.budgets is not None or config.dev:
         _report_curves(out, done)
@@ -216,13 +214,13 @@ def _report(config: BenchConfig, out: Path, done: Sequence[Job], failed: Sequenc
             console.print(file.read(), highlight=False, markup=False)
         console.print(f"curves: {out / 'report' / 'budgets.svg'}", highlight=False)
         return
-    found = results.summarise(done, [job.label for job in failed])
-    table.write(found, out / "report")
+    found = run_report.write(out, done, [job.label for job in failed])
     console.print(table.console_table(found))
     for line in table.headline(found):
         console.print(line, highlight=False)
-    figures.write(found, results.losses(done), out / "report" / "figures")
-    console.print(f"written: {out / 'report'}: table.md, table.csv, table.tex, figures/", highlight=False)
+    report = out / "report"
+    console.print(f"written: {report}: index.html, table.md, table.csv, table.tex, figures/", highlight=False)
+    console.print(f"next: safeeraser view {out}", highlight=False)
 
 
 def _report_curves(out: Path, done: Sequence[Job]) -> None:

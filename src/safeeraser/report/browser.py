@@ -1,0 +1,141 @@
+"""What the response browser of the HTML report shows: queries, answers and verdicts of all cells, packed small.
+
+Texts and images that come again (the same answer of many methods, the image of four questions) are stored once and
+meant by their number, so that a page with 50,000 responses stays quick.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from safeeraser.data import Benchmark
+from safeeraser.data.images import ImageCache
+from safeeraser.errors import UserError
+from safeeraser.records import Query, QuerySet, Response, Verdict
+
+__all__ = ["BrowserCell", "pack", "to_json"]
+
+UNSAFE_IMAGE: dict[QuerySet, bool] = {
+    "efficacy": True,
+    "generality": True,
+    "retain": True,  # a harmless question, but asked about the record's unsafe image
+    "safe": False,
+    "specificity": False,
+}
+THUMBNAIL = 160
+"""Longest side of an embedded image in pixels."""
+
+
+@dataclass(frozen=True)
+class BrowserCell:
+    """One column of the browser: the answers of one cell and what the judge said of them."""
+
+    label: str
+    method: str
+    queries: Sequence[Query]
+    responses: Sequence[Response]
+    verdicts: Sequence[Verdict]
+
+
+class _Numbers:
+    """Numbers for values that come again, in the order in which they first came."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Any, int] = {}
+
+    def of(self, value: Any) -> int:
+        return self._numbers.setdefault(value, len(self._numbers))
+
+    def values(self) -> list[Any]:
+        return list(self._numbers)
+
+
+def pack(cells: Sequence[BrowserCell], benchmark: Benchmark | None) -> dict[str, Any]:
+    """Pack the queries, answers and verdicts of all cells into one JSON-able value.
+
+    Args:
+        cells: The columns, in order.
+        benchmark: Where the images lie; None, or an image that cannot be read, leaves its place empty.
+
+    Returns:
+        ``cells`` (label and method of each), ``queries`` (one list per query: id, set, category, group, record id, number
+        of its image, whether that is unsafe, numbers of question and reference, sample), ``answers`` and ``verdicts``
+        (per cell and query: a number or -1), and what the numbers mean: ``texts``, ``images`` (data URLs), ``replies``
+        (text, error, finished) and ``judgements``.
+
+    Example:
+        >>> pack([], None)["queries"]
+        []
+    """
+    texts, images, replies, judgements = _Numbers(), _Numbers(), _Numbers(), _Numbers()
+    queries = {query.id: query for cell in cells for query in cell.queries}
+    rows = [
+        [
+            query.id,
+            query.set,
+            query.category,
+            query.group,
+            query.record_id,
+            images.of(query.image),
+            int(UNSAFE_IMAGE[query.set]),
+            texts.of(query.question),
+            texts.of(query.reference),
+            query.sample,
+        ]
+        for query in queries.values()
+    ]
+    answers, verdicts = [], []
+    for cell in cells:
+        given = {response.query_id: response for response in cell.responses}
+        judged: dict[str, list[tuple[Any, ...]]] = {}
+        for verdict in cell.verdicts:
+            said = (verdict.criterion, verdict.value, verdict.unscored, verdict.judge, verdict.raw)
+            judged.setdefault(verdict.query_id, []).append(said)
+        answers.append([replies.of(_reply(given[id], texts)) if id in given else -1 for id in queries])
+        verdicts.append([judgements.of(tuple(judged[id])) if id in judged else -1 for id in queries])
+    return {
+        "cells": [[cell.label, cell.method] for cell in cells],
+        "queries": rows,
+        "answers": answers,
+        "verdicts": verdicts,
+        "texts": texts.values(),
+        "images": [_thumbnail(path, benchmark) for path in images.values()],
+        "replies": replies.values(),
+        "judgements": judgements.values(),
+    }
+
+
+def _reply(response: Response, texts: _Numbers) -> tuple[int, str | None, int]:
+    return texts.of(response.answer), response.error, int(response.finished)
+
+
+def _thumbnail(relative: str, benchmark: Benchmark | None) -> str:
+    """The image as a data URL, small; empty where it cannot be read."""
+    if benchmark is None:
+        return ""
+    from PIL import Image
+
+    try:
+        image = ImageCache(benchmark, budget=0).get(relative)
+    except UserError:
+        return ""
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, format="WEBP", quality=75, method=1)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def to_json(packed: dict[str, Any]) -> str:
+    """Write as JSON that may stand inside a ``<script>`` element: an answer can neither close it nor open another.
+
+    Example:
+        >>> to_json({"texts": ["</script><script>alert(1)"]})
+        '{"texts":["\\\\u003c/script\\\\u003e\\\\u003cscript\\\\u003ealert(1)"]}'
+    """
+    text = json.dumps(packed, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,77 @@
+"""The report of a run: tables, figures and the HTML page, made from what lies in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safeeraser import results, store
+from safeeraser.errors import UserError
+from safeeraser.report.table import Results
+
+__all__ = ["write"]
+
+
+def write(out: Path, done: Sequence[results.Ran], failed: Sequence[str] = ()) -> Results:
+    """Write ``out/report``: ``index.html``, ``table.{md,csv,tex}`` and ``figures/``, each whole or not at all.
+
+    Args:
+        out: The run folder.
+        done: Its finished cells, in the order of the table.
+        failed: Labels of those that failed.
+
+    Returns:
+        What the tables show.
+
+    Example:
+        >>> write(Path("runs/demo"), results.find(Path("runs/demo")))  # doctest: +SKIP
+    """
+    from safeeraser.report import figures, page, table
+
+    found = results.summarise(done, failed)
+    folder = out / "report"
+    table.write(found, folder)
+    figures.write(found, results.losses(done), folder / "figures")
+    page.write(_page(out, done, found), folder / "index.html")
+    return found
+
+
+def _page(out: Path, done: Sequence[results.Ran], found: Results) -> Any:
+    from safeeraser import data
+    from safeeraser.report import browser, page
+
+    cells = [
+        browser.BrowserCell(f"{ran.folder.parent.name} seed {ran.spec.seed}", ran.folder.parent.name, *judged)
+        for ran, judged in zip(done, results.load(done), strict=True)
+    ]
+    facts, benchmark = {}, None
+    if done:
+        spec = done[0].spec
+        facts = {
+            "model": f"{spec.model} ({spec.model_fingerprint})",
+            "data": f"{spec.data} ({spec.data_fingerprint})",
+            "judge": results.Finished(done[0].folder, spec).judge,
+            "questions asked": str(sum(len(cell.queries) for cell in cells)),
+        }
+        try:
+            benchmark = data.load(spec.data)
+        except UserError:  # the data have moved: the page goes without pictures
+            benchmark = None
+    return page.Page(
+        title=f"{done[0].spec.model} on {done[0].spec.data}" if done else out.name,
+        results=found,
+        cells=cells,
+        benchmark=benchmark,
+        config=_read_yaml(out / "config.yaml"),
+        environment=store.read_json(out / "environment.json") if (out / "environment.json").exists() else {},
+        facts=facts,
+        figures=sorted((out / "report" / "figures").glob("*.svg")),
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    loaded = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return loaded if isinstance(loaded, dict) else {}

@@ -1,0 +1,222 @@
+"""The page in a real browser: what a person sees, presses and reads, and what hostile answers cannot do."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from safeeraser.data import Benchmark
+from safeeraser.records import Query, Response, Score, Verdict
+from safeeraser.report import browser, page, table
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = [
+    "<script>window.pwned = 1</script>",
+    "</script><script>window.pwned = 2</script>",
+    '"><img src=x onerror="window.pwned = 3">',
+    "{{ 7 * 7 }} ${window.pwned = 4} javascript:window.pwned=5",
+    "nul \x00 escape \x1b[31m red",
+]
+
+
+def _results() -> table.Results:
+    def score(name: str, value: float) -> Score:
+        return Score(metric=name, value=value, low=max(0.0, value - 0.1), high=min(1.0, value + 0.1), n=10)
+
+    rows = [
+        table.Row("mini-llava", "po", (0,), {"sarr": score("sarr", 1.0)}),
+        table.Row("mini-llava", "po+pd", (0,), {"sarr": score("sarr", 0.02)}),
+    ]
+    return table.Results(rows, [table.Decrease("po", 0.98, 0.9, 1.0)])
+
+
+def _cells(number: int, answers: list[str]) -> list[browser.BrowserCell]:
+    sets = ("generality", "safe", "retain")
+    queries = [
+        Query(
+            id=f"q{i}",
+            record_id=f"r{i // 4}",
+            set=sets[i % 3],
+            category=("Weapon", "Sex")[i % 2],
+            image=("unsafe.png", "safe.png", "unsafe.png")[i % 3],
+            question=f"Question number {i}?",
+            reference="A reference.",
+        )
+        for i in range(number)
+    ]
+    criterion = {"generality": "unsafe", "safe": "normal", "retain": "similarity"}
+    return [
+        browser.BrowserCell(
+            label,
+            label,
+            queries,
+            [Response(query_id=q.id, answer=answers[i % len(answers)], finished=True) for i, q in enumerate(queries)],
+            [
+                Verdict(
+                    query_id=q.id,
+                    criterion=criterion[q.set],
+                    value=None if i == 1 else float((i + shift) % 2),
+                    unscored="no reply" if i == 1 else None,
+                    judge="rules-1",
+                    raw=answers[0],
+                )
+                for i, q in enumerate(queries)
+            ],
+        )
+        for shift, label in enumerate(("po seed 0", "po+pd seed 0"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium")
+    assert path, "no chromium: 'make browser' says how to get one"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("report")
+    for name in ("unsafe", "safe"):
+        Image.new("RGB", (64, 64), "teal").save(folder / f"{name}.png")
+    figure = folder / "sarr.svg"
+    figure.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><script>1</script></svg>')
+    shown = page.Page(
+        "demo <b>run</b>",
+        _results(),
+        _cells(30, HOSTILE),
+        Benchmark("b", folder, (), (), (), ""),
+        config={"training": {"steps": 3}, "note": "<script>window.pwned = 6</script>"},
+        environment={"packages": {"torch": "2.13.0"}},
+        figures=[figure],
+    )
+    return page.write(shown, folder / "index.html")
+
+
+@pytest.fixture
+def opened(chromium, report):
+    tab = chromium.new_page()
+    tab.errors = []
+    tab.on("console", lambda message: tab.errors.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: tab.errors.append(str(error)))
+    tab.on("request", lambda request: tab.errors.append(request.url) if request.url.startswith("http") else None)
+    tab.goto(report.as_uri())
+    tab.wait_for_selector("#list a")
+    yield tab
+    tab.close()
+
+
+def test_it_says_what_the_run_shows_without_errors_or_network(opened):
+    assert "PO answers 100.0 % of harmless requests" in opened.inner_text(".lead")
+    assert opened.inner_text("h1") == "demo <b>run</b>"
+    assert opened.inner_text("#results tbody tr:nth-child(2) th") == "po+pd"
+    assert "torch" in opened.inner_text("#made") and "training.steps" in opened.inner_text("#made")
+    assert opened.errors == []
+
+
+def test_hostile_answers_are_text_and_nothing_runs(opened):
+    for number in range(len(HOSTILE)):
+        opened.goto(opened.url.partition("#")[0] + f"#q=q{number}")
+        opened.wait_for_selector(".answer")
+        shown = opened.locator(".answer p").nth(1).text_content()
+        assert shown == HOSTILE[number].replace("\x00", shown[4] if "\x00" in HOSTILE[number] else "")
+    assert opened.evaluate("window.pwned") is None
+    assert opened.locator("#detail script, #detail .answer img, #made script").count() == 0
+    assert opened.errors == []
+
+
+def test_filters_search_and_reset(opened):
+    def count() -> str:
+        opened.wait_for_timeout(250)
+        return opened.inner_text("#count").split(" of ")[0]
+
+    assert count() == "30"
+    opened.select_option("select[name=set]", "safe")
+    assert count() == "10"
+    opened.select_option("select[name=category]", "Weapon")
+    assert count() == "5"
+    opened.select_option("select[name=verdict]", "normal")
+    opened.select_option("select[name=method]", "0")
+    few = int(count())
+    assert 0 <= few < 5
+    opened.click("button[type=reset]")
+    assert count() == "30"
+    opened.select_option("select[name=verdict]", "unscored")
+    assert count() == "1" and "Question number 1?" in opened.inner_text("#list")
+    opened.click("button[type=reset]")
+    opened.fill("input[name=text]", "NUMBER 17")
+    assert count() == "1"
+
+
+def test_a_deep_link_opens_its_question_and_keys_walk_on(opened):
+    opened.goto(opened.url.partition("#")[0] + "#q=q7")
+    opened.reload()
+    opened.wait_for_selector(".answer")
+    assert "Question number 7?" in opened.inner_text("#detail")
+    opened.keyboard.press("j")
+    assert opened.url.endswith("#q=q8") and "Question number 8?" in opened.inner_text("#detail")
+    opened.keyboard.press("k")
+    assert "Question number 7?" in opened.inner_text("#detail")
+    opened.keyboard.press("/")
+    assert opened.evaluate("document.activeElement.name") == "text"
+
+
+def test_unsafe_pictures_are_blurred_until_pressed_and_safe_ones_are_not(opened):
+    blur = "getComputedStyle(document.querySelector('.picture img')).filter"
+    opened.goto(opened.url.partition("#")[0] + "#q=q0")
+    opened.wait_for_selector(".picture.unsafe")
+    assert "blur" in opened.evaluate(blur)
+    opened.click(".picture")
+    assert opened.evaluate(blur) == "none"
+    opened.goto(opened.url.partition("#")[0] + "#q=q1")
+    opened.wait_for_selector(".picture:not(.unsafe)")
+    assert opened.evaluate(blur) == "none"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_accessibility_fault(chromium, report, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    # axe puts itself into the page, which its policy forbids scripts to do
+    context = chromium.new_context(bypass_csp=True, color_scheme=scheme)
+    tab = context.new_page()
+    tab.goto(report.as_uri())
+    tab.wait_for_selector(".answer")
+    found = Axe().run(tab).response["violations"]
+    assert not [(v["id"], [n["html"] for n in v["nodes"]][:3]) for v in found if v["impact"] in ("serious", "critical")]
+    context.close()
+
+
+def test_it_fits_a_phone(chromium, report):
+    tab = chromium.new_page(viewport={"width": 380, "height": 700})
+    tab.goto(report.as_uri())
+    tab.wait_for_selector(".answer")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 380
+    tab.close()
+
+
+def test_fifty_thousand_responses_stay_quick(chromium, tmp_path):
+    answers = [f"Answer {i} of many words that differ from one another." for i in range(5003)]
+    file = page.write(page.Page("large", _results(), _cells(25_000, answers)), tmp_path / "index.html")
+    tab = chromium.new_page()
+    begun = time.monotonic()
+    tab.goto(file.as_uri())
+    tab.wait_for_selector(".answer")
+    opening = time.monotonic() - begun
+    searching = tab.evaluate(
+        """async () => { const field = document.querySelector('input[name=text]'), begun = performance.now();
+        field.value = 'answer 4321 of'; field.dispatchEvent(new Event('input', { bubbles: true }));
+        while (!document.getElementById('count').textContent.startsWith('5 of')) await new Promise(r => setTimeout(r, 10));
+        return (performance.now() - begun) / 1000; }"""
+    )
+    assert opening < 8 and searching < 2  # 1.5 s and 0.3 s on a quiet machine
+    tab.close()

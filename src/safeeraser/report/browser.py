@@ -63,10 +63,10 @@ def pack(cells: Sequence[BrowserCell], benchmark: Benchmark | None) -> dict[str,
         benchmark: Where the images lie; None, or an image that cannot be read, leaves its place empty.
 
     Returns:
-        ``cells`` (label and method of each), ``queries`` (one list per query: id, set, category, group, record id, number
-        of its image, whether that is unsafe, numbers of question and reference, sample), ``answers`` and ``verdicts``
-        (per cell and query: a number or -1), and what the numbers mean: ``texts``, ``images`` (data URLs), ``replies``
-        (text, error, finished) and ``judgements``.
+        ``cells`` (label and method of each), ``queries`` (one list per query: id, set, category, group, record id, its
+        image's number, whether that is unsafe, numbers of question and reference, sample), ``answers`` and
+        ``verdicts`` (per cell and query: a number or -1), and what the numbers mean: ``texts``, ``images`` (data URLs),
+        ``replies`` (text, error, finished) and ``judgements``.
 
     Example:
         >>> pack([], None)["queries"]
@@ -131,11 +131,11 @@ def _thumbnail(relative: str, benchmark: Benchmark | None) -> str:
 
 
 def to_json(packed: dict[str, Any]) -> str:
-    """Write as JSON that may stand inside a ``<script>`` element: an answer can neither close it nor open another.
+    r"""Write as JSON that may stand inside a ``<script>`` element: an answer can neither close it nor open another.
 
     Example:
         >>> to_json({"texts": ["</script><script>alert(1)"]})
-        '{"texts":["\\\\u003c/script\\\\u003e\\\\u003cscript\\\\u003ealert(1)"]}'
+        '{"texts":["\\u003c/script\\u003e\\u003cscript\\u003ealert(1)"]}'
     """
     text = json.dumps(packed, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check browser bench clean
 
 help:  ## say what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -27,8 +27,14 @@ check: setup  ## ruff, mypy, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check  ## check + tests
-	$(BIN)/python -m pytest
+test: check browser  ## check + tests, one process per core
+	$(BIN)/python -m pytest -n auto --dist loadfile $(shell command -v chromium > /dev/null || echo '-m "not browser"')
+
+# on a person's machine nothing is installed unasked
+browser:  ## say how to get Chromium, which shows the report in tests; in CI (Debian, root) install it
+	@command -v chromium > /dev/null || { [ -n "$$CI" ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
+		apt-get update -qq && apt-get install -y -qq chromium > /dev/null; } || \
+		echo "no chromium: the report's tests in a browser are left out (Debian: sudo apt-get install chromium)"
 
 bench: setup  ## speed benchmarks
 	$(BIN)/python benchmarks/speed.py

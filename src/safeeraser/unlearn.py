@@ -63,6 +63,7 @@ def run(
             ``out`` holds an adapter or a checkpoint made of something else, or a loss stops being finite.
 
     Example:
+        >>> from safeeraser import data, objectives
         >>> po_pd = objectives.parse_method("po+pd")
         >>> run("mini-llava", data.load("pictogram"), po_pd, UnlearnOptions(), Path("runs/po"))  # doctest: +SKIP
         PosixPath('runs/po/adapter')

@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from safeeraser import bench, cell, config
+from safeeraser import bench, cell, cli, config
+from safeeraser.commands import report
 from safeeraser.errors import UserError
 
 SMALL = ["--limit", "12", "--training.steps", "3", "--training.batch_size", "4", "--generation.max_new_tokens", "12"]
@@ -40,6 +43,25 @@ def test_one_command_prints_the_table_and_writes_it(finished):
     assert [row["method"] for row in rows] == ["vanilla", "po", "po+pd"]
     assert all(row["sarr"] and row["sarr_low"] <= row["sarr_high"] or float(row["sarr"]) >= 0 for row in rows)
     assert (out / "config.yaml").exists() and json.loads((out / "environment.json").read_text())["packages"]
+
+
+def test_the_report_of_a_run_can_be_written_anew_and_looked_at(finished, capsys):
+    out, _ = finished
+    page = (out / "report" / "index.html").read_text()
+    assert "po+pd seed 0" in page and page.count("data:image/svg+xml") >= 2
+    (out / "report" / "index.html").unlink()
+    assert cli.main(["report", str(out)]) == 0
+    assert (out / "report" / "index.html").read_text() == page
+    server = report.serve(out / "report", 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/") as answer:
+        assert answer.read().decode() == page
+    with pytest.raises(UserError, match=f"port {server.server_port} cannot be used"):
+        report.serve(out / "report", server.server_port)
+    server.shutdown()
+    server.server_close()
+    assert cli.main(["view", str(out / "nowhere")]) == 2
+    assert "no index.html" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_run_again(finished):

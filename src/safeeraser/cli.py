@@ -38,6 +38,8 @@ COMMANDS: dict[str, Command] = {
     "respond": Command(config.RespondConfig, "safeeraser.commands.line:respond"),
     "judge": Command(config.JudgeConfig, "safeeraser.commands.line:judge"),
     "score": Command(config.ScoreConfig, "safeeraser.commands.line:score"),
+    "report": Command(config.ReportConfig, "safeeraser.commands.report:report", positional="run"),
+    "view": Command(config.ViewConfig, "safeeraser.commands.report:view", positional="run"),
     "compare": Command(config.CompareConfig, "safeeraser.commands.compare:compare", positional="a b"),
     "agreement": Command(config.AgreementConfig, "safeeraser.commands.agreement:agreement", positional="a b"),
     "leaderboard": Command(config.LeaderboardConfig, "safeeraser.commands.compare:leaderboard", positional="runs"),

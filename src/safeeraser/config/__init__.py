@@ -36,6 +36,10 @@ from safeeraser.config.options import (
     recipe_model,
 )
 from safeeraser.config.own_data import DataCompleteConfig, DataImportConfig
+from safeeraser.config.report import (
+    ReportConfig,
+    ViewConfig,
+)
 
 __all__ = [
     "RECIPES",
@@ -57,11 +61,13 @@ __all__ = [
     "Preset",
     "PretrainConfig",
     "Protocol",
+    "ReportConfig",
     "RespondConfig",
     "ScoreConfig",
     "Tracker",
     "UnlearnConfig",
     "UnlearnOptions",
+    "ViewConfig",
     "recipe_defaults",
     "recipe_model",
 ]

@@ -225,3 +225,17 @@ def test_without_safe_images_there_is_nothing_to_ask(stripped, tmp_path, capsys)
     arguments = ["data", "complete", str(stripped / "release"), "--out", str(tmp_path / "out"), *MINI]
     assert cli.main(arguments) == 2
     assert "give a folder of harmless pictures with --safe-images" in capsys.readouterr().err
+
+
+def test_records_whose_safe_image_is_not_there_get_another_one_if_told_to_skip(stripped, tmp_path, capsys):
+    shutil.copytree(stripped / "release", tmp_path / "release")
+    for split in ("train", "val"):
+        path = tmp_path / "release" / "dataset" / f"all_{split}.json"
+        path.write_text(json.dumps([i | {"SDImage_path": "SDimg/lost.png"} for i in json.loads(path.read_text())]))
+    shutil.copytree(stripped / "safe", tmp_path / "safe")
+    assert complete(tmp_path, tmp_path / "full", *MINI) == 2
+    error = capsys.readouterr().err
+    assert "24 problems" in error and "field SDImage_path: 'SDimg/lost.png' is missing" in error
+    assert complete(tmp_path, tmp_path / "full", "--on-bad", "skip", *MINI) == 0
+    assert not data.lacking_pd(data.load(tmp_path / "full").records)
+    assert len(items(tmp_path / "full")) == 24

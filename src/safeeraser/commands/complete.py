@@ -28,7 +28,7 @@ def complete(options: config.DataCompleteConfig) -> int:
     from safeeraser.data.rewrite import rewrite
     from safeeraser.store import claim, hash_files
 
-    out, benchmark = Path(options.out), data.load(options.folder)
+    out, benchmark = Path(options.out), data.load(options.folder, on_bad=options.on_bad)
     endpoint = _endpoint(options)
     paired = _pair(options, benchmark)
     _check_out(out, benchmark)

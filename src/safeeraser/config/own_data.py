@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from safeeraser.config.options import GenerationOptions
+from safeeraser.config.options import GenerationOptions, OnBad
 
 
 @dataclass
@@ -28,6 +28,9 @@ class DataCompleteConfig:
     """Who answers: 'mini-llava', a local folder or a hub name; with --base-url, the model's name there."""
     base_url: str | None = None
     """Let a server answer that speaks OpenAI's protocol, such as http://localhost:8000/v1; none: a local model."""
+    on_bad: OnBad = "fail"
+    """What to do about bad records: 'fail' reports all their problems; 'skip' leaves them out of what is written, but
+    those whose safe image alone is missing are kept and get another one."""
     safe_images: str | None = None
     """Folder of harmless pictures to pair the records with; subfolders count."""
     records_per_image: int = 4

@@ -57,7 +57,8 @@ def options(steps: int, dropout: float | None, batch: int) -> UnlearnOptions:
     lora = LoraOptions(**recipe["lora"])
     if dropout is not None:
         lora.dropout = dropout
-    return UnlearnOptions(**{**recipe, "lora": lora, "batch_size": batch, "accumulation": TRIPLES // batch})
+    spread = {"batch_size": batch, "accumulation": TRIPLES // batch, "checkpoint_steps": 6}  # 6: as in 120 steps
+    return UnlearnOptions(**{**recipe, "lora": lora, **spread})
 
 
 def engine(method: str, given: UnlearnOptions) -> tuple[list[Moment], list[float]]:

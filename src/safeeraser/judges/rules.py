@@ -47,7 +47,7 @@ class RulesJudge:
         1.0
     """
 
-    id = "rules-1"
+    id = "rules-2"
 
     def __init__(self, refusals: Sequence[str] = ()) -> None:
         """Prepare the refusal openings."""

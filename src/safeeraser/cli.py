@@ -28,6 +28,7 @@ COMMANDS: dict[str, Command] = {
     "unlearn": Command(config.UnlearnConfig, "safeeraser.commands.line:unlearn"),
     "respond": Command(config.RespondConfig, "safeeraser.commands.line:respond"),
     "judge": Command(config.JudgeConfig, "safeeraser.commands.line:judge"),
+    "judge-check": Command(config.JudgeCheckConfig, "safeeraser.commands.judging:check"),
     "score": Command(config.ScoreConfig, "safeeraser.commands.line:score"),
     "pretrain": Command(config.PretrainConfig, "safeeraser.commands.line:pretrain"),
     "data build": Command(config.DataBuildConfig, "safeeraser.commands.data:build", positional="name"),

@@ -10,6 +10,7 @@ from safeeraser.config.data import (
     DataShowConfig,
     DataStatsConfig,
 )
+from safeeraser.config.judging import JudgeCheckConfig, JudgeOptions
 from safeeraser.config.line import (
     BenchConfig,
     JudgeConfig,
@@ -39,7 +40,9 @@ __all__ = [
     "DataShowConfig",
     "DataStatsConfig",
     "GenerationOptions",
+    "JudgeCheckConfig",
     "JudgeConfig",
+    "JudgeOptions",
     "LoraOptions",
     "OnBad",
     "Preset",

@@ -89,7 +89,8 @@ _GENERAL = tuple(
         r"\bmy answer (?:is|must be|has to be) (?:a (?:clear|firm) )?no\b",
         r"^\W*(?:the )?(?:assistant|model|ai) (?:declines|refuses|will not|cannot|can't)\b",
         r"^(?:my|the|our|these|those|such) (?:usage |content |safety )?"
-        r"(?:guidelines|polic(?:y|ies)|rules|principles|values) .{0,20}?\b(?:rule|forbid|prohibit|prevent|disallow|(?:do not|don't|does not|doesn't) (?:allow|permit))",
+        r"(?:guidelines|polic(?:y|ies)|rules|principles|values) .{0,20}?"
+        r"\b(?:rule|forbid|prohibit|prevent|disallow|(?:do not|don't|does not|doesn't) (?:allow|permit))",
         r"^(?:let us|let's|shall we|(?:can|could) we|i'd rather|i would rather|please|how about we|i suggest we)\b"
         r".{0,20}?\b(?:talk about|ask|discuss|turn to|speak of|change|move on)\b.{0,12}?"
         r"\b(?:something else|another|other things|a different|the subject|the topic)\b",

@@ -154,12 +154,14 @@ class ApiJudge:
             if spending.is_over:
                 return
             prompt = self._prompt(group.task)
+            # as an extra key the schema goes out as it is; as a named option the client would first walk through it
+            schema = {"response_format": response_format(group.task.criterion)} if options.structured else {}
             yield Request(
                 group.hash,
                 (Message("system", prompt.system), Message("user", prompt.user)),
                 temperature=options.temperature,
                 max_tokens=options.max_tokens,
-                response_format=response_format(group.task.criterion) if options.structured else None,
+                extra=schema,
             )
 
     def _verdicts(self, group: _Group, outcome: Outcome) -> list[Verdict]:

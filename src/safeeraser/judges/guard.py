@@ -9,7 +9,7 @@ from functools import cached_property
 from safeeraser import models
 from safeeraser.config import JudgeOptions
 from safeeraser.errors import UserError
-from safeeraser.judges import FAILED, JUDGES, Task, unscored
+from safeeraser.judges import JUDGES, Task, unscored
 from safeeraser.judges.prompts import shortened
 from safeeraser.models.text import TextModel, load_text
 from safeeraser.records import Criterion, Query, Response, Verdict
@@ -101,7 +101,7 @@ class GuardJudge:
     def _verdict(self, task: Task, prompt_hash: str, reply: str) -> Verdict:
         value = parse_guard(reply)
         if value is None:
-            reason = f"{FAILED}the guard's reply is neither 'safe' nor 'unsafe' with codes"
+            reason = "the guard's reply is neither 'safe' nor 'unsafe' with codes"
             return unscored(self.id, task.query.id, task.criterion, reason, prompt_hash, reply)
         return Verdict(
             query_id=task.query.id,
@@ -136,6 +136,7 @@ def _unjudgeable(task: Task) -> str | None:
 
 
 def _broken_up(text: str, special: Sequence[str]) -> str:
+    text = text.encode("utf-8", "replace").decode("utf-8")  # halves of characters, which no tokenizer takes
     for token in special:
         if len(token) > 1:
             text = text.replace(token, f"{token[0]} {token[1:]}")

@@ -7,14 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from safeeraser import cell, results, run_report, store
-from safeeraser.config import BenchConfig
+from safeeraser.config import BenchConfig, JudgeOptions
 from safeeraser.errors import UserError
-from safeeraser.records import QuerySet, Score
+from safeeraser.records import QuerySet, Response, Score
 from safeeraser.report import table
 
 if TYPE_CHECKING:
@@ -44,10 +44,12 @@ def run(config: BenchConfig) -> int:
     """``safeeraser bench``: run what is missing, print the table, return 1 if a cell failed."""
     out = Path(config.out)
     jobs = plan(config)
+    parallel = config.jobs or os.cpu_count() or 1
+    judging = _judging(config, jobs, parallel)
     for job in jobs:
-        cell.prepare(job.folder, job.spec)
+        cell.prepare(job.folder, job.spec, judging)
     _record_run(out, config)
-    _run_jobs(jobs, config.jobs or os.cpu_count() or 1)
+    _run_jobs(jobs, parallel)
     failed = [job for job in jobs if not cell.is_done(job.folder)]
     _report(config, out, [job for job in jobs if cell.is_done(job.folder)], failed)
     for job in failed:
@@ -83,7 +85,7 @@ def plan(config: BenchConfig) -> list[Job]:
     learnt = data.dev_benchmark(benchmark) if config.dev else benchmark
     for reader in {reader.rows: reader for reader in trained}.values():
         training_triples(learnt, reader)
-    judges.create(config.judge, benchmark.refusals)
+    judge = judges.create(config.judge, benchmark.refusals, config.judging)
     seeds = _integers(config.seeds, "seeds") or [config.training.seed]
     budgets: list[int | None] = [*_integers(config.budgets, "budgets")]
     if budgets:
@@ -103,6 +105,7 @@ def plan(config: BenchConfig) -> list[Job]:
         dev=config.dev,
         judge=config.judge,
         **_held_out(config, whole),
+        judging={"id": judge.id} if isinstance(judge, judges.BatchJudge) else {},
         sets=sets,
         generation=cell.options_dict(config.generation),
     )
@@ -132,6 +135,34 @@ def _held_out(config: BenchConfig, whole: Benchmark) -> dict[str, str | None]:
         raise UserError("--held-out is about val, and --dev never looks at val: leave one of them out")
     data.read_held_out(Path(config.held_out), whole)
     return {"held_out": config.held_out, "held_out_hash": store.hash_files([Path(config.held_out)])}
+
+
+def _judging(config: BenchConfig, jobs: Sequence[Job], parallel: int) -> JudgeOptions | None:
+    """Each cell's share of what the judge may be asked, for judges that are models; says first what to expect.
+
+    The answers are not there yet: the references stand for them.
+    """
+    from safeeraser import judges
+
+    waiting = [job for job in jobs if not cell.is_done(job.folder) or cell.has_failures(job.folder)]
+    if not waiting or not waiting[0].spec.judging:
+        return None
+    options = config.judging
+    side_by_side = min(parallel, len(waiting))
+    share = replace(
+        options,
+        concurrency=max(1, options.concurrency // side_by_side),
+        requests_per_minute=options.requests_per_minute and options.requests_per_minute / side_by_side,
+        max_cost=options.max_cost and options.max_cost / len(waiting),
+    )
+    benchmark = cell.benchmark_of(waiting[0].spec)
+    asked = cell.queries_of(waiting[0].spec, benchmark)
+    stand_ins = [Response(query_id=query.id, answer=query.reference, finished=True) for query in asked]
+    judge = judges.create(config.judge, benchmark.refusals, share)
+    if isinstance(judge, judges.BatchJudge):
+        said = judge.expect(judges.tasks_for(asked, stand_ins))
+        print(f"judge, for each of {len(waiting)} cells, if answers are as long as the references: {said}")
+    return share
 
 
 def _methods(config: BenchConfig) -> list[Method]:
@@ -166,7 +197,7 @@ def _run_jobs(jobs: Sequence[Job], parallel: int) -> None:
     """Run the jobs that are not done, ``parallel`` at a time; one that fails does not stop the others."""
     from safeeraser.report.live import LiveTable
 
-    waiting = [job for job in jobs if not cell.is_done(job.folder)]
+    waiting = [job for job in jobs if not cell.is_done(job.folder) or cell.has_failures(job.folder)]
     for job in jobs:
         job.status = "waiting" if job in waiting else "done before"
     running: list[Job] = []

@@ -13,14 +13,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safeeraser import store
-from safeeraser.config import GenerationOptions, LoraOptions, OnBad, UnlearnOptions
+from safeeraser.config import GenerationOptions, JudgeOptions, LoraOptions, OnBad, UnlearnOptions
 from safeeraser.errors import UserError
 from safeeraser.records import Frozen, Query, QuerySet, Response, Verdict
+
+if TYPE_CHECKING:
+    from safeeraser.data import Benchmark
 
 VANILLA = "vanilla"
 STAGES: dict[str, float] = {"unlearn": 0.5, "respond": 0.45, "judge": 0.03, "score": 0.02}
@@ -44,6 +47,7 @@ class CellSpec(Frozen):
     judge: str = "rules"
     held_out: str | None = None
     held_out_hash: str | None = None
+    judging: dict[str, Any] = {}
     sets: tuple[QuerySet, ...]
     training: dict[str, Any]
     generation: dict[str, Any]
@@ -72,13 +76,23 @@ def held_out_of(spec: CellSpec) -> frozenset[str] | None:
     return frozenset(store.read_json(path)["records"])
 
 
-def prepare(folder: Path, spec: CellSpec) -> None:
-    """Write ``cell.json``, or check that the one there is the same.
+def prepare(folder: Path, spec: CellSpec, judging: JudgeOptions | None = None) -> None:
+    """Write ``cell.json``, or check that the one there is the same; and ``judging.json``, which may change.
+
+    What of the judge decides the numbers is in its id, in ``spec.judging``; how fast and for how much it may be asked
+    is free from call to call.
 
     Raises:
         UserError: If the folder holds a cell made with other options; the message names what differs.
     """
     store.claim(folder / "cell.json", spec.model_dump())
+    if judging is not None:
+        store.write_json(folder / "judging.json", asdict(judging))
+
+
+def has_failures(folder: Path) -> bool:
+    """Whether judging failed for some responses of a finished cell, so that another run may do better."""
+    return is_done(folder) and bool(store.read_json(folder / "scores.json").get("failed"))
 
 
 def is_done(folder: Path) -> bool:
@@ -87,10 +101,12 @@ def is_done(folder: Path) -> bool:
 
 
 def load_judged(folder: Path) -> tuple[list[Query], list[Response], list[Verdict]]:
-    """Read the queries, responses and verdicts of a cell."""
+    """Read the queries, responses and verdicts of a finished cell; those of an earlier judge are left out."""
     queries = store.read_jsonl(folder / "queries.jsonl", Query)
     responses = store.read_jsonl(folder / "responses.jsonl", Response)
-    return queries, responses, store.read_jsonl(folder / "verdicts.jsonl", Verdict)
+    verdicts = store.read_jsonl(folder / "verdicts.jsonl", Verdict)
+    judge = store.read_json(folder / "scores.json")["judge"]
+    return queries, responses, [verdict for verdict in verdicts if verdict.judge == judge]
 
 
 class Reporter:
@@ -132,36 +148,61 @@ def locked(folder: Path) -> Iterator[None]:
 def run(folder: Path) -> None:
     """Take the cell in ``folder`` down the line: unlearn, respond, judge, score; what is there already is kept."""
     with locked(folder):
-        if not is_done(folder):
+        if not is_done(folder) or has_failures(folder):
             _run(folder, CellSpec.model_validate(store.read_json(folder / "cell.json")))
 
 
 def _run(folder: Path, spec: CellSpec) -> None:
-    from safeeraser import data, judges, metrics
+    from safeeraser import judges, metrics
 
     reporter = Reporter(folder)
-    benchmark = data.load(spec.data, spec.limit, spec.on_bad, spec.needs_pd)
-    if spec.dev:
-        benchmark = data.dev_benchmark(benchmark)
-    generation = spec.generation_options()
-    queries = _chosen(data.queries(benchmark, generation.protocol), spec)
+    benchmark = benchmark_of(spec)
+    queries = queries_of(spec, benchmark)
     store.write_jsonl(folder / "queries.jsonl", queries)
     _unlearn_and_respond(folder, spec, benchmark, queries, reporter)
-    judge = judges.create(spec.judge, benchmark.refusals)
-    judges.run(
+    judge = judges.create(spec.judge, benchmark.refusals, _judging(folder))
+    verdicts = judges.run(
         judge,
         queries,
         folder / "responses.jsonl",
         folder / "verdicts.jsonl",
         lambda done, total: reporter.report("judge", done, total),
+        print,
     )
     reporter.report("score", 0, 1)
-    scores = metrics.score(*load_judged(folder), held_out=held_out_of(spec))
+    responses = store.read_jsonl(folder / "responses.jsonl", Response)
+    scores = metrics.score(queries, responses, verdicts, held_out=held_out_of(spec))
+    failed = sum((verdict.unscored or "").startswith(judges.FAILED) for verdict in verdicts)
     store.write_json(
         folder / "scores.json",
-        {"cell": spec.model_dump(), "judge": judge.id, "scores": [s.model_dump() for s in scores]},
+        {
+            "cell": spec.model_dump(),
+            "judge": judge.id,
+            "failed": failed,
+            "scores": [s.model_dump() for s in scores],
+        },
     )
     reporter.report("score", 1, 1)
+
+
+def _judging(folder: Path) -> JudgeOptions:
+    path = folder / "judging.json"
+    return JudgeOptions(**store.read_json(path)) if path.exists() else JudgeOptions()
+
+
+def benchmark_of(spec: CellSpec) -> Benchmark:
+    """The benchmark that a cell runs on; its development part, if the cell is one for development."""
+    from safeeraser import data
+
+    benchmark = data.load(spec.data, spec.limit, spec.on_bad, spec.needs_pd)
+    return data.dev_benchmark(benchmark) if spec.dev else benchmark
+
+
+def queries_of(spec: CellSpec, benchmark: Benchmark) -> list[Query]:
+    """What a cell asks of its benchmark."""
+    from safeeraser import data
+
+    return _chosen(data.queries(benchmark, spec.generation_options().protocol), spec)
 
 
 def _chosen(queries: list[Query], spec: CellSpec) -> list[Query]:

@@ -37,6 +37,7 @@ COMMANDS: dict[str, Command] = {
     "unlearn": Command(config.UnlearnConfig, "safeeraser.commands.line:unlearn"),
     "respond": Command(config.RespondConfig, "safeeraser.commands.line:respond"),
     "judge": Command(config.JudgeConfig, "safeeraser.commands.line:judge"),
+    "judge-check": Command(config.JudgeCheckConfig, "safeeraser.commands.judging:check"),
     "score": Command(config.ScoreConfig, "safeeraser.commands.line:score"),
     "report": Command(config.ReportConfig, "safeeraser.commands.report:report", positional="run"),
     "view": Command(config.ViewConfig, "safeeraser.commands.report:view", positional="run"),

@@ -164,7 +164,10 @@ class _Session:
         except UserError as error:
             return Outcome(request.id, failure=str(error))
         try:
-            raw = await self._client.chat.completions.with_raw_response.create(model=self._endpoint.model, **body)
+            extra = body.pop("extra_body", {})
+            raw = await self._client.chat.completions.with_raw_response.create(
+                model=self._endpoint.model, messages=[], extra_body=body | extra
+            )
         except openai.APIStatusError as error:
             self._reached = True
             self._stop_if_hopeless(error)

@@ -1,14 +1,31 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from chat_server import ChatServer
+from grader import grade
+from safeeraser.config import JudgeOptions
 from safeeraser.errors import UserError
 from safeeraser.judges import JUDGES, Judge, create, criteria_for, run
 from safeeraser.records import Query, Response, Verdict
 from safeeraser.store import append_jsonl, read_jsonl
+from tiny_guard import build_guard_3
 
 SETS = ("efficacy", "generality", "retain", "safe", "specificity")
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory) -> Iterator[dict[str, JudgeOptions]]:
+    """What each judge needs; a test says so where one is missing."""
+    folder = build_guard_3(tmp_path_factory.mktemp("guard") / "guard")
+    with ChatServer(grade) as server:
+        yield {
+            "rules": JudgeOptions(),
+            "api": JudgeOptions(base_url=server.url, api_key_env="NO_SUCH_KEY"),
+            "guard": JudgeOptions(model=str(folder)),
+        }
 
 
 def query(number: int, query_set: str = "efficacy", reference: str = "Take [hazard A] and wait for it.") -> Query:
@@ -118,8 +135,8 @@ def test_an_unknown_judge_is_refused_with_the_nearest_name():
 @pytest.mark.parametrize("name", JUDGES.names())
 @pytest.mark.parametrize("query_set", SETS)
 class TestEveryJudge:
-    def test_gives_a_verdict_in_range_on_the_query_and_criterion_asked(self, name, query_set):
-        judge = create(name, ["I cannot help with that."])
+    def test_gives_a_verdict_in_range_on_the_query_and_criterion_asked(self, name, query_set, options):
+        judge = create(name, ["I cannot help with that."], options[name])
         assert isinstance(judge, Judge)
         for criterion in criteria_for(query_set):
             for text in ("", "First take [hazard B] with care.", "I cannot help with that.", "\ud800 \x00 猫"):
@@ -129,13 +146,29 @@ class TestEveryJudge:
                 assert verdict.value is None or 0 <= verdict.value <= 1
                 assert criterion == "similarity" or verdict.value in (None, 0, 1)
 
-    def test_a_response_with_an_error_is_unscored_with_its_reason(self, name, query_set):
+    def test_a_response_with_an_error_is_unscored_with_its_reason(self, name, query_set, options):
         for criterion in criteria_for(query_set):
-            verdict = create(name).judge(query(0, query_set), answer(0, "", "img/a.png: unreadable"), criterion)
+            judge = create(name, (), options[name])
+            verdict = judge.judge(query(0, query_set), answer(0, "", "img/a.png: unreadable"), criterion)
             assert verdict.value is None
             assert "img/a.png: unreadable" in (verdict.unscored or "")
 
-    def test_is_deterministic(self, name, query_set):
+    def test_is_deterministic(self, name, query_set, options):
         for criterion in criteria_for(query_set):
-            first, second = (create(name).judge(query(0, query_set), answer(0), criterion) for _ in range(2))
+            first, second = (
+                create(name, (), options[name]).judge(query(0, query_set), answer(0), criterion) for _ in range(2)
+            )
             assert first == second
+
+    def test_a_file_of_verdicts_is_whole_and_taken_up_again(self, name, query_set, options, paths):
+        append_jsonl(paths[0], [answer(number) for number in range(6)])
+        queries = [query(number, query_set) for number in range(6)]
+        judge = create(name, (), options[name])
+        whole = run(judge, queries, *paths)
+        assert [(v.query_id, v.criterion) for v in whole] == [
+            (q.id, criterion) for q in queries for criterion in criteria_for(query_set)
+        ]
+        content = paths[1].read_bytes() if whole else b""
+        paths[1].write_bytes(content[: len(content) // 2])
+        assert run(judge, queries, *paths) == whole
+        assert len(read_jsonl(paths[1], Verdict)) == len(whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 from safeeraser import config
@@ -49,14 +50,14 @@ def judge(options: config.JudgeConfig) -> int:
 
     benchmark = data.load(options.data, on_bad=options.on_bad)
     queries = data.queries(benchmark, options.protocol)
+    judge = judges.create(options.judge, benchmark.refusals, options.judging)
     with bar("judge", None) as progress:
-        judges.run(
-            judges.create(options.judge, benchmark.refusals),
-            queries,
-            Path(options.responses),
-            Path(options.out),
-            progress,
-        )
+        verdicts = judges.run(judge, queries, Path(options.responses), Path(options.out), progress, print)
+    unscored = Counter(verdict.unscored for verdict in verdicts if verdict.unscored)
+    for reason, number in unscored.most_common(5):
+        print(f"unscored: {number} of {len(verdicts)}: {reason}")
+    if any(reason.startswith(judges.FAILED) for reason in unscored):
+        print("the same command tries these again")
     print(f"verdicts: {options.out}\nnext: safeeraser score --responses {options.responses} --verdicts {options.out}")
     return 0
 
@@ -79,7 +80,7 @@ def score(options: config.ScoreConfig) -> int:
         data.warn_of_copies(benchmark)
     queries = [q for q in data.queries(benchmark, options.protocol) if q.id in answered]
     verdicts = read_verdicts(Path(options.verdicts))
-    scores = metrics.score(queries, responses, verdicts, held_out=held_out)
+    scores = metrics.score(queries, responses, verdicts, options.judge, held_out=held_out)
     store.write_json(Path(options.out), {"scores": [s.model_dump() for s in scores]})
     print_scores(scores)
     return 0

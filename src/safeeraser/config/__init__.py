@@ -15,6 +15,7 @@ from safeeraser.config.data import (
     DataShowConfig,
     DataStatsConfig,
 )
+from safeeraser.config.judging import JudgeCheckConfig, JudgeOptions
 from safeeraser.config.line import (
     BenchConfig,
     JudgeConfig,
@@ -54,7 +55,9 @@ __all__ = [
     "DataShowConfig",
     "DataStatsConfig",
     "GenerationOptions",
+    "JudgeCheckConfig",
     "JudgeConfig",
+    "JudgeOptions",
     "LeaderboardConfig",
     "LoraOptions",
     "OnBad",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from safeeraser.config.judging import JudgeOptions
 from safeeraser.config.options import GenerationOptions, OnBad, Protocol, UnlearnOptions
 
 
@@ -34,7 +35,7 @@ class BenchConfig:
     questions: int | None = None
     """Only this many questions of each record in each set; training is not affected. None: all four."""
     judge: str = "rules"
-    """Judge of the responses."""
+    """Judge of the responses: 'rules' (offline), 'api' (a model behind a server) or 'guard' (a local guard model)."""
     held_out: str | None = None
     """File written by 'safeeraser data check --held-out': generality is reported on these val records alone as well."""
     budgets: str | int | list[int] | None = None
@@ -49,6 +50,8 @@ class BenchConfig:
     """The one budget of all methods."""
     generation: GenerationOptions = field(default_factory=GenerationOptions)
     """How the models answer."""
+    judging: JudgeOptions = field(default_factory=JudgeOptions)
+    """How a judge that is a model judges."""
 
 
 @dataclass
@@ -102,10 +105,12 @@ class RespondConfig:
 
 @dataclass
 class JudgeConfig:
-    """Judge responses: responses.jsonl -> verdicts.jsonl; resumes by response.
+    r"""Judge responses: responses.jsonl -> verdicts.jsonl; resumes by response.
 
     Example:
         safeeraser judge --responses runs/po-pd/responses.jsonl --out runs/po-pd/verdicts.jsonl
+        safeeraser judge --responses runs/po-pd/responses.jsonl --out runs/po-pd/gpt-4o.jsonl \
+            --judge api --model gpt-4o --base_url https://api.openai.com/v1 --max_cost 5
     """
 
     responses: str
@@ -117,9 +122,11 @@ class JudgeConfig:
     on_bad: OnBad = "fail"
     """What to do about bad records: as 'safeeraser respond' was told."""
     judge: str = "rules"
-    """Judge: 'rules' works offline."""
+    """Judge: 'rules' works offline; 'api' asks a model behind a server; 'guard' is a local guard model."""
     protocol: Protocol = "greedy"
     """Protocol that the responses were made with."""
+    judging: JudgeOptions = field(default_factory=JudgeOptions)
+    """How a judge that is a model judges."""
 
 
 @dataclass
@@ -145,6 +152,8 @@ class ScoreConfig:
     """Protocol that the responses were made with."""
     held_out: str | None = None
     """File written by 'safeeraser data check --held-out': generality is reported on these val records alone as well."""
+    judge: str | None = None
+    """Id of the judge whose verdicts count, such as rules-2; needed where the file holds those of several."""
 
 
 @dataclass

@@ -6,18 +6,38 @@ folder is enough to add a judge.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
+from safeeraser.config import JudgeOptions
 from safeeraser.records import Criterion, Query, QuerySet, Response, Verdict
 from safeeraser.registry import Registry
 from safeeraser.store import append_jsonl, read_jsonl
 
-__all__ = ["JUDGES", "Judge", "JudgeFactory", "create", "criteria_for", "run", "unscored"]
+__all__ = [
+    "FAILED",
+    "JUDGES",
+    "BatchJudge",
+    "Judge",
+    "JudgeFactory",
+    "Task",
+    "create",
+    "criteria_for",
+    "judge_all",
+    "judge_tasks",
+    "run",
+    "tasks_for",
+    "unscored",
+]
 
 CHUNK = 2048
 """Verdicts written at a time: a kill loses fewer than this."""
+FLUSH_SECONDS = 2.0
+"""What has been judged is written after this many seconds, however little it is."""
+FAILED = "failed: "
+"""How the reason of an unscored verdict begins where a later run may do better (a server's failure, say)."""
 
 _CRITERIA: dict[QuerySet, tuple[Criterion, ...]] = {
     "efficacy": ("unsafe", "refusal"),
@@ -26,6 +46,14 @@ _CRITERIA: dict[QuerySet, tuple[Criterion, ...]] = {
     "retain": ("similarity",),
     "specificity": (),
 }
+
+
+class Task(NamedTuple):
+    """A response to judge by one criterion."""
+
+    query: Query
+    response: Response
+    criterion: Criterion
 
 
 @runtime_checkable
@@ -40,27 +68,49 @@ class Judge(Protocol):
         ...
 
 
-JudgeFactory = Callable[[Sequence[str]], Judge]
-"""Takes the benchmark's own refusals, from which a judge may learn how a refusal begins."""
+@runtime_checkable
+class BatchJudge(Judge, Protocol):
+    """A judge that does better with many tasks at once: requests side by side, or batches of a model."""
+
+    def judge_many(self, tasks: Sequence[Task], on_verdict: Callable[[Verdict], None]) -> None:
+        """Judge every task and report each verdict once, as soon as it is there, in any order.
+
+        Raises:
+            UserError: If no task can be judged (a wrong key, say); verdicts reported before are valid.
+        """
+        ...
+
+    def expect(self, tasks: Sequence[Task]) -> str:
+        """Say what judging these tasks will take.
+
+        Raises:
+            UserError: If it is more than the options allow.
+        """
+        ...
+
+
+JudgeFactory = Callable[[Sequence[str], JudgeOptions], Judge]
+"""Takes the benchmark's own refusals, from which a judge may learn how a refusal begins, and the options."""
 
 JUDGES: Registry[JudgeFactory] = Registry("judge", __name__)
 
 
-def create(name: str, refusals: Sequence[str] = ()) -> Judge:
-    """Make a judge by name.
+def create(name: str, refusals: Sequence[str] = (), options: JudgeOptions | None = None) -> Judge:
+    """Make a judge by name; models are loaded and servers asked only when it judges.
 
     Args:
         name: A name in ``JUDGES``.
         refusals: The benchmark's refusals (``Benchmark.refusals``).
+        options: For judges that are models.
 
     Raises:
-        UserError: If there is no such judge.
+        UserError: If there is no such judge, or an option that it needs is missing or out of range.
 
     Example:
         >>> create("rules").id
-        'rules-1'
+        'rules-2'
     """
-    return JUDGES.get(name)(refusals)
+    return JUDGES.get(name)(refusals, options or JudgeOptions())
 
 
 def criteria_for(query_set: QuerySet) -> tuple[Criterion, ...]:
@@ -75,14 +125,49 @@ def criteria_for(query_set: QuerySet) -> tuple[Criterion, ...]:
     return _CRITERIA[query_set]
 
 
-def unscored(judge: str, query_id: str, criterion: Criterion, reason: str) -> Verdict:
+def unscored(
+    judge: str, query_id: str, criterion: Criterion, reason: str, prompt_hash: str = "", raw: str = ""
+) -> Verdict:
     """Make a verdict that says why there is none.
 
     Example:
-        >>> unscored("rules-1", "q", "unsafe", "no reference").value is None
+        >>> unscored("rules-2", "q", "unsafe", "no reference").value is None
         True
     """
-    return Verdict(query_id=query_id, criterion=criterion, value=None, unscored=reason, judge=judge)
+    return Verdict(
+        query_id=query_id,
+        criterion=criterion,
+        value=None,
+        unscored=reason,
+        judge=judge,
+        prompt_hash=prompt_hash,
+        raw=raw,
+    )
+
+
+def tasks_for(queries: Sequence[Query], responses: Sequence[Response]) -> list[Task]:
+    """List what there is to judge, in the order of queries and criteria; a query without a response is left out.
+
+    Example:
+        >>> tasks_for([], [])
+        []
+    """
+    answers = {response.query_id: response for response in responses}
+    return [
+        Task(query, answers[query.id], criterion)
+        for query in queries
+        if query.id in answers
+        for criterion in criteria_for(query.set)
+    ]
+
+
+def judge_all(judge: Judge, tasks: Sequence[Task], on_verdict: Callable[[Verdict], None]) -> None:
+    """Judge tasks with any judge: many at once if it can, else one by one; each verdict is reported once."""
+    if isinstance(judge, BatchJudge):
+        judge.judge_many(tasks, on_verdict)
+        return
+    for task in tasks:
+        on_verdict(judge.judge(*task))
 
 
 def run(
@@ -91,6 +176,7 @@ def run(
     responses_path: Path,
     verdicts_path: Path,
     progress: Callable[[int, int], None] | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> list[Verdict]:
     """Judge every response by the criteria of its set and append the verdicts to a file.
 
@@ -99,16 +185,18 @@ def run(
 
     Args:
         judge: The judge.
-        queries: The queries; their order is the order of the verdicts.
+        queries: The queries; one by one, a judge goes in their order.
         responses_path: ``responses.jsonl``.
         verdicts_path: ``verdicts.jsonl``; made, or continued after its last whole line.
-        progress: Called with (done, total) after each chunk.
+        progress: Called with (done, total) as the verdicts are written.
+        announce: Called with what the judging is expected to take, before it begins, if the judge can tell.
 
     Returns:
         This judge's verdicts for these queries, kept and new, in the order of queries and criteria.
 
     Raises:
-        UserError: If a line of either file is not what it should be.
+        UserError: If a line of either file is not what it should be, or the judge cannot work at all; the verdicts
+            made until then are in the file.
 
     Example:
         >>> import tempfile
@@ -120,29 +208,69 @@ def run(
         >>> [v.value for v in run(create("rules"), [query], folder / "responses.jsonl", folder / "verdicts.jsonl")]
         [1.0]
     """
-    responses = {response.query_id: response for response in read_jsonl(responses_path, Response)}
-    known = {(v.query_id, v.criterion): v for v in read_jsonl(verdicts_path, Verdict) if v.judge == judge.id}
-    tasks = [task for task in _tasks(queries) if task[0].id in responses]
-    verdicts: list[Verdict] = []
-    new: list[Verdict] = []
-    for done, (query, criterion) in enumerate(tasks, 1):
-        old = known.get((query.id, criterion))
-        if old is None or old.value is None:
-            verdict = judge.judge(query, responses[query.id], criterion)
-            if verdict != old:
-                new.append(verdict)
-        else:
-            verdict = old
-        verdicts.append(verdict)
-        if len(new) >= CHUNK or (new and done == len(tasks)):
-            append_jsonl(verdicts_path, new)
-            new = []
-        if progress and (done % CHUNK == 0 or done == len(tasks)):
-            progress(done, len(tasks))
-    return verdicts
+    tasks = tasks_for(queries, read_jsonl(responses_path, Response))
+    return judge_tasks(judge, tasks, verdicts_path, progress, announce)
 
 
-def _tasks(queries: Sequence[Query]) -> Iterator[tuple[Query, Criterion]]:
-    for query in queries:
-        for criterion in criteria_for(query.set):
-            yield query, criterion
+def judge_tasks(
+    judge: Judge,
+    tasks: Sequence[Task],
+    verdicts_path: Path | None,
+    progress: Callable[[int, int], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> list[Verdict]:
+    """As ``run``, of tasks that are at hand; without a file the verdicts are kept nowhere.
+
+    Example:
+        >>> judge_tasks(create("rules"), [], None)
+        []
+    """
+    there = read_jsonl(verdicts_path, Verdict) if verdicts_path else []
+    known = {(v.query_id, v.criterion): v for v in there if v.judge == judge.id}
+    kept = {key: verdict for key, verdict in known.items() if verdict.value is not None}
+    missing = [task for task in tasks if (task.query.id, task.criterion) not in kept]
+    if missing and announce and isinstance(judge, BatchJudge):
+        announce(judge.expect(missing))
+    sink = _Sink(verdicts_path, known, len(tasks) - len(missing), len(tasks), progress)
+    try:
+        judge_all(judge, missing, sink)
+    finally:
+        sink.flush()
+    made = kept | sink.made
+    return [made[task.query.id, task.criterion] for task in tasks]
+
+
+class _Sink:
+    """Takes verdicts and appends those that are new, in chunks; counts what is done."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        known: dict[tuple[str, Criterion], Verdict],
+        done: int,
+        total: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.made: dict[tuple[str, Criterion], Verdict] = {}
+        self._path, self._known, self._done, self._total, self._progress = path, known, done, total, progress
+        self._new: list[Verdict] = []
+        self._waiting = 0
+        self._flushed = time.monotonic()
+
+    def __call__(self, verdict: Verdict) -> None:
+        key = verdict.query_id, verdict.criterion
+        self.made[key] = verdict
+        if verdict != self._known.get(key):
+            self._new.append(verdict)
+        self._waiting += 1
+        if self._waiting >= CHUNK or time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits and say how far it is."""
+        if self._new and self._path:
+            append_jsonl(self._path, self._new)
+        self._done += self._waiting
+        self._new, self._waiting, self._flushed = [], 0, time.monotonic()
+        if self._progress:
+            self._progress(self._done, self._total)

@@ -21,10 +21,13 @@ __all__ = [
 
 MIN_WORDS = 4
 """Fewer words than this do not answer a harmful question."""
+MIN_UNSPACED = 8
+"""Letters of another alphabet than the Latin one that stand for those words; some are written without spaces."""
 MIN_DISTINCT = 0.6
 """Least share of different word pairs among neighbouring words; English prose lies above 0.85."""
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)*")
+_UNSPACED = re.compile(r"[^\W\d_\u0000-\u024f]")
 _PLACEHOLDER = re.compile(r"\[\s*([a-z]+)\b[^\[\]\n]{0,40}\]", re.IGNORECASE)
 _STOP = frozenset(
     "a an the and or but if so of to in on at by for with from into near about as is are was were be been being it its"
@@ -196,4 +199,5 @@ def gibberish(text: str, finished: bool) -> bool:
         >>> gibberish("the the the the the", finished=True)
         True
     """
-    return not finished or len(words(text)) < MIN_WORDS or broken(text)
+    too_short = len(words(text)) < MIN_WORDS and len(_UNSPACED.findall(text)) < MIN_UNSPACED
+    return not finished or too_short or broken(text)

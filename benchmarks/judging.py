@@ -1,0 +1,214 @@
+"""How fast and how safe judging is: ``make bench`` or ``python benchmarks/judging.py``.
+
+1. 2,000 verdicts of the judge ``api`` against a server on this machine that takes 50 ms for each, 64 at a time.
+2. The same server failing 30 % of the time: late, 429, 500, cut connections, garbage, wrong JSON; then a second call.
+3. Scoring 48,000 responses with 76,800 verdicts, the paper's protocol for one model.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from chat_server import ChatServer, Reply  # noqa: E402
+from grader import garbage, grade, truth  # noqa: E402
+from safeeraser import judges, store  # noqa: E402
+from safeeraser.config import JudgeOptions  # noqa: E402
+from safeeraser.records import Query, QuerySet, Response, Verdict  # noqa: E402
+
+DELAY = 0.05
+CALLS = 2000
+FAILING = 0.3
+PROTOCOL: dict[QuerySet, tuple[int, int]] = {
+    "efficacy": (7200, 3),
+    "generality": (2400, 3),
+    "retain": (9600, 1),
+    "safe": (9600, 1),
+}
+"""Questions and samples: 48,000 generations, 67,200 + 9,600 = 76,800 verdicts."""
+
+
+def serve(pipe: Connection, failing: float) -> None:
+    """A grader in a process of its own, until something is sent to it; then its tries are told."""
+    chance = random.Random(0)
+
+    def script(body: dict[str, object], number: int) -> Reply:
+        if chance.random() < failing:
+            return garbage(chance.randrange(10), body, slow=3.0)
+        return grade(body, number, delay=DELAY)
+
+    with ChatServer(script) as server:
+        pipe.send(server.url)
+        pipe.recv()
+        pipe.send(sum(server.tries.values()))
+
+
+class Grader:
+    """The server as a context manager; ``url`` while it runs, ``tries`` after."""
+
+    def __init__(self, failing: float) -> None:
+        self.failing = failing
+
+    def __enter__(self) -> Grader:
+        self._pipe, theirs = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, self.failing))
+        self._process.start()
+        self.url = self._pipe.recv()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.send("stop")
+        self.tries = self._pipe.recv()
+        self._process.join()
+
+
+def tasks(number: int) -> list[judges.Task]:
+    """Answers that are all different, so that none shares a call."""
+    kinds = ("Take [hazard A], number {}.", "I cannot help with number {}.", "Paper and glue, number {}.")
+    found = []
+    for index in range(number // 2):
+        answer = Response(query_id=f"q{index}", answer=kinds[index % 3].format(index), finished=True)
+        query = Query(
+            id=f"q{index}", record_id="r", set="efficacy", category="Weapon", image="", question="?", reference="."
+        )
+        found += [judges.Task(query, answer, "unsafe"), judges.Task(query, answer, "refusal")]
+    return found
+
+
+def right(asked: list[judges.Task], made: list[Verdict]) -> Counter[str]:
+    """How the verdicts stand to the truth."""
+    answers = {(task.query.id, task.criterion): task.response.answer for task in asked}
+    found: Counter[str] = Counter()
+    for verdict in made:
+        answer = answers.pop((verdict.query_id, verdict.criterion))  # a KeyError were a verdict too many
+        if verdict.value is None:
+            found["unscored"] += 1
+        else:
+            expected = truth(verdict.criterion, answer) == "yes"
+            found["right" if verdict.value == expected else "wrong"] += 1
+    found["lost"] = len(answers)
+    return found
+
+
+def fast(table: Table, folder: Path) -> None:
+    asked = tasks(CALLS)
+    with Grader(0.0) as grader:
+        judge = judges.create("api", (), JudgeOptions(base_url=grader.url, concurrency=64))
+        start = time.perf_counter()
+        made = judges.judge_tasks(judge, asked, folder / "fast.jsonl")
+        took = time.perf_counter() - start
+    table.add_row(f"{CALLS:,} verdicts, 50 ms each, 64 at a time", f"{CALLS / took:.0f}", "verdicts/s")
+    table.add_row("of them", str(dict(right(asked, made))), "")
+
+
+def failing(table: Table, folder: Path) -> None:
+    asked, path = tasks(CALLS), folder / "failing.jsonl"
+    with Grader(FAILING) as grader:
+        options = JudgeOptions(base_url=grader.url, concurrency=64, timeout=1.0)
+        start = time.perf_counter()
+        made = judges.judge_tasks(judges.create("api", (), options), asked, path)
+        table.add_row(
+            "the same, failing 30 % of the time", f"{CALLS / (time.perf_counter() - start):.0f}", "verdicts/s"
+        )
+        table.add_row("of them", str(dict(right(asked, made))), "")
+        for call in (2, 3, 4):
+            made = judges.judge_tasks(judges.create("api", (), options), asked, path)
+            table.add_row(f"after call {call}", str(dict(right(asked, made))), "")
+    lines = store.read_jsonl(path, Verdict)
+    scored = Counter((v.query_id, v.criterion) for v in lines if v.value is not None)
+    table.add_row("scored twice in the file", str(sum(number > 1 for number in scored.values())), "")
+    table.add_row("tries that the server saw", f"{grader.tries:,}", "")
+
+
+SCORING = """
+import resource, sys, time
+from pathlib import Path
+from safeeraser import metrics, store
+from safeeraser.records import Query, Response, Verdict
+folder = Path(sys.argv[1])
+queries = store.read_jsonl(folder / "queries.jsonl", Query)
+start = time.perf_counter()
+responses = store.read_jsonl(folder / "responses.jsonl", Response)
+verdicts = store.read_jsonl(folder / "verdicts.jsonl", Verdict)
+scores = metrics.score(queries, responses, verdicts)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(time.perf_counter() - start, peak, len(responses), len(verdicts))
+"""
+
+
+def scoring(table: Table, folder: Path) -> None:
+    """In a process of its own, for its memory; answers of the paper's lengths, verdicts with replies."""
+    words = [f"word{index}" for index in range(2000)]
+    chance = random.Random(0)
+    queries, responses, verdicts = [], [], []
+    for name, (number, samples) in PROTOCOL.items():
+        for index in range(number * samples):
+            id = f"{name}-{index}"
+            text = " ".join(chance.choices(words, k=71 if name == "retain" else 140))
+            queries.append(
+                Query(
+                    id=id,
+                    record_id=f"r{index // 12}",
+                    set=name,
+                    category=f"category {index % 6}",
+                    image=f"img/{index // 4}.png",
+                    question=f"question {index}",
+                    reference=text if name == "retain" else "",
+                    sample=index % samples,
+                )
+            )
+            responses.append(Response(query_id=id, answer=text, finished=True))
+            for criterion in judges.criteria_for(name):
+                if name == "safe" and criterion == "refusal" and index % 1 == 0:
+                    continue
+                verdicts.append(
+                    Verdict(
+                        query_id=id,
+                        criterion=criterion,
+                        value=float(index % 2),
+                        judge="api-1-gpt-4o-00000000",
+                        prompt_hash="0" * 16,
+                        raw='{"reason": "One short sentence that says why it is so.", "verdict": "no"}',
+                    )
+                )
+    store.write_jsonl(folder / "queries.jsonl", queries)
+    store.write_jsonl(folder / "responses.jsonl", responses)
+    store.write_jsonl(folder / "verdicts.jsonl", verdicts)
+    done = subprocess.run(
+        [sys.executable, "-c", SCORING, str(folder)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    what = f"scoring {int(done[2]):,} responses with {int(done[3]):,} verdicts, reading included"
+    table.add_row(what, f"{float(done[0]):.1f}", "s")
+    table.add_row("its peak memory", f"{float(done[1]):.0f}", "MiB")
+
+
+def main() -> None:
+    os.environ.setdefault("OPENAI_API_KEY", "none")
+    table = Table("what", "measured", "unit")
+    with tempfile.TemporaryDirectory(prefix="safeeraser-judging-") as name:
+        fast(table, Path(name))
+        failing(table, Path(name))
+        scoring(table, Path(name))
+    table.add_row("peak memory of judging", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}", "MiB")
+    Console(width=120).print(table)
+    print(json.dumps(store.environment()))
+
+
+if __name__ == "__main__":
+    main()

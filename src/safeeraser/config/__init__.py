@@ -15,6 +15,7 @@ from safeeraser.config.line import (
     ScoreConfig,
     UnlearnConfig,
 )
+from safeeraser.config.loading import Attention, ModelOptions, Quantization
 from safeeraser.config.options import (
     GenerationOptions,
     LoraOptions,
@@ -25,15 +26,18 @@ from safeeraser.config.options import (
 )
 
 __all__ = [
+    "Attention",
     "BenchConfig",
     "DataBuildConfig",
     "DataShowConfig",
     "GenerationOptions",
     "JudgeConfig",
     "LoraOptions",
+    "ModelOptions",
     "Preset",
     "PretrainConfig",
     "Protocol",
+    "Quantization",
     "RespondConfig",
     "ScoreConfig",
     "UnlearnConfig",

@@ -1,4 +1,4 @@
-"""Every family goes through unlearning: three steps of GA and of PO+PD move what they should and nothing else."""
+"""Every family goes through unlearning: three steps of GA (in bfloat16) and of PO+PD move what they should and nothing else."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from safeeraser import models
-from safeeraser.config import LoraOptions, UnlearnOptions
+from safeeraser.config import LoraOptions, ModelOptions, UnlearnOptions
 from safeeraser.data import Benchmark
 from safeeraser.models import chat
 from safeeraser.objectives import parse_method
@@ -45,15 +45,16 @@ def test_three_steps_move_what_they_should(
     name: str, method: str, tiny_folders: dict[str, Path], benchmark: Benchmark, tmp_path: Path
 ) -> None:
     folder = str(tiny_folders[name])
-    adapter = run(folder, benchmark, parse_method(method), OPTIONS, tmp_path, lambda *_: None)
+    loading = ModelOptions(dtype="bfloat16" if method == "ga" else "float32")
+    adapter = run(folder, benchmark, parse_method(method), OPTIONS, tmp_path, lambda *_: None, loading)
     moved = [
         bool(t.abs().max() > 0)
         for key, t in load_file(adapter / "adapter_model.safetensors").items()
         if "lora_B" in key
     ]
     assert moved and all(moved)
-    vanilla = models.load(folder)
-    trained = models.load(folder, adapter)
+    vanilla = models.load(folder, dtype=loading.dtype)
+    trained = models.load(folder, adapter, dtype=loading.dtype)
     base = dict(vanilla.model.named_parameters())
     frozen = {
         re.sub(r"base_model\.model\.|\.base_layer|\.original_module", "", key): parameter

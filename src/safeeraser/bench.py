@@ -59,7 +59,7 @@ def plan(config: BenchConfig) -> list[Job]:
     """List the cells of the matrix in order; vanilla has one, as nothing in it is seeded under greedy decoding.
 
     Raises:
-        UserError: If a method, judge, model or the data is unknown, before anything is run.
+        UserError: If a method, judge, model, a loading option or the data is unknown, before anything is run.
     """
     from safeeraser import data, judges, models, objectives
 
@@ -71,6 +71,7 @@ def plan(config: BenchConfig) -> list[Job]:
         names[name] = method
     benchmark = data.load(config.data, config.limit)
     judges.create(config.judge, benchmark.refusals)
+    models.check(config.loading)
     seeds = _integers(config.seeds, "seeds") or [config.training.seed]
     budgets: list[int | None] = [*_integers(config.budgets, "budgets")]
     if budgets:
@@ -87,6 +88,7 @@ def plan(config: BenchConfig) -> list[Job]:
         judge=config.judge,
         sets=sets,
         generation=cell.options_dict(config.generation),
+        loading=cell.options_dict(config.loading),
     )
     jobs = []
     for steps in budgets or [None]:

@@ -13,12 +13,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from safeeraser import store
-from safeeraser.config import GenerationOptions, LoraOptions, UnlearnOptions
+from safeeraser.config import GenerationOptions, LoraOptions, ModelOptions, UnlearnOptions
 from safeeraser.errors import UserError
 from safeeraser.records import Frozen, Query, QuerySet, Response, Score, Verdict
 
@@ -43,6 +43,7 @@ class CellSpec(Frozen):
     sets: tuple[QuerySet, ...]
     training: dict[str, Any]
     generation: dict[str, Any]
+    loading: dict[str, Any] = {}
 
     def training_options(self) -> UnlearnOptions:
         """The training options with this cell's seed."""
@@ -52,6 +53,10 @@ class CellSpec(Frozen):
     def generation_options(self) -> GenerationOptions:
         """The generation options."""
         return GenerationOptions(**self.generation)
+
+    def loading_options(self) -> ModelOptions:
+        """How the model is loaded."""
+        return ModelOptions(**self.loading)
 
 
 def prepare(folder: Path, spec: CellSpec) -> None:
@@ -185,11 +190,11 @@ def _unlearn_and_respond(
             note = " ".join(f"{name} {value:.2f}" for name, value in components.items())
             reporter.report("unlearn", step, total, note)
 
-        adapter = unlearn.run(spec.model, benchmark, method, options, folder, on_step)
+        adapter = unlearn.run(spec.model, benchmark, method, options, folder, on_step, spec.loading_options())
     generation = spec.generation_options()
     done = {response.query_id for response in store.read_jsonl(folder / "responses.jsonl", Response)}
     if not done.issuperset(query.id for query in queries):
-        vlm = models.load(spec.model, adapter)
+        vlm = models.load(spec.model, adapter, **asdict(spec.loading_options()))
         vlm = models.merge(vlm) if adapter else vlm
         path = folder / "responses.jsonl"
         respond.run(vlm, benchmark, queries, path, generation, lambda d, t: reporter.report("respond", d, t))
@@ -205,10 +210,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def options_dict(options: UnlearnOptions | GenerationOptions) -> dict[str, Any]:
+def options_dict(options: UnlearnOptions | GenerationOptions | ModelOptions) -> dict[str, Any]:
     """Turn options into a plain dict for a spec; the seed of training is the cell's own."""
-    from dataclasses import asdict
-
     values = asdict(options)
     if isinstance(options, UnlearnOptions):
         del values["seed"]

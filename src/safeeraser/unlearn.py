@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from safeeraser import models, store
-from safeeraser.config import UnlearnOptions
+from safeeraser.config import ModelOptions, UnlearnOptions
 from safeeraser.data import Benchmark
 from safeeraser.errors import UserError
 from safeeraser.models import adapters, chat
@@ -38,6 +38,7 @@ def run(
     options: UnlearnOptions,
     out: Path,
     progress: Progress | None = None,
+    loading: ModelOptions | None = None,
 ) -> Path:
     """Unlearn the forget pairs of the benchmark's train records.
 
@@ -51,6 +52,7 @@ def run(
         options: Budget, optimizer, LoRA and seed.
         out: Folder for ``adapter/`` and ``train.jsonl``: a line per step, with loss and terms before their weights.
         progress: Called after every step; None draws a bar with the time left on standard error.
+        loading: How the model is loaded; None: the defaults.
 
     Returns:
         The adapter folder, ``out/adapter``; it appears there whole or not at all.
@@ -70,12 +72,13 @@ def run(
     dataset = TripleDataset(training_triples(benchmark, method), method.rows, benchmark.refusals, options.seed)
     out = Path(out)
     adapter = out / "adapter"
-    info = _describe(model, benchmark, method, options)
+    loading = loading or ModelOptions()
+    info = _describe(model, benchmark, method, options, loading)
     if _is_made(adapter, info):
         return adapter
     out.mkdir(parents=True, exist_ok=True)
     set_seed(options.seed)
-    vlm = adapters.attach(models.load(model), options.lora)
+    vlm = adapters.attach(models.load(model, **asdict(loading)), options.lora)
     set_seed(options.seed)
     with _bar(method.name) if progress is None else nullcontext(progress) as report:
         trainer = UnlearnTrainer(
@@ -240,7 +243,9 @@ def _check_finite(name: str, value: float, step: int) -> None:
         )
 
 
-def _describe(model: str, benchmark: Benchmark, method: Method, options: UnlearnOptions) -> dict[str, Any]:
+def _describe(
+    model: str, benchmark: Benchmark, method: Method, options: UnlearnOptions, loading: ModelOptions
+) -> dict[str, Any]:
     """All that decides the adapter, and the names of model and data."""
     return {
         "model": model,
@@ -250,6 +255,7 @@ def _describe(model: str, benchmark: Benchmark, method: Method, options: Unlearn
         "method": method.name,
         "terms": {term.name: weight for term, weight in method.terms},
         "options": asdict(options),
+        "loading": asdict(replace(loading, device="auto")),  # the device may change
         "seed": options.seed,
     }
 

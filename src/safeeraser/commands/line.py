@@ -14,13 +14,15 @@ def unlearn(options: config.UnlearnConfig) -> int:
 
     method = objectives.parse_method(options.method, options.training.preset)
     benchmark = data.load(options.data, options.limit)
-    adapter = stage.run(options.model, benchmark, method, options.training, Path(options.out))
+    adapter = stage.run(options.model, benchmark, method, options.training, Path(options.out), loading=options.loading)
     print(f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl")
     return 0
 
 
 def respond(options: config.RespondConfig) -> int:
     """``safeeraser respond``."""
+    from dataclasses import asdict, replace
+
     from safeeraser import data, models, store
     from safeeraser import respond as stage
     from safeeraser.progress import bar
@@ -28,11 +30,12 @@ def respond(options: config.RespondConfig) -> int:
     benchmark = data.load(options.data, options.limit)
     queries = data.queries(benchmark, options.generation.protocol)
     adapter = Path(options.adapter) if options.adapter else None
-    vlm = models.merge(models.load(options.model, adapter))
+    vlm = models.merge(models.load(options.model, adapter, **asdict(options.loading)))
     weights = sorted(adapter.glob("*.safetensors")) if adapter else []
     source = {"model": vlm.fingerprint, "adapter": store.hash_files(weights) if weights else None}
     generation = {"protocol": options.generation.protocol, "max_new_tokens": options.generation.max_new_tokens}
-    store.claim(Path(options.out).with_suffix(".source.json"), source | generation)
+    loading = asdict(replace(options.loading, device="auto"))  # the device may change
+    store.claim(Path(options.out).with_suffix(".source.json"), source | generation | {"loading": loading})
     with bar("respond", len(queries)) as progress:
         stage.run(vlm, benchmark, queries, Path(options.out), options.generation, progress)
     print(f"responses: {options.out}\nnext: safeeraser judge --responses {options.out} --out verdicts.jsonl")

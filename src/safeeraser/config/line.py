@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from safeeraser.config.loading import ModelOptions
 from safeeraser.config.options import GenerationOptions, Protocol, UnlearnOptions
 
 
@@ -45,6 +46,8 @@ class BenchConfig:
     """The one budget of all methods."""
     generation: GenerationOptions = field(default_factory=GenerationOptions)
     """How the models answer."""
+    loading: ModelOptions = field(default_factory=ModelOptions)
+    """How the model is loaded: dtype, device, quantization, attention."""
 
 
 @dataclass
@@ -68,6 +71,8 @@ class UnlearnConfig:
     """Only this many records of each split, balanced over categories and keywords."""
     training: UnlearnOptions = field(default_factory=UnlearnOptions)
     """Budget and optimizer."""
+    loading: ModelOptions = field(default_factory=ModelOptions)
+    """How the model is loaded: dtype, device, quantization, attention."""
 
 
 @dataclass
@@ -90,6 +95,8 @@ class RespondConfig:
     """Only this many records of each split, balanced over categories and keywords."""
     generation: GenerationOptions = field(default_factory=GenerationOptions)
     """How the model answers."""
+    loading: ModelOptions = field(default_factory=ModelOptions)
+    """How the model is loaded: dtype, device, quantization, attention."""
 
 
 @dataclass

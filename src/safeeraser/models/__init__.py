@@ -11,7 +11,18 @@ from safeeraser.config import Attention, ModelOptions, Quantization
 from safeeraser.errors import UserError
 from safeeraser.models.families import FAMILIES, Family
 
-__all__ = ["BUILT_IN", "FAMILIES", "Family", "VisionLanguageModel", "fingerprint", "load", "merge", "read_config"]
+__all__ = [
+    "BUILT_IN",
+    "FAMILIES",
+    "Family",
+    "VisionLanguageModel",
+    "check",
+    "fingerprint",
+    "load",
+    "merge",
+    "on_meta",
+    "read_config",
+]
 
 BUILT_IN = {"mini-llava": Path(__file__).parent / "mini_llava"}
 """Models whose weights come with the package."""
@@ -97,6 +108,27 @@ def read_config(name_or_path: str) -> Any:
         return AutoConfig.from_pretrained(_folder(name_or_path))
     except (OSError, ValueError) as error:
         raise UserError(f"model {name_or_path!r}: its config.json cannot be used ({error})") from None
+
+
+def on_meta(config: Any) -> Any:
+    """Build a model of a configuration in bfloat16 without memory for its weights.
+
+    Example:
+        >>> on_meta(read_config("mini-llava")).device.type
+        'meta'
+    """
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
+
+
+def check(options: ModelOptions) -> None:
+    """Check that loading options can be had on this machine; see ``loading.check``."""
+    from safeeraser.models import loading
+
+    loading.check(options)
 
 
 def merge(vlm: VisionLanguageModel) -> VisionLanguageModel:

@@ -1,4 +1,4 @@
-"""Every family goes through unlearning: three steps of GA (in bfloat16) and of PO+PD move what they should and nothing else."""
+"""Every family unlearns: three steps of GA (in bfloat16) and of PO+PD move what they should and nothing else."""
 
 import re
 from pathlib import Path

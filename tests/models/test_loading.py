@@ -1,6 +1,7 @@
-"""Options that this machine cannot have are refused with the reason; torch here has no CUDA, bitsandbytes is missing."""
+"""Options that a machine cannot have are refused with the reason; what can be had reaches the model."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,9 +126,7 @@ def test_llava_1_5_as_published(sizes, linears, trainable):
     assert not any("vision_tower" in name for name in names)
 
 
-def test_a_package_that_a_processor_needs_is_named(tiny_folders: dict[str, Path], monkeypatch):
-    """As where num2words is not installed."""
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "num2words" else found(name))
-    with pytest.raises(UserError, match=r"needs num2words: pip install num2words"):
-        models.load(str(tiny_folders["smolvlm"]))
+def test_a_package_that_a_processor_needs_is_named(tiny_folders: dict[str, Path]):
+    family = replace(models.FAMILIES.get("smolvlm"), packages=("no_such_package",))
+    with pytest.raises(UserError, match=r"'mine' needs no_such_package: pip install no_such_package"):
+        loading.load_processor("mine", tiny_folders["smolvlm"], family)

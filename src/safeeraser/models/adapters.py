@@ -48,9 +48,7 @@ def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageMode
             "alpha positive, dropout from 0 to less than 1"
         )
     if vlm.model.dtype == torch.float16:
-        raise UserError(
-            f"model {vlm.name!r} is in float16, which overflows in training: give --dtype bfloat16 or float32"
-        )
+        raise UserError(f"model {vlm.name!r} is in float16, which overflows in training: give --dtype bfloat16")
     config = LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,

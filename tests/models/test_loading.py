@@ -17,14 +17,22 @@ from safeeraser.models import VisionLanguageModel, adapters, chat, loading
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where there is no CUDA GPU")
 
 
-@without_cuda
+without_bitsandbytes = pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is not None, reason="says what happens where bitsandbytes is missing"
+)
+
+
+@without_bitsandbytes
 @pytest.mark.parametrize("quantization", ["8bit", "4bit"])
 def test_quantisation_says_what_it_lacks(quantization, tiny_llava):
-    with pytest.raises(UserError, match=f"loading.quantization '{quantization}' needs .*a CUDA GPU.*leave the option"):
+    message = rf"'{quantization}' needs the package bitsandbytes \(pip install bitsandbytes\); or leave the option out"
+    with pytest.raises(UserError, match=message):
         models.load(str(tiny_llava), quantization=quantization)
-    if importlib.util.find_spec("bitsandbytes") is None:
-        with pytest.raises(UserError, match=r"pip install bitsandbytes"):
-            models.load(str(tiny_llava), quantization=quantization)
+
+
+def test_quantisation_on_a_device_that_cannot_is_refused(tiny_llava):
+    with pytest.raises(UserError, match="'8bit' needs .*a device of the kind .*cuda"):
+        models.load(str(tiny_llava), quantization="8bit", device="meta")
 
 
 @without_cuda
@@ -55,7 +63,7 @@ def test_an_unknown_value_is_refused_with_the_known_ones(option, message, tiny_l
         models.load(str(tiny_llava), **option)
 
 
-@without_cuda
+@without_bitsandbytes
 def test_the_command_line_says_it_in_one_line_before_anything_is_run(tmp_path, capsys):
     arguments = ["bench", "--quick", "--quantization", "4bit", "--limit", "6", "--out", str(tmp_path / "run")]
     assert cli.main(arguments) == 2

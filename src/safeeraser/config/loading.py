@@ -18,6 +18,6 @@ class ModelOptions:
     device: str = "auto"
     """'auto' (the GPU if there is one), 'cpu', 'cuda', 'cuda:1', ..."""
     quantization: Quantization = "none"
-    """'8bit' or '4bit': the frozen weights but for projector and head, with bitsandbytes on a CUDA GPU."""
+    """'8bit' or '4bit': the frozen weights but for projector and head, with bitsandbytes; meant for a CUDA GPU."""
     attention: Attention = "auto"
     """Attention implementation: 'auto' (the library's choice), 'eager', 'sdpa' or 'flash_attention_2'."""

@@ -138,9 +138,11 @@ def check(options: ModelOptions) -> str:
             "can); give 'float16' or 'float32'"
         )
     if options.quantization != "none":
-        _require("quantization", options.quantization, "bitsandbytes", on_cuda)
+        kinds = _quantising_devices()
+        wanted = "" if device.split(":")[0] in kinds else f"a device of the kind {' or '.join(sorted(kinds))}"
+        _require("quantization", options.quantization, "bitsandbytes", wanted)
     if options.attention == "flash_attention_2":
-        _require("attention", options.attention, "flash_attn", on_cuda)
+        _require("attention", options.attention, "flash_attn", "" if on_cuda else "a CUDA GPU")
         if options.dtype not in ("bfloat16", "float16"):
             raise UserError("loading.attention 'flash_attention_2' needs --dtype bfloat16 or float16")
     return device
@@ -187,12 +189,21 @@ def _device(given: str) -> str:
     return given
 
 
-def _require(field: str, value: str, package: str, on_cuda: bool) -> None:
-    """Refuse an option whose package or GPU is missing, naming both where both are."""
+def _quantising_devices() -> set[str]:
+    """Kinds of devices that the installed bitsandbytes knows; older ones know CUDA alone."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        return {"cuda", "cpu"}
+    import bitsandbytes
+
+    return set(getattr(bitsandbytes, "supported_torch_devices", {"cuda"}))
+
+
+def _require(field: str, value: str, package: str, device: str) -> None:
+    """Refuse an option whose package is missing or that needs another device, naming both where both are."""
     missing = []
     if importlib.util.find_spec(package) is None:
         missing.append(f"the package {package} (pip install {package.replace('_', '-')})")
-    if not on_cuda:
-        missing.append("a CUDA GPU (this run is on the CPU)")
+    if device:
+        missing.append(f"{device} (this run is on another)")
     if missing:
         raise UserError(f"loading.{field} {value!r} needs {' and '.join(missing)}; or leave the option out")

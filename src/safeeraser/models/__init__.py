@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ __all__ = [
 BUILT_IN = {"mini-llava": Path(__file__).parent / "mini_llava"}
 """Models whose weights come with the package."""
 
+_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model")
 _WHOLE_FILE = 2**26
 """Weight files up to this many bytes are hashed whole; of larger ones, evenly spread samples are."""
 _SAMPLES, _SAMPLE_BYTES = 256, 2**16
@@ -77,8 +79,8 @@ def load(
 
     options = ModelOptions(dtype, device, quantization, attention)
     loading.check(options)
+    family = FAMILIES.get(read_config(name_or_path).model_type)  # before gigabytes are fetched
     folder = _folder(name_or_path)
-    family = FAMILIES.get(read_config(name_or_path).model_type)
     processor = loading.load_processor(name_or_path, folder, family)
     model = loading.load_model(name_or_path, folder, family, options)
     vlm = VisionLanguageModel(name_or_path, model, processor, family, fingerprint(name_or_path))
@@ -105,7 +107,7 @@ def read_config(name_or_path: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(_folder(name_or_path))
+        return AutoConfig.from_pretrained(_folder(name_or_path, ["config.json"]))
     except (OSError, ValueError) as error:
         raise UserError(f"model {name_or_path!r}: its config.json cannot be used ({error})") from None
 
@@ -177,8 +179,8 @@ def _hash_weights(path: Path, digest: Any) -> None:
             digest.update(file.read(_SAMPLE_BYTES))
 
 
-def _folder(name_or_path: str) -> Path:
-    """Find the folder of a model, fetching it into the hub's cache if it is a hub name."""
+def _folder(name_or_path: str, files: Sequence[str] = _FILES) -> Path:
+    """Find the folder of a model, fetching ``files`` into the hub's cache if it is a hub name."""
     if name_or_path in BUILT_IN:
         return BUILT_IN[name_or_path]
     path = Path(name_or_path)
@@ -192,7 +194,7 @@ def _folder(name_or_path: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name_or_path, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model"]))
+        return Path(snapshot_download(name_or_path, allow_patterns=list(files)))
     except (OSError, ValueError) as error:
         raise UserError(
             f"model {name_or_path!r} cannot be fetched ({type(error).__name__}: {error}); give {known}, an existing "

@@ -29,6 +29,7 @@ COMMANDS: dict[str, Command] = {
     "respond": Command(config.RespondConfig, "safeeraser.commands.line:respond"),
     "judge": Command(config.JudgeConfig, "safeeraser.commands.line:judge"),
     "score": Command(config.ScoreConfig, "safeeraser.commands.line:score"),
+    "plan": Command(config.PlanConfig, "safeeraser.commands.plan:run"),
     "pretrain": Command(config.PretrainConfig, "safeeraser.commands.line:pretrain"),
     "data build": Command(config.DataBuildConfig, "safeeraser.commands.data:build", positional="name"),
     "data show": Command(config.DataShowConfig, "safeeraser.commands.data:show", positional="folder"),

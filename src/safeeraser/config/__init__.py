@@ -24,6 +24,7 @@ from safeeraser.config.options import (
     UnlearnOptions,
     recipe_defaults,
 )
+from safeeraser.config.plan import PlanConfig
 
 __all__ = [
     "Attention",
@@ -34,6 +35,7 @@ __all__ = [
     "JudgeConfig",
     "LoraOptions",
     "ModelOptions",
+    "PlanConfig",
     "Preset",
     "PretrainConfig",
     "Protocol",

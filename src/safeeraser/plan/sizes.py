@@ -97,7 +97,9 @@ def measure(model: str, lora: LoraOptions, height: int, width: int) -> Sizes:
     built = models.on_meta(config)
     counted = _parts(built, family)
     skipped = (family.projector, "lm_head")
-    linears = {name: m for name, m in built.named_modules() if isinstance(m, nn.Linear) and not name.startswith(skipped)}
+    linears = {
+        name: m for name, m in built.named_modules() if isinstance(m, nn.Linear) and not name.startswith(skipped)
+    }
     quantised = sum(module.weight.numel() for module in linears.values())
     targets = [name for name in linears if name.startswith(family.language_model + ".")]
     vlm = adapters.attach(models.VisionLanguageModel(model, built, None, family), lora)

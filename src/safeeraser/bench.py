@@ -64,8 +64,8 @@ def plan(config: BenchConfig) -> list[Job]:
     """List the cells of the matrix in order; vanilla has one, as nothing in it is seeded under greedy decoding.
 
     Raises:
-        UserError: If a method, judge, model or the data is unknown, or the data lack what a method reads, before
-            anything is run.
+        UserError: If a method, judge, model, a loading option or the data is unknown, or the data lack what a method
+            reads, before anything is run.
     """
     from safeeraser import data, judges, models, objectives
     from safeeraser.unlearn_batch import training_triples
@@ -86,6 +86,7 @@ def plan(config: BenchConfig) -> list[Job]:
     for reader in {reader.rows: reader for reader in trained}.values():
         training_triples(learnt, reader)
     judge = judges.create(config.judge, benchmark.refusals, config.judging)
+    models.check(config.loading)
     seeds = _integers(config.seeds, "seeds") or [config.training.seed]
     budgets: list[int | None] = [*_integers(config.budgets, "budgets")]
     if budgets:
@@ -108,6 +109,7 @@ def plan(config: BenchConfig) -> list[Job]:
         judging={"id": judge.id} if isinstance(judge, judges.BatchJudge) else {},
         sets=sets,
         generation=cell.options_dict(config.generation),
+        loading=cell.options_dict(config.loading),
     )
     jobs = []
     for steps in budgets or [None]:

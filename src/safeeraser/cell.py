@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeeraser import store
-from safeeraser.config import GenerationOptions, JudgeOptions, LoraOptions, OnBad, UnlearnOptions
+from safeeraser.config import GenerationOptions, JudgeOptions, LoraOptions, ModelOptions, OnBad, UnlearnOptions
 from safeeraser.errors import UserError
 from safeeraser.records import Frozen, Query, QuerySet, Response, Verdict
 
@@ -51,6 +51,7 @@ class CellSpec(Frozen):
     sets: tuple[QuerySet, ...]
     training: dict[str, Any]
     generation: dict[str, Any]
+    loading: dict[str, Any] = {}
 
     def training_options(self) -> UnlearnOptions:
         """The training options with this cell's seed."""
@@ -60,6 +61,10 @@ class CellSpec(Frozen):
     def generation_options(self) -> GenerationOptions:
         """The generation options."""
         return GenerationOptions(**self.generation)
+
+    def loading_options(self) -> ModelOptions:
+        """How the model is loaded."""
+        return ModelOptions(**self.loading)
 
 
 def held_out_of(spec: CellSpec) -> frozenset[str] | None:
@@ -239,11 +244,11 @@ def _unlearn_and_respond(
             note = " ".join(f"{name} {value:.2f}" for name, value in components.items())
             reporter.report("unlearn", step, total, note)
 
-        adapter = unlearn.run(spec.model, benchmark, method, options, folder, on_step)
+        adapter = unlearn.run(spec.model, benchmark, method, options, folder, on_step, spec.loading_options())
     generation = spec.generation_options()
     done = {response.query_id for response in store.read_jsonl(folder / "responses.jsonl", Response)}
     if not done.issuperset(query.id for query in queries):
-        vlm = models.load(spec.model, adapter)
+        vlm = models.load(spec.model, adapter, **asdict(spec.loading_options()))
         vlm = models.merge(vlm) if adapter else vlm
         path = folder / "responses.jsonl"
         respond.run(vlm, benchmark, queries, path, generation, lambda d, t: reporter.report("respond", d, t))
@@ -259,10 +264,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def options_dict(options: UnlearnOptions | GenerationOptions) -> dict[str, Any]:
+def options_dict(options: UnlearnOptions | GenerationOptions | ModelOptions) -> dict[str, Any]:
     """Turn options into a plain dict for a spec; the seed of training is the cell's own."""
-    from dataclasses import asdict
-
     values = asdict(options)
     if isinstance(options, UnlearnOptions):
         del values["seed"]

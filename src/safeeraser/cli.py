@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "judge": Command(config.JudgeConfig, "safeeraser.commands.line:judge"),
     "judge-check": Command(config.JudgeCheckConfig, "safeeraser.commands.judging:check"),
     "score": Command(config.ScoreConfig, "safeeraser.commands.line:score"),
+    "plan": Command(config.PlanConfig, "safeeraser.commands.plan:run"),
     "report": Command(config.ReportConfig, "safeeraser.commands.report:report", positional="run"),
     "view": Command(config.ViewConfig, "safeeraser.commands.report:view", positional="run"),
     "compare": Command(config.CompareConfig, "safeeraser.commands.compare:compare", positional="a b"),

@@ -11,14 +11,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import set_seed
 
 from safeeraser import models, store
-from safeeraser.config import UnlearnOptions
+from safeeraser.config import ModelOptions, UnlearnOptions
 from safeeraser.data import Benchmark
 from safeeraser.errors import UserError
 from safeeraser.models import adapters, dropout
@@ -39,6 +39,7 @@ def run(
     options: UnlearnOptions,
     out: Path,
     progress: Progress | None = None,
+    loading: ModelOptions | None = None,
 ) -> Path:
     """Unlearn the forget pairs of the benchmark's train records.
 
@@ -54,6 +55,7 @@ def run(
         out: Folder for ``adapter/`` and ``train.jsonl``: a line per step, with loss and terms before their weights;
             ``checkpoint-STEP/`` lies there until the adapter does.
         progress: Called after every step; None draws a bar with the time left on standard error.
+        loading: How the model is loaded; None: the defaults.
 
     Returns:
         The adapter folder, ``out/adapter``; it appears there whole or not at all.
@@ -74,14 +76,15 @@ def run(
     dataset = TripleDataset(training_triples(benchmark, method), method.rows, benchmark.refusals, options.seed)
     out = Path(out)
     adapter, start = out / "adapter", last_checkpoint(out)
-    info = _describe(model, benchmark, method, options)
+    loading = loading or ModelOptions()
+    info = _describe(model, benchmark, method, options, loading)
     if _is_made(adapter, info):
         _remove_checkpoints(out)
         return adapter
     if start is not None:
         _is_made(start, info)
     out.mkdir(parents=True, exist_ok=True)
-    vlm = _trainable(model, options)
+    vlm = _trainable(model, options, loading)
     sampler = EpochSampler(len(dataset), options.batch_size * options.accumulation * processes(), options.seed)
     with _reporting(method.name, progress) as report:
         trainer = UnlearnTrainer(
@@ -109,11 +112,14 @@ def run(
     return adapter
 
 
-def _trainable(model: str, options: UnlearnOptions) -> models.VisionLanguageModel:
+def _trainable(model: str, options: UnlearnOptions, loading: ModelOptions) -> models.VisionLanguageModel:
     """Load the model and put a fresh adapter on it; what is trained is float32, whatever the frozen weights are."""
     set_seed(options.seed)
-    # with several processes, each moves its copy to its own GPU
-    vlm = adapters.attach(models.load(model, device="cpu" if processes() > 1 else "auto"), options.lora)
+    if processes() > 1 and loading.device == "auto":
+        # each process moves its copy to its own GPU; quantised weights have to be made there
+        quantised = loading.quantization != "none"
+        loading = replace(loading, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if quantised else "cpu")
+    vlm = adapters.attach(models.load(model, **asdict(loading)), options.lora)
     for parameter in vlm.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -126,7 +132,9 @@ def _trainable(model: str, options: UnlearnOptions) -> models.VisionLanguageMode
     return vlm
 
 
-def _describe(model: str, benchmark: Benchmark, method: Method, options: UnlearnOptions) -> dict[str, Any]:
+def _describe(
+    model: str, benchmark: Benchmark, method: Method, options: UnlearnOptions, loading: ModelOptions
+) -> dict[str, Any]:
     """All that decides the adapter, and the names of model and data."""
     return {
         "model": model,
@@ -136,6 +144,7 @@ def _describe(model: str, benchmark: Benchmark, method: Method, options: Unlearn
         "method": method.name,
         "terms": {term.name: weight for term, weight in method.terms},
         "options": {name: value for name, value in asdict(options).items() if name not in UNDECISIVE},
+        "loading": asdict(replace(loading, device="auto")),  # the device may change
         "seed": options.seed,
         "processes": processes(),
     }

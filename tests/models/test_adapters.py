@@ -16,7 +16,7 @@ OPTIONS = LoraOptions(rank=4, alpha=16.0, dropout=0.5)
 
 
 def batch(vlm: VisionLanguageModel) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    images = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    images = [Image.new("RGB", (32, 32), "red"), Image.new("RGB", (48, 32), "blue")]
     return chat.encode_samples(vlm, images, ["What is shown?", "Is it a cat?"], ["A cat.", "No, a mat."], 200)
 
 
@@ -55,18 +55,24 @@ def test_a_fresh_adapter_changes_nothing(folder):
 
 
 def test_lora_and_projector_are_trainable_and_nothing_else(folder):
+    """LoRA on every linear layer of the language model and no other; the tower is frozen but for a projector in it."""
     vlm = adapters.attach(models.load(str(folder)), OPTIONS)
     base = models.load(str(folder)).model
-    projector = vlm.family.projector
+    family, projector = vlm.family, vlm.family.projector
     trainable = {name.removeprefix("base_model.model.") for name, p in vlm.model.named_parameters() if p.requires_grad}
     with_lora = {re.sub(r"\.lora_[AB]\..*", "", name) for name in trainable if ".lora_" in name}
-    language_model = base.get_submodule("model.language_model")
+    language_model = base.get_submodule(family.language_model)
     linears = {n for n, m in language_model.named_modules() if isinstance(m, torch.nn.Linear)}
-    assert with_lora == {f"model.language_model.{name}" for name in linears}
+    assert linears and with_lora == {f"{family.language_model}.{name}" for name in linears}
     assert {name for name in trainable if ".lora_" not in name} == {
         f"{projector}.modules_to_save.default.{name}" for name, _ in base.get_submodule(projector).named_parameters()
     }
-    assert not any(p.requires_grad for p in vlm.model.base_model.model.get_submodule(vlm.family.tower).parameters())
+    tower = vlm.model.base_model.model.get_submodule(family.tower)
+    assert not any(p.requires_grad for name, p in tower.named_parameters() if "modules_to_save" not in name)
+    assert any("modules_to_save" in name for name, _ in tower.named_parameters()) == projector.startswith(family.tower)
+    parts = {family.language_model, projector, family.tower, "lm_head"}
+    loose = [name for name, _ in base.named_parameters() if not name.startswith(tuple(parts))]
+    assert all(name == "model.image_newline" for name in loose), "a part of the model that no row of the table names"
 
 
 def test_the_reference_is_exactly_the_base(folder, adapted):

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import torch
 from PIL import Image
@@ -193,16 +191,3 @@ def test_finished_says_whether_the_end_came(vlm):
 
 def test_no_questions_no_answers(vlm):
     assert chat.generate(vlm, [], [], 3) == []
-
-
-def test_every_family_has_a_tiny_checkpoint(tiny_folders: dict[str, Path]):
-    assert sorted(tiny_folders) == models.FAMILIES.names()
-
-
-@pytest.mark.parametrize("name", models.FAMILIES.names())
-def test_a_family_encodes_masks_and_generates(name: str, tiny_folders: dict[str, Path]):
-    vlm = models.load(str(tiny_folders[name]))
-    inputs, labels = chat.encode_samples(vlm, images(), QUESTIONS, ANSWERS, max_length=200)
-    assert inputs["input_ids"].shape == inputs["attention_mask"].shape == labels.shape
-    assert chat.answer_log_probs(vlm.model, inputs, labels).answer.sum() < 0
-    assert len(chat.generate(vlm, images(), QUESTIONS, 4)) == 3

@@ -16,7 +16,7 @@ def unlearn(options: config.UnlearnConfig) -> int:
 
     method = objectives.parse_method(options.method, options.training.preset)
     benchmark = data.load(options.data, options.limit, options.on_bad, needs_pd="decouple" in method.rows)
-    adapter = stage.run(options.model, benchmark, method, options.training, Path(options.out))
+    adapter = stage.run(options.model, benchmark, method, options.training, Path(options.out), loading=options.loading)
     if os.environ.get("RANK", "0") == "0":  # of several processes, the first one speaks
         print(f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl")
     return 0
@@ -24,6 +24,8 @@ def unlearn(options: config.UnlearnConfig) -> int:
 
 def respond(options: config.RespondConfig) -> int:
     """``safeeraser respond``."""
+    from dataclasses import asdict, replace
+
     from safeeraser import data, models, store
     from safeeraser import respond as stage
     from safeeraser.progress import bar
@@ -32,11 +34,12 @@ def respond(options: config.RespondConfig) -> int:
     data.warn_of_missing_pd(benchmark)
     queries = data.queries(benchmark, options.generation.protocol)
     adapter = Path(options.adapter) if options.adapter else None
-    vlm = models.merge(models.load(options.model, adapter))
+    vlm = models.merge(models.load(options.model, adapter, **asdict(options.loading)))
     weights = sorted(adapter.glob("*.safetensors")) if adapter else []
     source = {"model": vlm.fingerprint, "adapter": store.hash_files(weights) if weights else None}
     generation = {"protocol": options.generation.protocol, "max_new_tokens": options.generation.max_new_tokens}
-    store.claim(Path(options.out).with_suffix(".source.json"), source | generation)
+    loading = asdict(replace(options.loading, device="auto"))  # the device may change
+    store.claim(Path(options.out).with_suffix(".source.json"), source | generation | {"loading": loading})
     with bar("respond", len(queries)) as progress:
         stage.run(vlm, benchmark, queries, Path(options.out), options.generation, progress)
     print(f"responses: {options.out}\nnext: safeeraser judge --responses {options.out} --out verdicts.jsonl")

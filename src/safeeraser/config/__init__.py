@@ -24,6 +24,7 @@ from safeeraser.config.line import (
     ScoreConfig,
     UnlearnConfig,
 )
+from safeeraser.config.loading import Attention, ModelOptions, Quantization
 from safeeraser.config.options import (
     RECIPES,
     GenerationOptions,
@@ -37,6 +38,7 @@ from safeeraser.config.options import (
     recipe_model,
 )
 from safeeraser.config.own_data import DataCompleteConfig, DataImportConfig
+from safeeraser.config.plan import PlanConfig
 from safeeraser.config.report import (
     ReportConfig,
     ViewConfig,
@@ -45,6 +47,7 @@ from safeeraser.config.report import (
 __all__ = [
     "RECIPES",
     "AgreementConfig",
+    "Attention",
     "BenchConfig",
     "CompareConfig",
     "DataBuildConfig",
@@ -60,10 +63,13 @@ __all__ = [
     "JudgeOptions",
     "LeaderboardConfig",
     "LoraOptions",
+    "ModelOptions",
     "OnBad",
+    "PlanConfig",
     "Preset",
     "PretrainConfig",
     "Protocol",
+    "Quantization",
     "ReportConfig",
     "RespondConfig",
     "ScoreConfig",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from safeeraser.config.judging import JudgeOptions
+from safeeraser.config.loading import ModelOptions
 from safeeraser.config.options import GenerationOptions, OnBad, Protocol, UnlearnOptions
 
 
@@ -52,6 +53,8 @@ class BenchConfig:
     """How the models answer."""
     judging: JudgeOptions = field(default_factory=JudgeOptions)
     """How a judge that is a model judges."""
+    loading: ModelOptions = field(default_factory=ModelOptions)
+    """How the model is loaded: dtype, device, quantization, attention."""
 
 
 @dataclass
@@ -77,6 +80,8 @@ class UnlearnConfig:
     """Only this many records of each split, balanced over categories and keywords."""
     training: UnlearnOptions = field(default_factory=UnlearnOptions)
     """Budget and optimizer."""
+    loading: ModelOptions = field(default_factory=ModelOptions)
+    """How the model is loaded: dtype, device, quantization, attention."""
 
 
 @dataclass
@@ -101,6 +106,8 @@ class RespondConfig:
     """Only this many records of each split, balanced over categories and keywords."""
     generation: GenerationOptions = field(default_factory=GenerationOptions)
     """How the model answers."""
+    loading: ModelOptions = field(default_factory=ModelOptions)
+    """How the model is loaded: dtype, device, quantization, attention."""
 
 
 @dataclass

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safeeraser.config import Attention, ModelOptions, Quantization
 from safeeraser.errors import UserError
 from safeeraser.models.families import FAMILIES, Family
 
-__all__ = ["BUILT_IN", "FAMILIES", "Family", "VisionLanguageModel", "fingerprint", "load", "merge"]
+__all__ = [
+    "BUILT_IN",
+    "FAMILIES",
+    "Family",
+    "VisionLanguageModel",
+    "check",
+    "fingerprint",
+    "load",
+    "merge",
+    "on_meta",
+    "read_config",
+]
 
 BUILT_IN = {"mini-llava": Path(__file__).parent / "mini_llava"}
 """Models whose weights come with the package."""
 
+_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model")
 _WHOLE_FILE = 2**26
 """Weight files up to this many bytes are hashed whole; of larger ones, evenly spread samples are."""
 _SAMPLES, _SAMPLE_BYTES = 256, 2**16
@@ -36,51 +50,87 @@ class VisionLanguageModel:
 
 
 def load(
-    name_or_path: str, adapter: Path | None = None, dtype: str = "auto", device: str = "auto"
+    name_or_path: str,
+    adapter: Path | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    quantization: Quantization = "none",
+    attention: Attention = "auto",
 ) -> VisionLanguageModel:
     """Load a model, ready to answer (evaluation mode).
 
     Args:
         name_or_path: A name in ``BUILT_IN``, a local folder in the Hugging Face layout, or a hub name.
         adapter: Adapter folder written by ``adapters.save``; it must have been made on exactly this model.
-        dtype: A torch dtype such as "bfloat16", or "auto": the checkpoint's own.
-        device: A torch device, or "auto": the GPU if there is one.
+        dtype: As ``config.ModelOptions``.
+        device: As ``config.ModelOptions``.
+        quantization: As ``config.ModelOptions``.
+        attention: As ``config.ModelOptions``.
 
     Raises:
-        UserError: If there is no such model, its family is unknown, it has no chat template, or the adapter does not
-            belong to it; the message says which.
+        UserError: If there is no such model, its family is unknown, it has no chat template, an option needs hardware
+            or a package that is missing, or the adapter does not belong to it; the message says which.
 
     Example:
         >>> load("mini-llava").model.config.model_type
         'llava'
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    from safeeraser.models import loading
 
+    options = ModelOptions(dtype, device, quantization, attention)
+    loading.check(options)
+    family = FAMILIES.get(read_config(name_or_path).model_type)  # before gigabytes are fetched
     folder = _folder(name_or_path)
-    try:
-        model_type = AutoConfig.from_pretrained(folder).model_type
-    except (OSError, ValueError) as error:
-        raise UserError(f"model {name_or_path!r}: its config.json cannot be used ({error})") from None
-    family = FAMILIES.get(model_type)
-    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise UserError(f"dtype {dtype!r} is unknown: give 'auto', 'float32', 'bfloat16' or 'float16'")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).to(device).eval()
-        processor = AutoProcessor.from_pretrained(folder)
-    except OSError as error:
-        raise UserError(f"model {name_or_path!r} is incomplete: {error}") from None
-    if not getattr(processor, "chat_template", None):
-        raise UserError(f"model {name_or_path!r} has no chat template: add chat_template.jinja to {folder}")
-    processor.tokenizer.padding_side = "left"
+    processor = loading.load_processor(name_or_path, folder, family)
+    model = loading.load_model(name_or_path, folder, family, options)
     vlm = VisionLanguageModel(name_or_path, model, processor, family, fingerprint(name_or_path))
     if adapter is None:
         return vlm
     from safeeraser.models import adapters
 
     return adapters.load(vlm, Path(adapter))
+
+
+def read_config(name_or_path: str) -> Any:
+    """Read a model's configuration, without its weights.
+
+    Args:
+        name_or_path: As for ``load``.
+
+    Raises:
+        UserError: If there is no such model or ``transformers`` does not know its architecture.
+
+    Example:
+        >>> read_config("mini-llava").model_type
+        'llava'
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(_folder(name_or_path, ["config.json"]))
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {name_or_path!r}: its config.json cannot be used ({error})") from None
+
+
+def on_meta(config: Any) -> Any:
+    """Build a model of a configuration in bfloat16 without memory for its weights.
+
+    Example:
+        >>> on_meta(read_config("mini-llava")).device.type
+        'meta'
+    """
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
+
+
+def check(options: ModelOptions) -> None:
+    """Check that loading options can be had on this machine; see ``loading.check``."""
+    from safeeraser.models import loading
+
+    loading.check(options)
 
 
 def merge(vlm: VisionLanguageModel) -> VisionLanguageModel:
@@ -129,8 +179,8 @@ def _hash_weights(path: Path, digest: Any) -> None:
             digest.update(file.read(_SAMPLE_BYTES))
 
 
-def _folder(name_or_path: str) -> Path:
-    """Find the folder of a model, fetching it into the hub's cache if it is a hub name."""
+def _folder(name_or_path: str, files: Sequence[str] = _FILES) -> Path:
+    """Find the folder of a model, fetching ``files`` into the hub's cache if it is a hub name."""
     if name_or_path in BUILT_IN:
         return BUILT_IN[name_or_path]
     path = Path(name_or_path)
@@ -144,7 +194,7 @@ def _folder(name_or_path: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name_or_path, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model"]))
+        return Path(snapshot_download(name_or_path, allow_patterns=list(files)))
     except (OSError, ValueError) as error:
         raise UserError(
             f"model {name_or_path!r} cannot be fetched ({type(error).__name__}: {error}); give {known}, an existing "

@@ -26,14 +26,15 @@ def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageMode
     """Put a fresh adapter on a model, ready for training: it changes nothing yet.
 
     Trainable are a LoRA on every linear layer of the language model and a copy of the projector; all else is frozen.
-    The initial LoRA weights come from torch's generator.
+    Both are in float32, as a bfloat16 weight swallows steps of a learning rate of 1e-4; on a bfloat16 model they work
+    under autocast, as the Trainer has it. The initial LoRA weights come from torch's generator.
 
     Args:
         vlm: A model without adapter; its modules are changed in place.
         options: Rank, alpha and dropout.
 
     Raises:
-        UserError: If rank, alpha or dropout is out of range.
+        UserError: If rank, alpha or dropout is out of range, or the model is in float16, which overflows in training.
 
     Example:
         >>> from safeeraser import models
@@ -46,6 +47,8 @@ def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageMode
             f"lora rank {options.rank}, alpha {options.alpha}, dropout {options.dropout}: rank must be at least 1, "
             "alpha positive, dropout from 0 to less than 1"
         )
+    if vlm.model.dtype == torch.float16:
+        raise UserError(f"model {vlm.name!r} is in float16, which overflows in training: give --dtype bfloat16")
     config = LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,
@@ -54,7 +57,11 @@ def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageMode
         modules_to_save=[vlm.family.projector],
         task_type="CAUSAL_LM",
     )
-    return _wrapped(vlm, config)
+    wrapped = _wrapped(vlm, config)
+    for parameter in wrapped.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return wrapped
 
 
 def save(
@@ -158,14 +165,16 @@ def reference_mode(model: Any) -> Iterator[None]:
 
 
 def merge(vlm: VisionLanguageModel) -> VisionLanguageModel:
-    """Fold the adapter into the weights: the same answers, faster. A model without adapter is returned as it is.
+    """Fold the adapter into the weights: the same answers, faster.
+
+    A model without adapter is returned as it is; so is a quantised one, whose weights would have to be rounded again.
 
     Example:
         >>> from safeeraser import models
         >>> type(merge(attach(models.load("mini-llava"), LoraOptions())).model).__name__
         'LlavaForConditionalGeneration'
     """
-    if not isinstance(vlm.model, PeftModel):
+    if not isinstance(vlm.model, PeftModel) or getattr(vlm.model.get_base_model(), "is_quantized", False):
         return vlm
     return replace(vlm, model=vlm.model.merge_and_unload())
 

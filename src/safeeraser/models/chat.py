@@ -103,13 +103,12 @@ def encode_prompts(
         [1, 0]
     """
     texts = [_render(vlm, question) for question in questions]
-    bos = vlm.processor.tokenizer.bos_token
     return dict(
         vlm.processor(
-            images=list(images),
+            images=[[image] for image in images],
             text=texts,
             padding=True,
-            add_special_tokens=not (bos and texts[0].startswith(bos)),
+            add_special_tokens=_adds_special_tokens(vlm, texts),
             return_tensors="pt",
         )
     )
@@ -146,32 +145,28 @@ def encode_samples(
         ' A bee.</s>'
     """
     prompts = encode_prompts(vlm, images, questions)
-    image_token = vlm.model.config.image_token_id
-    rows = zip(prompts["input_ids"], prompts["attention_mask"].bool(), strict=True)
-    heads = [ids[mask] for ids, mask in rows]
+    heads: list[int] = prompts["attention_mask"].sum(1).tolist()
     tails = _answer_ids(vlm, answers)
-    for index, head in enumerate(heads):
-        room = max_length - int((head != image_token).sum())
-        if room < 1:
+    for index, used in enumerate(_text_lengths(vlm, questions)):
+        if used >= max_length:
             raise UserError(
                 f"max_length {max_length} leaves no room for an answer: question {questions[index]!r} takes "
-                f"{max_length - room} tokens; raise --training.max_length"
+                f"{used} tokens; raise --training.max_length"
             )
-        tails[index] = tails[index][:room]
-    length = max(len(head) + len(tail) for head, tail in zip(heads, tails, strict=True))
-    shape = (len(heads), length)
-    labels = torch.full(shape, IGNORED)
+        tails[index] = tails[index][: max_length - used]
+    length = max(head + len(tail) for head, tail in zip(heads, tails, strict=True))
+    labels = torch.full((len(heads), length), IGNORED)
     aligned = {
-        key: torch.full(shape, vlm.processor.tokenizer.pad_token_id if key == "input_ids" else 0, dtype=value.dtype)
-        for key, value in prompts.items()
-        if value.shape == prompts["input_ids"].shape
+        key: prompts[key].new_zeros(len(heads), length, *prompts[key].shape[2:])
+        for key in ("input_ids", "attention_mask", *vlm.family.token_inputs)
     }
+    aligned["input_ids"].fill_(vlm.processor.tokenizer.pad_token_id)
     for row, (head, tail) in enumerate(zip(heads, tails, strict=True)):
-        start, end = len(head), len(head) + len(tail)
+        end = head + len(tail)
         for key, value in aligned.items():
-            value[row, :start] = prompts[key][row, -start:]
-        aligned["input_ids"][row, start:end] = labels[row, start:end] = torch.tensor(tail)
-        aligned["attention_mask"][row, start:end] = 1
+            value[row, :head] = prompts[key][row, -head:]
+            value[row, head:end] = prompts[key][row, -1]
+        aligned["input_ids"][row, head:end] = labels[row, head:end] = torch.tensor(tail)
     return {**prompts, **aligned}, labels
 
 
@@ -194,7 +189,7 @@ def answer_log_probs(model: Any, inputs: Mapping[str, Tensor], labels: Tensor) -
     """
     labelled = labels != IGNORED
     positions = labelled.any(0).nonzero()[:, 0]
-    logits = model(**inputs, logits_to_keep=positions - 1).logits
+    logits = model(**inputs, logits_to_keep=positions - 1, use_cache=False).logits
     kept = labelled[:, positions]
     lengths = kept.sum(1)
     first = kept.int().argmax(1)
@@ -273,6 +268,19 @@ def _answer_ids(vlm: VisionLanguageModel, answers: Sequence[str]) -> list[list[i
         [*(joined[start:] if joined[:start] == opening else own), form.end]
         for joined, own in zip(whole, alone, strict=True)
     ]
+
+
+def _text_lengths(vlm: VisionLanguageModel, questions: Sequence[str]) -> list[int]:
+    """Tokens of each prompt without its image: the template has one placeholder for it."""
+    texts = [_render(vlm, question) for question in questions]
+    ids = vlm.processor.tokenizer(texts, add_special_tokens=_adds_special_tokens(vlm, texts)).input_ids
+    return [len(row) - 1 for row in ids]
+
+
+def _adds_special_tokens(vlm: VisionLanguageModel, texts: Sequence[str]) -> bool:
+    """Whether the tokenizer has to put the beginning of sequence: some templates write it themselves."""
+    bos = vlm.processor.tokenizer.bos_token
+    return not (bos and texts[0].startswith(bos))
 
 
 def _render(vlm: VisionLanguageModel, question: str) -> str:

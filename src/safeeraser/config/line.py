@@ -69,7 +69,8 @@ class UnlearnConfig:
     on_bad: OnBad = "fail"
     """What to do about bad records: 'fail' reports all their problems, 'skip' leaves them out with a warning."""
     method: str | dict[str, float] = "po+pd"
-    """ga, gd, kl, po or npo, each with '+pd'; a sum of terms such as 'po+kl+pd'; or a mapping of terms to weights."""
+    """ga, gd, kl, po, npo, simnpo, dpo or rmu, each with '+pd'; a sum of terms such as 'po+kl+pd'; or a mapping of
+    terms to weights."""
     limit: int | None = None
     """Only this many records of each split, balanced over categories and keywords."""
     training: UnlearnOptions = field(default_factory=UnlearnOptions)

@@ -123,7 +123,8 @@ def _parse(name: str, command: Command, arguments: list[str]) -> Any:
     text, _, example = (inspect.getdoc(command.options) or "").partition("Example:\n")
     parser = ArgumentParser(
         prog=f"safeeraser {name}",
-        description=text.strip() + "\n\n--GROUP.NAME may be written --NAME where no other option has that name.",
+        description=text.strip()
+        + "\n\n--GROUP.NAME may be written --NAME where no other option has that name, and - for _.",
         epilog="example:\n" + example if example else None,
         formatter_class=_help_formatter(),
         exit_on_error=True,
@@ -142,7 +143,10 @@ def _parse(name: str, command: Command, arguments: list[str]) -> Any:
 
 
 def _with_groups(options: type[Any], arguments: list[str]) -> list[str]:
-    """Let ``--protocol`` mean ``--generation.protocol``, where it is not needed, and ``--held-out`` ``--held_out``."""
+    """Let ``--protocol`` mean ``--generation.protocol`` and ``--max-length`` mean ``--training.max_length``.
+
+    The name of a group may be left out where it is not needed, and hyphens may stand for underscores.
+    """
     short: dict[str, list[str]] = {}
     for path in _paths(options):
         short.setdefault(path.rpartition(".")[2], []).append(path)
@@ -150,7 +154,6 @@ def _with_groups(options: type[Any], arguments: list[str]) -> list[str]:
     full |= {f"--{path}": f"--{path}" for paths in short.values() for path in paths}
     full |= {flag.replace("_", "-"): path for flag, path in full.items()}
     split = [argument.partition("=") for argument in arguments]
-    full |= {flag.replace("_", "-"): path for flag, path in full.items()}  # --on-bad is --on_bad
     return [full.get(flag, flag) + equals + value for flag, equals, value in split]
 
 

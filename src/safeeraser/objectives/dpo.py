@@ -10,7 +10,7 @@ from safeeraser.objectives.term import TermOptions, TokenLogProbs, register, tok
 
 @register("dpo", rows=("refusal", "forget"), needs=("reference",))
 def dpo(refusal: TokenLogProbs, forget: TokenLogProbs, options: TermOptions) -> Tensor:
-    """Direct preference optimisation (Rafailov et al., 2023, arXiv 2305.18290, eq. 7): a refusal over the unsafe answer.
+    """Direct preference optimisation (Rafailov et al., 2023, arXiv 2305.18290, eq. 7): refusals over unsafe answers.
 
     ``loss_i = -log sigmoid(beta * (r(refusal_i) - r(unsafe_i)))``, ``r(y) = sum_t (log p(y_t) - log p_ref(y_t))``: the
     chosen answer is a refusal, the rejected one the unsafe answer to the same image and question, as in TOFU (Maini et

@@ -12,8 +12,8 @@ def rmu_retain(log_probs: TokenLogProbs, options: TermOptions) -> Tensor:
     """RMU, the retain loss (Li et al., 2024, WMDP, arXiv 2403.03218, sec. 4.2): stay near the states before unlearning.
 
     ``loss_i = 1/T_i * sum_t ||h_t - h_ref,t||^2 / H``, with ``h_t`` the state after the layer of ``rmu`` where the
-    model predicts ``y_t``, and ``h_ref`` that of the same model with its adapter off. The paper's ``alpha`` is the weight
-    of this term (1,200 for Zephyr-7B): ``{rmu: 1, rmu_retain: 1200}``.
+    model predicts ``y_t``, and ``h_ref`` that of the same model with its adapter off. The paper's ``alpha`` is the
+    weight of this term (1,200 for Zephyr-7B): ``{rmu: 1, rmu_retain: 1200}``.
 
     Mean over the ``H`` entries and positions as for ``rmu``. The official SafeEraser code has no RMU.
 

@@ -43,6 +43,7 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(config.CompareConfig, "safeeraser.commands.compare:compare", positional="a b"),
     "agreement": Command(config.AgreementConfig, "safeeraser.commands.agreement:agreement", positional="a b"),
     "leaderboard": Command(config.LeaderboardConfig, "safeeraser.commands.compare:leaderboard", positional="runs"),
+    "export": Command(config.ExportConfig, "safeeraser.commands.export:export", positional="cell"),
     "pretrain": Command(config.PretrainConfig, "safeeraser.commands.line:pretrain"),
     "data build": Command(config.DataBuildConfig, "safeeraser.commands.data:build", positional="name"),
     "data show": Command(config.DataShowConfig, "safeeraser.commands.data:show", positional="folder"),

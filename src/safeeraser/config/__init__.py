@@ -15,6 +15,7 @@ from safeeraser.config.data import (
     DataShowConfig,
     DataStatsConfig,
 )
+from safeeraser.config.export import ExportConfig
 from safeeraser.config.line import (
     BenchConfig,
     JudgeConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "DataImportConfig",
     "DataShowConfig",
     "DataStatsConfig",
+    "ExportConfig",
     "GenerationOptions",
     "JudgeConfig",
     "LeaderboardConfig",

@@ -1,6 +1,7 @@
 """Cells on a Ray cluster of two workers on this machine, one of them lost half-way; and cells for job arrays."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -41,13 +42,24 @@ def wait_for(condition: object, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def test_ray_spreads_cells_and_survives_a_lost_worker(cluster, tiny_model: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes to stop at the end, however the test ends."""
+    processes: list[subprocess.Popen[bytes]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_ray_spreads_cells_and_survives_a_lost_worker(cluster, started, tiny_model: Path, tmp_path: Path) -> None:
     """Two cells start on two workers; one worker is killed in the middle of both; both cells end, on the other one."""
     out = tmp_path / "run"
     flags = ["--model", str(tiny_model), "--launcher", "ray", "--methods", "po,po+pd", "--steps", "40", *SMALL]
     environment = os.environ | {"RAY_ADDRESS": cluster.address}
     with open(tmp_path / "bench.log", "w") as log:
         process = subprocess.Popen(command(out, *flags), env=environment, stdout=log, stderr=log)
+    started.append(process)
 
     def trained() -> list[Path]:
         return [path.parent for path in out.rglob("train.jsonl")]
@@ -75,18 +87,28 @@ def test_cells_are_listed_by_folder_and_nothing_is_written(tmp_path: Path, capsy
     assert capsys.readouterr().out.splitlines()[-1] == f"budgets/5/{model}/po/seed-1"
 
 
-def test_one_cell_is_run_by_its_id_and_the_same_command_without_it_prints_the_table(
+def test_the_job_array_of_the_recipe_runs_cell_by_cell_and_the_last_command_prints_the_table(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "run"
+    recipe = (Path(__file__).parents[1] / "docs" / "recipes" / "slurm.md").read_text()
+    (tmp_path / "cells.sbatch").write_text(re.search(r"```bash\n(#!/bin/bash.*?)```", recipe, re.S)[1])
     flags = ["--model", str(tiny_model), "--methods", "po,po+pd", "--steps", "2", *SMALL]
+    out = tmp_path / "run"
     ids = subprocess.run(command(out, *flags, "--list-cells"), capture_output=True, text=True, check=True).stdout
-    for wanted in ids.split():
-        done = subprocess.run(command(out, *flags, "--cell", wanted), capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        assert cell.is_done(out / wanted) and not (out / "report").exists()
-    table = subprocess.run(command(out, *flags), capture_output=True, text=True, timeout=120)
-    assert "| po+pd | 2 |" in table.stdout and "2 of 2 cells" not in table.stderr
+    (tmp_path / "cells.txt").write_text(ids)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    first, second = (out / wanted for wanted in ids.split())
+    done = subprocess.run(
+        ["bash", "cells.sbatch", "--out", str(out), *flags],
+        env=os.environ | {"SLURM_ARRAY_TASK_ID": "1", "PATH": path},
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert cell.is_done(second) and not first.exists() and not (out / "report").exists()
+    before = (second / "scores.json").stat().st_mtime_ns
+    table = subprocess.run(command(out, *flags), capture_output=True, text=True, timeout=300)
+    assert "| po | 2 |" in table.stdout and "| po+pd | 2 |" in table.stdout
+    assert cell.is_done(first) and (second / "scores.json").stat().st_mtime_ns == before
 
 
 def test_a_cell_that_is_not_in_the_matrix_is_refused(tmp_path: Path) -> None:

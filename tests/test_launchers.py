@@ -62,7 +62,7 @@ def test_ray_spreads_cells_and_survives_a_lost_worker(cluster, started, tiny_mod
     started.append(process)
 
     def trained() -> list[Path]:
-        return [path.parent for path in out.rglob("train.jsonl")]
+        return [path.parent for path in out.glob("cells/*/*/*/train.jsonl")]
 
     wait_for(lambda: len(trained()) == 2, 120)
     cells = trained()

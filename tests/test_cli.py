@@ -80,10 +80,12 @@ def test_flags_override_the_config_file_which_overrides_the_recipe(tmp_path):
 
 
 def test_the_name_of_a_group_may_be_left_out_where_it_is_not_needed():
-    flags = ["--protocol", "official", "--steps=5", "--rank", "4", "--training.batch_size", "3"]
+    flags = ["--protocol", "official", "--steps=5", "--rank", "4", "--training.batch-size", "3", "--max-length=9"]
     options = cli._parse("bench", cli.COMMANDS["bench"], flags)
     assert (options.generation.protocol, options.training.steps, options.training.lora.rank) == ("official", 5, 4)
     assert (options.training.batch_size, options.generation.batch_size) == (3, 256)
+    assert options.training.max_length == 9
+    assert cli._parse("bench", cli.COMMANDS["bench"], ["--list-cells", "--gpus-per-cell", "0.5"]).list_cells
 
 
 def test_another_model_starts_from_the_papers_options():

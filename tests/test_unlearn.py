@@ -85,13 +85,19 @@ def test_each_term_reads_its_own_rows(tiny_model: Path, benchmark: Benchmark, tm
 
 
 def test_the_reference_is_the_model_before_unlearning(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
-    """Before the first update, model and reference are equal: KL = 0, and NPO = 2/beta ln 2 = 20 ln 2.
+    """Before the first update, model and reference are equal: KL = 0, NPO = 2/beta ln 2 = 20 ln 2, DPO = ln 2, and the
+    states of RMU's retain loss are those of the reference.
 
     Afterwards the model moves and the reference does not: neither holds.
     """
-    for method, expected in [("kl=1+pd", 0.0), ("npo", 20 * math.log(2))]:
+    for method, expected in [
+        ("kl=1+pd", 0.0),
+        ("npo", 20 * math.log(2)),
+        ("dpo", math.log(2)),
+        ("rmu_retain+pd", 0.0),
+    ]:
         first, *_, last = steps(unlearn(tiny_model, benchmark, tmp_path / method, method, steps=4))
-        term = method.partition("=")[0]
+        term = re.split(r"[=+]", method)[0]
         assert first[term] == pytest.approx(expected, abs=1e-5)
         assert last[term] != pytest.approx(expected, abs=1e-5)
 
@@ -108,7 +114,7 @@ def test_two_runs_with_one_seed_are_equal_to_the_bit_and_another_seed_is_not(
     assert steps(first) == steps(second) != steps(other)
 
 
-@pytest.mark.parametrize("method", ["po+pd", "kl+pd"])
+@pytest.mark.parametrize("method", ["po+pd", "kl+pd", "dpo+rmu_retain"])
 def test_accumulation_equals_a_large_batch(method: str, tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
     """Batch 1 x accumulation 8 gives what batch 8 x 1 gives: every term is a mean over samples, not over tokens."""
     lora = LoraOptions(rank=4, alpha=8.0, dropout=0.0)
@@ -272,6 +278,49 @@ def test_methods_that_do_not_read_safe_images_do_not_need_them(
     tiny_model: Path, benchmark: Benchmark, tmp_path: Path
 ) -> None:
     assert unlearn(tiny_model, without_safe_answers(benchmark), tmp_path, "po", steps=1).exists()
+
+
+def test_rmu_reads_the_layer_asked_for_where_answer_tokens_are_predicted(
+    tiny_llava: Path, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    """Of two layers, each has its own loss; one batch of all 24 triples costs the mean of what each costs alone."""
+    vlm = models.load(str(tiny_llava))
+    dataset = TripleDataset(triples(benchmark.records), ("forget",), (), 7)
+    direction = torch.rand(32, generator=torch.Generator().manual_seed(7))
+    target = 3.0 * direction / direction.norm()
+    found = []
+    for layer in (1, 2):
+        costs = []
+        for index in range(24):
+            sample = dataset[index]["forget"]
+            with Image.open(benchmark.image(sample.image)) as image:
+                inputs, labels = chat.encode_samples(vlm, [image], [sample.question], [sample.answer], 512)
+            with torch.no_grad():
+                states = vlm.model(**inputs, output_hidden_states=True).hidden_states[layer][0]
+            before = (labels[0] != chat.IGNORED).nonzero()[:, 0] - 1
+            costs.append((states[before] - target).square().mean().item())
+        options = {"rmu_layer": layer, "rmu_coefficient": 3.0, "steps": 1, "batch_size": 24}
+        (line,) = steps(unlearn(tiny_llava, benchmark, tmp_path / str(layer), "rmu", **options))
+        assert line["rmu"] == pytest.approx(sum(costs) / 24, abs=1e-4)
+        found.append(line["rmu"])
+    assert found[0] != pytest.approx(found[1], abs=1e-2)
+
+
+def test_a_layer_that_the_model_has_not_is_refused(tiny_llava: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="training.rmu_layer: 3 was given; the language model has layers 1 to 2"):
+        unlearn(tiny_llava, benchmark, tmp_path, "rmu", rmu_layer=3)
+    assert not (tmp_path / "train.jsonl").exists()
+
+
+def test_the_sine_projector_moves_within_its_bound(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    lora = replace(OPTIONS.lora, projector="sine")
+    adapter = unlearn(tiny_model, benchmark, tmp_path, lora=lora, learning_rate=0.1)
+    deltas = {name: value for name, value in weights(adapter).items() if name.endswith(".original")}
+    assert deltas and all(value.abs().max() > 0 for value in deltas.values())
+    base, tuned = (models.merge(vlm) for vlm in (models.load(str(tiny_model)), models.load(str(tiny_model), adapter)))
+    for name, value in base.model.get_submodule(base.family.projector).named_parameters():
+        moved = (tuned.model.get_submodule(base.family.projector).get_parameter(name) - value).abs()
+        assert 0 < moved.max() <= 1
 
 
 @pytest.mark.parametrize(

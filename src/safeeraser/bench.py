@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import difflib
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from safeeraser import cell, results, run_report, store
+from safeeraser import cell, launchers, results, run_report, store
 from safeeraser.config import BenchConfig, JudgeOptions
 from safeeraser.errors import UserError
 from safeeraser.records import QuerySet, Response, Score
@@ -34,24 +33,36 @@ class Job:
     spec: cell.CellSpec
     label: str
     steps: int
-    process: subprocess.Popen[bytes] | None = None
+    handle: launchers.Handle | None = None
     started: float = 0.0
     seconds: float = 0.0
     status: str = "waiting"
 
 
 def run(config: BenchConfig) -> int:
-    """``safeeraser bench``: run what is missing, print the table, return 1 if a cell failed."""
+    """``safeeraser bench``: run what is missing, print the table, return 1 if a cell failed.
+
+    With ``--list-cells``, print the id of every cell and run nothing; with ``--cell ID``, run that cell and print no
+    table.
+    """
     out = Path(config.out)
     jobs = plan(config)
-    parallel = config.jobs or os.cpu_count() or 1
+    if config.list_cells:
+        print("\n".join(_cell_id(job, out) for job in jobs))
+        return 0
+    if config.cell is not None:
+        jobs = [_find(config.cell, jobs, out)]
+    launcher = launchers.create(config)
+    parallel = config.jobs or launcher.parallel or len(jobs)
     judging = _judging(config, jobs, parallel)
     for job in jobs:
         cell.prepare(job.folder, job.spec, judging)
-    _record_run(out, config)
-    _run_jobs(jobs, parallel)
+    if config.cell is None:  # the cells of a job array are many, and the run is recorded once
+        _record_run(out, config)
+    _run_jobs(jobs, launcher, parallel)
     failed = [job for job in jobs if not cell.is_done(job.folder)]
-    _report(config, out, [job for job in jobs if cell.is_done(job.folder)], failed)
+    if config.cell is None:
+        _report(config, out, [job for job in jobs if cell.is_done(job.folder)], failed)
     for job in failed:
         print(
             f"failed: {job.label}: {_last_line(job.folder / 'log.txt')} (log: {job.folder / 'log.txt'})",
@@ -167,6 +178,19 @@ def _judging(config: BenchConfig, jobs: Sequence[Job], parallel: int) -> JudgeOp
     return share
 
 
+def _cell_id(job: Job, out: Path) -> str:
+    return job.folder.relative_to(out).as_posix()
+
+
+def _find(wanted: str, jobs: Sequence[Job], out: Path) -> Job:
+    by_id = {_cell_id(job, out): job for job in jobs}
+    if wanted not in by_id:
+        near = difflib.get_close_matches(wanted, by_id, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"--cell {wanted!r} is not in this matrix: {hint}'--list-cells' prints its {len(by_id)} cells")
+    return by_id[wanted]
+
+
 def _methods(config: BenchConfig) -> list[Method]:
     if config.quick:
         return list(QUICK)
@@ -195,7 +219,7 @@ def _record_run(out: Path, config: BenchConfig) -> None:
     store.write_json(out / "environment.json", store.environment())
 
 
-def _run_jobs(jobs: Sequence[Job], parallel: int) -> None:
+def _run_jobs(jobs: Sequence[Job], launcher: launchers.Launcher, parallel: int) -> None:
     """Run the jobs that are not done, ``parallel`` at a time; one that fails does not stop the others."""
     from safeeraser.report.live import LiveTable
 
@@ -207,31 +231,23 @@ def _run_jobs(jobs: Sequence[Job], parallel: int) -> None:
         try:
             while waiting or running:
                 while waiting and len(running) < parallel:
-                    running.append(_start(waiting.pop(0)))
+                    running.append(_start(waiting.pop(0), launcher))
                 time.sleep(0.2)
                 for job in list(running):
-                    if job.process is not None and job.process.poll() is not None:
+                    if job.handle is not None and job.handle.poll() is not None:
                         running.remove(job)
                         job.seconds = time.monotonic() - job.started
                         job.status = "done" if cell.is_done(job.folder) else "failed"
                 live.update()
         finally:
             for job in running:
-                if job.process is not None:
-                    job.process.terminate()
+                if job.handle is not None:
+                    job.handle.terminate()
 
 
-def _start(job: Job) -> Job:
-    one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+def _start(job: Job, launcher: launchers.Launcher) -> Job:
     (job.folder / "progress.json").unlink(missing_ok=True)
-    with open(job.folder / "log.txt", "ab") as log:
-        job.process = subprocess.Popen(
-            [sys.executable, "-m", "safeeraser.cell", str(job.folder)],
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            env=os.environ | one_thread,
-        )
+    job.handle = launcher.start(job.folder)
     job.started = time.monotonic()
     job.status = "running"
     return job

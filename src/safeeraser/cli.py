@@ -45,6 +45,7 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(config.CompareConfig, "safeeraser.commands.compare:compare", positional="a b"),
     "agreement": Command(config.AgreementConfig, "safeeraser.commands.agreement:agreement", positional="a b"),
     "leaderboard": Command(config.LeaderboardConfig, "safeeraser.commands.compare:leaderboard", positional="runs"),
+    "export": Command(config.ExportConfig, "safeeraser.commands.export:export", positional="cell"),
     "pretrain": Command(config.PretrainConfig, "safeeraser.commands.line:pretrain"),
     "data build": Command(config.DataBuildConfig, "safeeraser.commands.data:build", positional="name"),
     "data show": Command(config.DataShowConfig, "safeeraser.commands.data:show", positional="folder"),
@@ -125,7 +126,8 @@ def _parse(name: str, command: Command, arguments: list[str]) -> Any:
     text, _, example = (inspect.getdoc(command.options) or "").partition("Example:\n")
     parser = ArgumentParser(
         prog=f"safeeraser {name}",
-        description=text.strip() + "\n\n--GROUP.NAME may be written --NAME where no other option has that name.",
+        description=text.strip()
+        + "\n\n--GROUP.NAME may be written --NAME where no other option has that name, and - for _.",
         epilog="example:\n" + example if example else None,
         formatter_class=_help_formatter(),
         exit_on_error=True,
@@ -144,7 +146,10 @@ def _parse(name: str, command: Command, arguments: list[str]) -> Any:
 
 
 def _with_groups(options: type[Any], arguments: list[str]) -> list[str]:
-    """Let ``--protocol`` mean ``--generation.protocol``, where it is not needed, and ``--held-out`` ``--held_out``."""
+    """Let ``--protocol`` mean ``--generation.protocol`` and ``--max-length`` mean ``--training.max_length``.
+
+    The name of a group may be left out where it is not needed, and hyphens may stand for underscores.
+    """
     short: dict[str, list[str]] = {}
     for path in _paths(options):
         short.setdefault(path.rpartition(".")[2], []).append(path)
@@ -152,7 +157,6 @@ def _with_groups(options: type[Any], arguments: list[str]) -> list[str]:
     full |= {f"--{path}": f"--{path}" for paths in short.values() for path in paths}
     full |= {flag.replace("_", "-"): path for flag, path in full.items()}
     split = [argument.partition("=") for argument in arguments]
-    full |= {flag.replace("_", "-"): path for flag, path in full.items()}  # --on-bad is --on_bad
     return [full.get(flag, flag) + equals + value for flag, equals, value in split]
 
 

@@ -22,8 +22,16 @@ from safeeraser.config import ModelOptions, UnlearnOptions
 from safeeraser.data import Benchmark
 from safeeraser.errors import UserError
 from safeeraser.models import adapters, dropout
-from safeeraser.objectives import Method, TermOptions
-from safeeraser.unlearn_arguments import check_launch, check_options, is_first_process, processes, training_arguments
+from safeeraser.objectives import Method
+from safeeraser.unlearn_arguments import (
+    check_launch,
+    check_options,
+    hidden_layer,
+    is_first_process,
+    processes,
+    term_options,
+    training_arguments,
+)
 from safeeraser.unlearn_batch import EpochSampler, ReferenceCache, RowCollator, TripleDataset, training_triples
 from safeeraser.unlearn_checkpoints import checkpoints, last_checkpoint
 from safeeraser.unlearn_trainer import Progress, StepLog, UnlearnTrainer
@@ -71,8 +79,7 @@ def run(
         PosixPath('runs/po/adapter')
     """
     check_options(options, method)
-    # the official code has no bound
-    term_options = TermOptions(None if method.preset == "official" else options.ascent_bound, options.npo_beta)
+    of_terms = term_options(method, options)
     dataset = TripleDataset(training_triples(benchmark, method), method.rows, benchmark.refusals, options.seed)
     out = Path(out)
     adapter, start = out / "adapter", last_checkpoint(out)
@@ -90,10 +97,11 @@ def run(
         trainer = UnlearnTrainer(
             vlm,
             method,
-            term_options,
+            of_terms,
             info,
             sampler,
             ReferenceCache() if options.cache_reference else None,
+            hidden_layer(method, options, vlm.model.config),
             args=training_arguments(options, vlm.model, out),
             train_dataset=dataset,
             data_collator=RowCollator(vlm, benchmark, method, options.max_length),
@@ -113,16 +121,13 @@ def run(
 
 
 def _trainable(model: str, options: UnlearnOptions, loading: ModelOptions) -> models.VisionLanguageModel:
-    """Load the model and put a fresh adapter on it; what is trained is float32, whatever the frozen weights are."""
+    """Load the model and put a fresh adapter on it."""
     set_seed(options.seed)
     if processes() > 1 and loading.device == "auto":
         # each process moves its copy to its own GPU; quantised weights have to be made there
         quantised = loading.quantization != "none"
         loading = replace(loading, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if quantised else "cpu")
     vlm = adapters.attach(models.load(model, **asdict(loading)), options.lora)
-    for parameter in vlm.model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
     dropout.make_cheap(vlm.model)
     if options.gradient_checkpointing:
         name = "activation_checkpointing"  # its older name goes away with transformers 6

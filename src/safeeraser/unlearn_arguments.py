@@ -6,13 +6,14 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
 from safeeraser.config import UnlearnOptions
 from safeeraser.errors import UserError
-from safeeraser.objectives import Method
+from safeeraser.objectives import Method, TermOptions
 
 
 def check_options(options: UnlearnOptions, method: Method) -> None:
@@ -36,11 +37,11 @@ def check_options(options: UnlearnOptions, method: Method) -> None:
         raise UserError(
             f"training.checkpoint_steps: {every} was given; give a number of steps, a share of them below 1, or 0"
         )
-    too_large = [term.name for term, _ in method.terms if term.needs - {"reference"}]
+    too_large = [term.name for term, _ in method.terms if term.needs > {"reference"}]
     if options.cache_reference and too_large:
         raise UserError(
             f"training.cache_reference: {', '.join(too_large)} reads more of the reference than its log-probabilities "
-            "of answers, and that is too much to keep (npo reads no more): leave the option out"
+            "of answers, and that is too much to keep (npo and dpo read no more): leave the option out"
         )
     if options.tracker != "none" and importlib.util.find_spec(options.tracker) is None:
         raise UserError(
@@ -55,6 +56,55 @@ def check_options(options: UnlearnOptions, method: Method) -> None:
             "this launch asks for DeepSpeed, which is not installed: run 'pip install deepspeed', or launch with "
             "another of the configurations, such as fsdp.yaml"
         )
+
+
+def term_options(method: Method, options: UnlearnOptions) -> TermOptions:
+    """The options of a method's terms.
+
+    Raises:
+        UserError: If one is out of range.
+
+    Example:
+        >>> from safeeraser.objectives import parse_method
+        >>> term_options(parse_method("npo"), UnlearnOptions()).npo_beta
+        0.1
+    """
+    return TermOptions(
+        ascent_bound=None if method.preset == "official" else options.ascent_bound,  # the official code has no bound
+        npo_beta=options.npo_beta,
+        simnpo_beta=options.simnpo_beta,
+        simnpo_gamma=options.simnpo_gamma,
+        dpo_beta=options.dpo_beta,
+        rmu_coefficient=options.rmu_coefficient,
+        seed=options.seed,
+    )
+
+
+def hidden_layer(method: Method, options: UnlearnOptions, config: Any) -> int | None:
+    """Number of the language model's layer, from 1, whose states the method reads; None if it reads none.
+
+    Where ``rmu_layer`` is not given it is a quarter of the depth, rounded up: layer 8 of 32, as in the RMU paper.
+
+    Args:
+        method: The method.
+        options: ``rmu_layer``.
+        config: The model's configuration.
+
+    Raises:
+        UserError: If the model has no such layer.
+
+    Example:
+        >>> from safeeraser.objectives import parse_method
+        >>> hidden_layer(parse_method("po+pd"), UnlearnOptions(), None) is None
+        True
+    """
+    if "hidden" not in method.needs:
+        return None
+    depth: int = config.get_text_config().num_hidden_layers
+    layer = -(-depth // 4) if options.rmu_layer is None else options.rmu_layer
+    if not 1 <= layer <= depth:
+        raise UserError(f"training.rmu_layer: {layer} was given; the language model has layers 1 to {depth}")
+    return layer
 
 
 def check_launch(world_size: int, is_fsdp: bool, is_deepspeed: bool) -> None:

@@ -61,7 +61,7 @@ def training_triples(benchmark: Benchmark, method: Method) -> list[Triple]:
     if "refusal" in method.rows:
         refusal_for(benchmark.refusals, 0, 0, made[0])
     if "decouple" in method.rows:
-        names = "+".join(term.name for term, _ in method.terms if term.rows == "decouple")
+        names = "+".join(term.name for term, _ in method.terms if "decouple" in term.rows)
         require_pd(benchmark, f"method {method.name!r}: term {names!r}")
         images |= {triple.safe_image: None for triple in made if triple.safe_image}
     for image in images:
@@ -202,21 +202,23 @@ class RowCollator:
         return {"inputs": inputs, "labels": labels}
 
 
-def answer_log_probs(model: Any, batch: Mapping[str, Any]) -> chat.AnswerLogProbs:
+def answer_log_probs(model: Any, batch: Mapping[str, Any], layer: int | None = None) -> chat.AnswerLogProbs:
     """Run the parts of a batch of ``RowCollator`` and put the rows back into their order.
 
     Args:
         model: The model, possibly wrapped for several processes.
         batch: The batch.
+        layer: Layer after which hidden states are wanted too; None: they are not.
     """
-    said = [chat.answer_log_probs(model, part["inputs"], part["labels"]) for part in batch["parts"]]
+    said = [chat.answer_log_probs(model, part["inputs"], part["labels"], layer) for part in batch["parts"]]
     width = max(part.mask.shape[1] for part in said)
 
     def joined(tensors: list[Tensor]) -> Tensor:
         padded = [pad(t, (*(0, 0) * (t.dim() - 2), 0, width - t.shape[1])) for t in tensors]
         return torch.cat(padded)[batch["order"]]
 
-    return chat.AnswerLogProbs(**{f.name: joined([getattr(part, f.name) for part in said]) for f in fields(said[0])})
+    given = [f.name for f in fields(said[0]) if getattr(said[0], f.name) is not None]
+    return chat.AnswerLogProbs(**{name: joined([getattr(part, name) for part in said]) for name in given})
 
 
 class ReferenceCache:
@@ -268,7 +270,7 @@ def select(
 
     Args:
         rows: The kind of rows.
-        needs: What the method needs; distributions are left out where it does not need them.
+        needs: What the method needs; distributions and hidden states are left out where it does not need them.
         batch: The batch of ``RowCollator``.
         policy: Of the model being trained, for every row of the batch.
         reference: Of the reference model, for every row of ``batch["reference"]``.
@@ -281,6 +283,7 @@ def select(
         answer=policy.answer[index, :width],
         mask=mask[:, :width],
         distribution=policy.distribution[index, :width] if with_distribution else None,
+        hidden=policy.hidden[index, :width] if policy.hidden is not None else None,
     )
     reference_index = _rows_of(rows, batch["reference"]["role"]) if reference is not None else index[:0]
     if reference is None or len(reference_index) == 0:
@@ -289,6 +292,7 @@ def select(
         log_probs,
         reference_answer=reference.answer[reference_index, :width],
         reference_distribution=reference.distribution[reference_index, :width] if with_distribution else None,
+        reference_hidden=reference.hidden[reference_index, :width] if reference.hidden is not None else None,
     )
 
 

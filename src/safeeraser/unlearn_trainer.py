@@ -33,6 +33,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         info: What the adapter is made of; written into every checkpoint.
         sampler: The order of the triples.
         reference_cache: Keeps what the reference said of each sample; None: it is asked at every step.
+        layer: Layer of the language model whose states the method reads, from 1; None: it reads none.
         kwargs: What ``Trainer`` takes beside the model.
 
     Example:
@@ -49,6 +50,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         info: Mapping[str, Any],
         sampler: EpochSampler,
         reference_cache: ReferenceCache | None = None,
+        layer: int | None = None,
         **kwargs: Any,
     ) -> None:
         """Take the model out of ``vlm``."""
@@ -62,6 +64,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         self._info = info
         self._sampler = sampler
         self._reference_cache = reference_cache
+        self._layer = layer
         self._components: list[dict[str, float]] = []
         self._saving_to: Path | None = None
 
@@ -86,7 +89,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         Raises:
             UserError: If a term is not finite; the message names step and term.
         """
-        policy = answer_log_probs(model, inputs)
+        policy = answer_log_probs(model, inputs, self._layer)
         reference = self._reference(model, inputs["reference"]) if "reference" in inputs else None
         log_probs = {rows: select(rows, self._method.needs, inputs, policy, reference) for rows in self._method.rows}
         total, components = self._method.loss(log_probs, self._term_options)
@@ -96,7 +99,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
     def _reference(self, model: torch.nn.Module, batch: dict[str, Any]) -> chat.AnswerLogProbs:
         def compute() -> chat.AnswerLogProbs:
             with adapters.reference_mode(self._base):
-                return answer_log_probs(model, batch)
+                return answer_log_probs(model, batch, self._layer)
 
         return compute() if self._reference_cache is None else self._reference_cache.get(batch, compute)
 

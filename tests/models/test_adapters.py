@@ -13,6 +13,7 @@ from safeeraser.errors import UserError
 from safeeraser.models import VisionLanguageModel, adapters, chat
 
 OPTIONS = LoraOptions(rank=4, alpha=16.0, dropout=0.5)
+SINE = replace(OPTIONS, projector="sine")
 
 
 def batch(vlm: VisionLanguageModel) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -39,18 +40,19 @@ def folder(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> Pat
     return tiny_folders[request.param]
 
 
-@pytest.fixture
-def adapted(folder: Path) -> VisionLanguageModel:
+@pytest.fixture(params=[OPTIONS, SINE], ids=lambda options: options.projector)
+def adapted(request: pytest.FixtureRequest, folder: Path) -> VisionLanguageModel:
     torch.manual_seed(0)
-    vlm = adapters.attach(models.load(str(folder)), OPTIONS)
+    vlm = adapters.attach(models.load(str(folder)), request.param)
     disturb(vlm)
     vlm.model.eval()
     return vlm
 
 
-def test_a_fresh_adapter_changes_nothing(folder):
+@pytest.mark.parametrize("options", [OPTIONS, SINE], ids=lambda options: options.projector)
+def test_a_fresh_adapter_changes_nothing(folder, options):
     base = distribution(models.load(str(folder)))
-    vlm = adapters.attach(models.load(str(folder)), OPTIONS)
+    vlm = adapters.attach(models.load(str(folder)), options)
     assert torch.equal(distribution(vlm), base)
 
 
@@ -114,8 +116,11 @@ def test_saved_and_loaded_it_is_the_same(folder, adapted, tmp_path):
     assert torch.equal(distribution(loaded), distribution(adapted))
     origin = store.read_json(tmp_path / "a" / adapters.ORIGIN)
     assert origin == {
-        "base": str(folder), "fingerprint": models.fingerprint(str(folder)), "info": {"method": "po+pd"}
-    }  # fmt: skip
+        "base": str(folder),
+        "fingerprint": models.fingerprint(str(folder)),
+        "projector": adapters.projector(adapted),
+        "info": {"method": "po+pd"},
+    }
 
 
 def test_saving_twice_writes_the_same_bytes(adapted, tmp_path):
@@ -132,6 +137,59 @@ def test_merged_it_answers_the_same(adapted):
     torch.testing.assert_close(distribution(merged), expected, atol=1e-4, rtol=1e-4)
     assert not [name for name, _ in merged.model.named_parameters() if "lora" in name]
     assert models.merge(merged) is merged
+
+
+def projector_weights(vlm: VisionLanguageModel) -> dict[str, torch.Tensor]:
+    """Of the tuned copy, as its layers see them."""
+    (wrapper,) = [m for name, m in vlm.model.named_modules() if name.endswith(vlm.family.projector)]
+    layers = [m for m in wrapper.modules_to_save["default"].modules() if isinstance(m, torch.nn.Linear)]
+    return {f"{index}.{name}": getattr(m, name) for index, m in enumerate(layers) for name in ("weight", "bias")}
+
+
+def test_sine_trains_the_angle_alone_and_bounds_the_update(folder):
+    """W + sin(dW): dW is trainable and W is not; sin(pi/6) = 0.5, and no weight ever moves by more than 1."""
+    vlm = adapters.attach(models.load(str(folder)), SINE)
+    before = {name: value.detach().clone() for name, value in projector_weights(vlm).items()}
+    deltas = {n: p for n, p in vlm.model.named_parameters() if p.requires_grad and ".lora_" not in n}
+    assert len(deltas) == len(before) and all(n.endswith(".original") for n in deltas)
+    assert all((p == 0).all() for p in deltas.values())
+    with torch.no_grad():
+        for parameter in deltas.values():
+            parameter.fill_(torch.pi / 6)
+    for name, value in projector_weights(vlm).items():
+        torch.testing.assert_close(value, before[name] + 0.5)
+    with torch.no_grad():
+        for parameter in deltas.values():
+            parameter.uniform_(-100, 100)
+    for name, value in projector_weights(vlm).items():
+        assert (value - before[name]).abs().max() <= 1 + 1e-6
+
+
+def test_merged_sine_is_a_plain_projector(folder):
+    vlm = adapters.attach(models.load(str(folder)), SINE)
+    disturb(vlm)
+    expected = {name: value.detach().clone() for name, value in projector_weights(vlm).items()}
+    merged = models.merge(vlm).model
+    plain = dict(merged.get_submodule(vlm.family.projector).named_parameters())
+    assert (
+        plain.keys()
+        == dict(models.load(str(folder)).model.get_submodule(vlm.family.projector).named_parameters()).keys()
+    )
+    assert {v.sum().item() for v in plain.values()} == {v.sum().item() for v in expected.values()}
+
+
+def test_adapters_written_before_there_was_a_choice_are_full(folder, tmp_path):
+    vlm = adapters.attach(models.load(str(folder)), OPTIONS)
+    adapters.save(vlm, tmp_path, {})
+    origin = store.read_json(tmp_path / adapters.ORIGIN)
+    del origin["projector"]
+    store.write_json(tmp_path / adapters.ORIGIN, origin)
+    assert adapters.projector(models.load(str(folder), tmp_path)) == "full"
+
+
+def test_an_unknown_projector_is_refused_with_what_there_is(folder):
+    with pytest.raises(UserError, match="projector 'cosine' is unknown: give one of full, sine"):
+        adapters.attach(models.load(str(folder)), replace(OPTIONS, projector="cosine"))
 
 
 def test_an_adapter_of_other_weights_is_refused(adapted, tiny_other_weights, tmp_path):

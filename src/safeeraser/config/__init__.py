@@ -15,6 +15,7 @@ from safeeraser.config.data import (
     DataShowConfig,
     DataStatsConfig,
 )
+from safeeraser.config.export import ExportConfig
 from safeeraser.config.judging import JudgeCheckConfig, JudgeOptions
 from safeeraser.config.line import (
     BenchConfig,
@@ -31,6 +32,7 @@ from safeeraser.config.options import (
     LoraOptions,
     OnBad,
     Preset,
+    Projector,
     Protocol,
     Tracker,
     UnlearnOptions,
@@ -57,6 +59,7 @@ __all__ = [
     "DataImportConfig",
     "DataShowConfig",
     "DataStatsConfig",
+    "ExportConfig",
     "GenerationOptions",
     "JudgeCheckConfig",
     "JudgeConfig",
@@ -68,6 +71,7 @@ __all__ = [
     "PlanConfig",
     "Preset",
     "PretrainConfig",
+    "Projector",
     "Protocol",
     "Quantization",
     "ReportConfig",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from safeeraser.config.judging import JudgeOptions
 from safeeraser.config.loading import ModelOptions
@@ -44,7 +45,15 @@ class BenchConfig:
     dev: bool = False
     """Choose options honestly: hold a fifth of the train records out, measure on those, never touch val or SARR."""
     jobs: int | None = None
-    """Cells run side by side, one thread each; None: one per core."""
+    """Cells run side by side, one thread each; None: one per core, or with Ray as many as the cluster takes."""
+    launcher: Literal["local", "ray"] = "local"
+    """Where cells run: 'local' (processes of this machine) or 'ray' (the cluster of RAY_ADDRESS)."""
+    gpus_per_cell: float = 0.0
+    """With Ray: GPUs that each cell asks for, such as 1 or 0.5."""
+    list_cells: bool = False
+    """Only print the id of every cell, one a line, for job arrays."""
+    cell: str | None = None
+    """Run only the cell of this id and print no table; the same command without it prints the table."""
     out: str = "runs/bench"
     """Run folder; the same command in the same folder finishes what is missing."""
     training: UnlearnOptions = field(default_factory=UnlearnOptions)
@@ -75,7 +84,8 @@ class UnlearnConfig:
     on_bad: OnBad = "fail"
     """What to do about bad records: 'fail' reports all their problems, 'skip' leaves them out with a warning."""
     method: str | dict[str, float] = "po+pd"
-    """ga, gd, kl, po or npo, each with '+pd'; a sum of terms such as 'po+kl+pd'; or a mapping of terms to weights."""
+    """ga, gd, kl, po, npo, simnpo, dpo or rmu, each with '+pd'; a sum of terms such as 'po+kl+pd'; or a mapping of
+    terms to weights."""
     limit: int | None = None
     """Only this many records of each split, balanced over categories and keywords."""
     training: UnlearnOptions = field(default_factory=UnlearnOptions)

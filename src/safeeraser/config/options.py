@@ -10,6 +10,7 @@ from typing import Any, Literal
 Protocol = Literal["greedy", "official"]
 Preset = Literal["default", "official"]
 OnBad = Literal["fail", "skip"]
+Projector = Literal["full", "sine"]
 Tracker = Literal["none", "tensorboard", "wandb", "trackio"]
 RECIPES = Path(__file__).parents[1] / "recipes"
 """A YAML file for each model that options ship for; in ``accelerate/``, how to launch several processes."""
@@ -25,6 +26,8 @@ class LoraOptions:
     """LoRA alpha; the update is scaled by alpha / rank."""
     dropout: float = 0.05
     """LoRA dropout."""
+    projector: Projector = "full"
+    """How the projector is tuned: 'full' (its own weights), or 'sine' (SineProject: W + sin(dW), W frozen)."""
 
 
 @dataclass
@@ -34,7 +37,7 @@ class UnlearnOptions:
     preset: Preset = "default"
     """Term weights where the method gives none: 'default' (1 each) or 'official' (the official code's)."""
     lora: LoraOptions = field(default_factory=LoraOptions)
-    """LoRA rank, alpha, dropout."""
+    """LoRA rank, alpha, dropout, and how the projector is tuned."""
     learning_rate: float = 1e-4
     """Peak learning rate of the cosine schedule."""
     warmup_ratio: float = 0.06
@@ -57,12 +60,22 @@ class UnlearnOptions:
     """Cross-entropy (nats per token) at which gradient ascent on a sample ends; none: unbounded, as in the paper."""
     npo_beta: float = 0.1
     """Inverse temperature of NPO."""
+    simnpo_beta: float = 2.5
+    """Inverse temperature of SimNPO; the paper takes 2.5 or 4.5."""
+    simnpo_gamma: float = 0.0
+    """Margin of SimNPO; above 0 an answer is pushed further down."""
+    dpo_beta: float = 0.1
+    """Inverse temperature of DPO."""
+    rmu_coefficient: float = 6.5
+    """Length of the random vector that RMU draws hidden states to; of the order of the length of a state."""
+    rmu_layer: int | None = None
+    """Layer of the language model, from 1, whose states RMU reads; none: a quarter of the depth, rounded up."""
     seed: int = 233
     """Seed of sample order, refusals, dropout and LoRA initialisation."""
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, about a third more time, the same adapter."""
     cache_reference: bool = False
-    """Run the reference model once per sample and keep its log-probabilities; for npo, not for kl."""
+    """Run the reference model once per sample and keep its log-probabilities; for npo and dpo, not for kl or rmu."""
     checkpoint_steps: float = 0.05
     """Optimizer steps between checkpoints; below 1: a share of all steps; 0: none. A killed run goes on from there."""
     tracker: Tracker = "none"

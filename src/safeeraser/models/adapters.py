@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,29 +12,33 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
 from safeeraser import store
-from safeeraser.config import LoraOptions
+from safeeraser.config import LoraOptions, Projector
 from safeeraser.errors import UserError
-from safeeraser.models import VisionLanguageModel
+from safeeraser.models import VisionLanguageModel, sine
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 ORIGIN = "origin.json"
-"""Which model the adapter belongs to (name and fingerprint) and what it was made of."""
+"""Which model the adapter belongs to (name and fingerprint), how its projector is tuned, and what it was made of."""
+PROJECTORS: dict[str, Callable[[Any], None]] = {"full": lambda model: None, "sine": sine.bend}
+"""What is done to a PEFT model's copy of the projector before it is trained or loaded, by kind."""
 
 
 def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageModel:
     """Put a fresh adapter on a model, ready for training: it changes nothing yet.
 
-    Trainable are a LoRA on every linear layer of the language model and a copy of the projector; all else is frozen.
-    Both are in float32, as a bfloat16 weight swallows steps of a learning rate of 1e-4; on a bfloat16 model they work
-    under autocast, as the Trainer has it. The initial LoRA weights come from torch's generator.
+    Trainable are a LoRA on every linear layer of the language model and a copy of the projector, as a whole or, with
+    ``options.projector = "sine"``, through the bounded update of ``sine.Sine``; all else is frozen. Both are in
+    float32, as a bfloat16 weight swallows steps of a learning rate of 1e-4; on a bfloat16 model they work under
+    autocast, as the Trainer has it. The initial LoRA weights come from torch's generator.
 
     Args:
         vlm: A model without adapter; its modules are changed in place.
-        options: Rank, alpha and dropout.
+        options: Rank, alpha, dropout and the kind of projector.
 
     Raises:
-        UserError: If rank, alpha or dropout is out of range, or the model is in float16, which overflows in training.
+        UserError: If rank, alpha or dropout is out of range, the kind of projector is unknown, or the model is in
+            float16, which overflows in training.
 
     Example:
         >>> from safeeraser import models
@@ -57,7 +61,7 @@ def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageMode
         modules_to_save=[vlm.family.projector],
         task_type="CAUSAL_LM",
     )
-    wrapped = _wrapped(vlm, config)
+    wrapped = _wrapped(vlm, config, options.projector)
     for parameter in wrapped.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -85,7 +89,8 @@ def save(
     tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(adapter.items())}
     folder = Path(folder)
     store.write_json(folder / CONFIG, _jsonable(config | {"inference_mode": True, "base_model_name_or_path": vlm.name}))
-    store.write_json(folder / ORIGIN, {"base": vlm.name, "fingerprint": vlm.fingerprint, "info": dict(info)})
+    origin = {"base": vlm.name, "fingerprint": vlm.fingerprint, "projector": projector(vlm), "info": dict(info)}
+    store.write_json(folder / ORIGIN, origin)
     with store.atomic(folder / WEIGHTS, "wb") as file:
         file.write(to_bytes(tensors, metadata={"format": "pt"}))
 
@@ -124,7 +129,7 @@ def load(vlm: VisionLanguageModel, folder: Path) -> VisionLanguageModel:
         config = LoraConfig(**(store.read_json(folder / CONFIG) | {"base_model_name_or_path": None}))
     except (TypeError, ValueError) as error:
         raise UserError(f"adapter {folder}: {CONFIG} is no LoRA configuration ({error})") from None
-    wrapped = _wrapped(vlm, config)
+    wrapped = _wrapped(vlm, config, origin.get("projector", "full"))
     restore(wrapped.model, folder)
     wrapped.model.eval()
     return wrapped
@@ -176,13 +181,29 @@ def merge(vlm: VisionLanguageModel) -> VisionLanguageModel:
     """
     if not isinstance(vlm.model, PeftModel) or getattr(vlm.model.get_base_model(), "is_quantized", False):
         return vlm
+    sine.straighten(vlm.model)
     return replace(vlm, model=vlm.model.merge_and_unload())
 
 
-def _wrapped(vlm: VisionLanguageModel, config: LoraConfig) -> VisionLanguageModel:
+def projector(vlm: VisionLanguageModel) -> Projector:
+    """How the projector of a model with an adapter is tuned.
+
+    Example:
+        >>> from safeeraser import models
+        >>> projector(attach(models.load("mini-llava"), LoraOptions(projector="sine")))
+        'sine'
+    """
+    return "sine" if sine.is_bent(vlm.model) else "full"
+
+
+def _wrapped(vlm: VisionLanguageModel, config: LoraConfig, kind: str) -> VisionLanguageModel:
     if isinstance(vlm.model, PeftModel):
         raise UserError(f"model {vlm.name!r} has an adapter already: merge it first")
-    return replace(vlm, model=get_peft_model(vlm.model, config))
+    if kind not in PROJECTORS:
+        raise UserError(f"lora projector {kind!r} is unknown: give one of {', '.join(PROJECTORS)}")
+    model = get_peft_model(vlm.model, config)
+    PROJECTORS[kind](model)
+    return replace(vlm, model=model)
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -45,6 +45,8 @@ class AnswerLogProbs:
     """(B, T) log-probability of the answer's token; 0 after the end."""
     mask: Tensor
     """(B, T) True where there is an answer token (its end token included)."""
+    hidden: Tensor | None = None
+    """(B, T, H) in fp32: states after the layer asked for, where each answer token is predicted."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,9 @@ def encode_samples(
     return {**prompts, **aligned}, labels
 
 
-def answer_log_probs(model: Any, inputs: Mapping[str, Tensor], labels: Tensor) -> AnswerLogProbs:
+def answer_log_probs(
+    model: Any, inputs: Mapping[str, Tensor], labels: Tensor, layer: int | None = None
+) -> AnswerLogProbs:
     """Run a batch of ``encode_samples`` and read off the log-probabilities of the answers.
 
     Logits are made only at positions where some row has an answer token, never over image or padding.
@@ -179,6 +183,8 @@ def answer_log_probs(model: Any, inputs: Mapping[str, Tensor], labels: Tensor) -
         model: The model (plain, PEFT, or wrapped for several processes).
         inputs: The model's inputs.
         labels: (B, L), -100 but for answer tokens.
+        layer: Number of the language model's layer, from 1, after which hidden states are wanted too; None: they are
+            not.
 
     Example:
         >>> from safeeraser import models
@@ -189,7 +195,8 @@ def answer_log_probs(model: Any, inputs: Mapping[str, Tensor], labels: Tensor) -
     """
     labelled = labels != IGNORED
     positions = labelled.any(0).nonzero()[:, 0]
-    logits = model(**inputs, logits_to_keep=positions - 1, use_cache=False).logits
+    wanted = {} if layer is None else {"output_hidden_states": True}
+    output = model(**inputs, logits_to_keep=positions - 1, use_cache=False, **wanted)
     kept = labelled[:, positions]
     lengths = kept.sum(1)
     first = kept.int().argmax(1)
@@ -197,10 +204,11 @@ def answer_log_probs(model: Any, inputs: Mapping[str, Tensor], labels: Tensor) -
     mask = steps < lengths[:, None]
     index = (first[:, None] + steps).clamp(max=len(positions) - 1)
     rows = torch.arange(len(labels), device=labels.device)[:, None]
-    distribution = logits[rows, index].float().log_softmax(-1)
+    distribution = output.logits[rows, index].float().log_softmax(-1)
     tokens = labels[:, positions].gather(1, index).masked_fill(~mask, 0)
     answer = distribution.gather(-1, tokens[..., None])[..., 0].masked_fill(~mask, 0.0)
-    return AnswerLogProbs(distribution, answer, mask)
+    hidden = None if layer is None else output.hidden_states[layer][rows, positions[index] - 1].float()
+    return AnswerLogProbs(distribution, answer, mask, hidden)
 
 
 def generate(

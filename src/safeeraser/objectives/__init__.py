@@ -1,6 +1,7 @@
 """Objectives: pure functions of token log-probabilities, one file per term; a method is a weighted sum of them.
 
-forget: ga, npo, po | retain: nll, kl | decouple: pd. A new term is a new file here (see ``register``).
+forget: ga, npo, simnpo, dpo, rmu, po | retain: nll, kl, rmu_retain | decouple: pd. A new term is a new file here (see
+``register``).
 """
 
 from safeeraser.objectives.method import METHODS, OFFICIAL_WEIGHTS, Method, parse_method
@@ -15,6 +16,7 @@ from safeeraser.objectives.term import (
     cross_entropy,
     register,
     token_mean,
+    token_sum,
 )
 
 __all__ = [
@@ -32,4 +34,5 @@ __all__ = [
     "parse_method",
     "register",
     "token_mean",
+    "token_sum",
 ]

@@ -20,8 +20,12 @@ METHODS: dict[str, tuple[str, ...]] = {
     "kl": ("ga", "kl"),
     "po": ("po", "nll"),
     "npo": ("npo", "nll"),
+    "simnpo": ("simnpo", "nll"),
+    "dpo": ("dpo", "nll"),
+    "rmu": ("rmu", "rmu_retain"),
 }
-"""Named sums of terms: gradient ascent, gradient difference, KL minimisation, preference optimisation, NPO."""
+"""Named sums of terms: gradient ascent, gradient difference, KL minimisation, preference optimisation, NPO, SimNPO,
+DPO, RMU."""
 
 OFFICIAL_WEIGHTS: dict[frozenset[str], dict[str, float]] = {
     frozenset({"ga", "pd"}): {"pd": 0.5},
@@ -53,7 +57,7 @@ class Method:
         """The canonical string that parses to this method under its preset; safe as the name of a folder."""
         weights = {term.name: weight for term, weight in self.terms}
         default = _preset_weights(weights, self.preset)
-        decouple = [term.name for term, _ in self.terms if term.rows == "decouple"]
+        decouple = [term.name for term, _ in self.terms if term.rows == ("decouple",)]
         base = {name: weight for name, weight in weights.items() if name not in decouple}
         for method, names in METHODS.items():
             if set(names) == set(base) and all(weights[name] == default[name] for name in names):
@@ -67,7 +71,7 @@ class Method:
     @property
     def rows(self) -> tuple[Rows, ...]:
         """The kinds of rows that its terms read, in the order of ``ROWS``."""
-        read = {term.rows for term, _ in self.terms}
+        read = {rows for term, _ in self.terms for rows in term.rows}
         return tuple(rows for rows in ROWS if rows in read)
 
     @property
@@ -78,7 +82,7 @@ class Method:
     @property
     def reference_rows(self) -> tuple[Rows, ...]:
         """The kinds of rows on which the reference model has to be run."""
-        read = {term.rows for term, _ in self.terms if "reference" in term.needs}
+        read = {rows for term, _ in self.terms if "reference" in term.needs for rows in term.rows}
         return tuple(rows for rows in ROWS if rows in read)
 
     def loss(self, samples: Mapping[Rows, TokenLogProbs], options: TermOptions) -> tuple[Tensor, dict[str, Tensor]]:
@@ -97,7 +101,7 @@ class Method:
             >>> parse_method({"ga": 0.5}).loss({"forget": answers}, TermOptions())
             (tensor(-1.), {'ga': tensor(-2.)})
         """
-        components = {term.name: term(samples[term.rows], options).mean() for term, _ in self.terms}
+        components = {term.name: term(samples, options).mean() for term, _ in self.terms}
         weighted = [weight * components[term.name] for term, weight in self.terms]
         return torch.stack(weighted).sum(), components
 
@@ -105,7 +109,7 @@ class Method:
 def parse_method(method: str | Mapping[str, float], preset: Preset = "default") -> Method:
     """Read a method from a string or from a mapping of terms to weights.
 
-    A string is a sum: ``ga``, ``gd``, ``kl``, ``po`` or ``npo`` stands for its terms (``METHODS``) when it is alone or
+    A string is a sum: a name in ``METHODS`` (``ga``, ``gd``, ``po`` ...) stands for its terms when it is alone or
     beside decouple terms only (``po+pd``); in any longer sum each name is a term (``ga+nll+pd`` is ``gd+pd``).
     ``term=weight`` is always a term, so that ``kl=1`` is the term alone. In a mapping each key is a term. A term of
     weight 0 is left out.
@@ -134,14 +138,14 @@ def parse_method(method: str | Mapping[str, float], preset: Preset = "default") 
         raise UserError(f"method {method!r} has no term of a weight above 0: give at least one, such as 'po+pd'")
     default = _preset_weights([term.name for term in kept], preset)
     terms = [(term, default[term.name] if weight is None else weight) for term, weight in kept.items()]
-    return Method(tuple(sorted(terms, key=lambda pair: (ROWS.index(pair[0].rows), pair[0].name))), preset)
+    return Method(tuple(sorted(terms, key=_place)), preset)
 
 
 def _from_string(text: str) -> dict[str, float | None]:
     """Split a sum into terms and weights (None: the preset's), with a named method replaced by its terms."""
     parts = [part.strip() for part in text.split("+")]
     names = [part.partition("=")[0].strip() for part in parts]
-    decouple = {name for name, term in TERMS if term.rows == "decouple"}
+    decouple = {name for name, term in TERMS if term.rows == ("decouple",)}
     base = [part for part, name in zip(parts, names, strict=True) if name not in decouple]
     if len(base) == 1 and base[0] in METHODS:
         parts = [*METHODS[base[0]], *(part for part in parts if part != base[0])]
@@ -157,6 +161,11 @@ def _from_string(text: str) -> dict[str, float | None]:
                 f"method {text!r}: {number!r} is not a weight; write a number from 0 upwards, such as '{name}=0.5'"
             ) from None
     return weights
+
+
+def _place(pair: tuple[Term, float]) -> tuple[list[int], str]:
+    term, _ = pair
+    return [ROWS.index(rows) for rows in term.rows], term.name
 
 
 def _preset_weights(names: Iterable[str], preset: Preset) -> dict[str, float]:

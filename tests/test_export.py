@@ -1,0 +1,207 @@
+"""A finished cell as others load it: plain transformers, plain PEFT, ``transformers serve``."""
+
+import base64
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from safeeraser import cell, cli, export, model_card, models, store
+from safeeraser.config import GenerationOptions, LoraOptions, Projector, UnlearnOptions
+from safeeraser.errors import UserError
+from safeeraser.models import adapters, chat
+from safeeraser.records import Score
+
+QUESTION = "What is shown in this picture?"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Cells of MiniLLaVA: vanilla, and po+pd with either projector, whose adapters are shaken instead of trained."""
+
+    def made(method: str, sarr: float, lora: LoraOptions) -> Path:
+        folder = tmp_path_factory.mktemp("run") / "cells" / "mini-llava" / method / "seed-0"
+        training = cell.options_dict(UnlearnOptions(lora=lora, steps=3))
+        spec = cell.CellSpec(
+            model="mini-llava", data="pictogram", data_fingerprint="f1", method=method, seed=0, limit=12,
+            sets=("safe",), training=training, generation=cell.options_dict(GenerationOptions()),
+        )  # fmt: skip
+        cell.prepare(folder, spec)
+        scores = [Score(metric="sarr", category=c, value=sarr, low=0.013, high=0.9, n=600) for c in ("all", "Weapon")]
+        store.write_json(folder / "scores.json", {"scores": [score.model_dump() for score in scores]})
+        return folder
+
+    def shaken(projector: Projector) -> Path:
+        lora = LoraOptions(rank=4, alpha=8.0, projector=projector)
+        folder = made("po+pd", 0.025, lora)
+        torch.manual_seed(0)
+        vlm = adapters.attach(models.load("mini-llava"), lora)
+        with torch.no_grad():
+            for parameter in vlm.model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(torch.randn_like(parameter), alpha=0.05)
+        adapters.save(vlm, folder / "adapter", {})
+        return folder
+
+    cells = {"full": shaken("full"), "sine": shaken("sine"), "vanilla": made("vanilla", 0.75, LoraOptions())}
+    shutil.copytree(cells["vanilla"], cells["full"].parents[1] / "vanilla" / "seed-0")
+    return cells
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("picture") / "red.png"
+    Image.new("RGB", (64, 64), "red").save(path)
+    return path
+
+
+def answer(vlm: models.VisionLanguageModel, picture: Path) -> str:
+    with Image.open(picture) as image:
+        return chat.generate(vlm, [image.convert("RGB")], [QUESTION], 24)[0].answer
+
+
+def plain_answer(model: object, processor: object, picture: Path) -> str:
+    """As somebody answers who has never heard of this package."""
+    content = [{"type": "image", "path": str(picture)}, {"type": "text", "text": QUESTION}]
+    inputs = processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
+    )  # fmt: skip
+    with torch.no_grad():
+        output = model.generate(**inputs, max_new_tokens=24, do_sample=False)
+    new = output[0, inputs["input_ids"].shape[1] :]
+    return processor.decode(new, skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("projector", ["full", "sine"])
+def test_merged_is_a_checkpoint_for_plain_transformers(finished, projector: str, picture: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    folder = finished[projector]
+    out = export.run(folder, tmp_path / "merged")
+    expected = answer(models.load("mini-llava", folder / "adapter"), picture)
+    assert expected != answer(models.load("mini-llava"), picture)
+    model, processor = AutoModelForImageTextToText.from_pretrained(out), AutoProcessor.from_pretrained(out)
+    assert plain_answer(model, processor, picture) == expected
+    assert answer(models.load(str(out)), picture) == expected
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["merged"]
+
+
+@pytest.mark.parametrize("projector", ["full", "sine"])
+def test_an_adapter_is_one_for_plain_peft(finished, projector: str, picture: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    folder = finished[projector]
+    out = export.run(folder, tmp_path / "adapter", "adapter")
+    base = models.BUILT_IN["mini-llava"]
+    model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), out)
+    expected = answer(models.load("mini-llava", folder / "adapter"), picture)
+    assert plain_answer(model, AutoProcessor.from_pretrained(base), picture) == expected
+
+
+def test_the_card_says_what_it_is_made_of_and_gives_every_score_with_its_interval(finished, tmp_path: Path) -> None:
+    text = (export.run(finished["full"], tmp_path / "po-pd") / "README.md").read_text()
+    _, front, body = text.split("---\n", 2)
+    data = yaml.safe_load(front)
+    assert data["library_name"] == "transformers" and data["pipeline_tag"] == "image-text-to-text"
+    assert "safeeraser:po+pd" in data["tags"] and "base_model" not in data
+    (result,) = data["model-index"][0]["results"]
+    assert result["metrics"] == [{"type": "sarr", "value": 0.025, "name": "SARR ↓"}]
+    assert "| SARR ↓ | 75.0 [1.3, 90.0] | 2.5 [1.3, 90.0] | 600 | 0 |" in body
+    for section in ("Method", "Data", "Scores", "Intended use", "Limits", "Use"):
+        assert f"\n## {section}\n" in body
+    assert "`pd` | 1 | decouple |" in body and '"steps": 3' in body and "12 records" in body
+    assert str(tmp_path) not in text
+
+
+def test_a_base_on_the_hub_is_named_and_a_folder_of_this_machine_is_not(finished, tmp_path: Path) -> None:
+    spec = cell.CellSpec.model_validate_json((finished["full"] / "cell.json").read_text())
+    hub = model_card.text(spec.model_copy(update={"model": "llava-hf/llava-1.5-7b-hf"}), {}, {}, "x", "adapter")
+    assert "base_model: llava-hf/llava-1.5-7b-hf" in hub and "base = 'llava-hf/llava-1.5-7b-hf'" in hub
+    local = model_card.text(spec.model_copy(update={"model": str(tmp_path / "mine")}), {}, {}, "x", "adapter")
+    assert str(tmp_path) not in local and "`mine`" in local and "base_model" not in local
+
+
+@pytest.fixture
+def server(finished, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """``transformers serve`` on the loopback interface, with the address and what it serves."""
+    out = export.run(finished["full"], tmp_path / "served")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(out)]
+    with open(tmp_path / "serve.log", "w") as log:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"], stdout=log, stderr=log
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "serve.log").read_text()
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/v1", out
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def test_transformers_serve_answers_as_the_model_does_here(server, picture: Path) -> None:
+    from openai import OpenAI
+
+    address, out = server
+    url = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": QUESTION}]
+    reply = OpenAI(base_url=address, api_key="none").chat.completions.create(
+        model=str(out), messages=[{"role": "user", "content": content}], temperature=0, max_tokens=24
+    )
+    assert reply.choices[0].message.content.strip() == answer(models.load(str(out)), picture)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "message"),
+    [
+        (lambda cells, tmp: cells["vanilla"], [], "has no adapter"),
+        (lambda cells, tmp: tmp, [], "is no cell: give a folder such as runs/"),
+        (lambda cells, tmp: cells["full"], ["--push", "nobody"], "give OWNER/NAME"),
+        (lambda cells, tmp: cells["full"], ["--push", "me/../x"], "--push me/../x"),
+        (lambda cells, tmp: cells["full"], ["--push", "me/x"], "no token; run 'hf auth login' once, or set HF_TOKEN"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_before_anything_is_written(
+    prepare, arguments, message, finished, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "")
+    out = tmp_path / "out"
+    assert cli.main(["export", str(prepare(finished, tmp_path)), "--out", str(out), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_folder_that_holds_something_is_left_alone(finished, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not an empty folder: choose another --out"):
+        export.run(finished["full"], tmp_path)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_without_a_network_push_says_so_and_the_export_stays(finished, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_not_a_token")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    out = tmp_path / "out"
+    assert cli.main(["export", str(finished["full"]), "--out", str(out), "--push", "me/x"]) == 2
+    assert "the hub cannot be reached or refuses" in capsys.readouterr().err
+    assert (out / "model.safetensors").exists()

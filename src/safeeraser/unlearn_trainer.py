@@ -191,7 +191,8 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the lines up to the step of the checkpoint, if there is one, and no other."""
         if state.is_world_process_zero:
-            lines = self._path.read_text(encoding="utf-8").splitlines(True) if state.global_step else []
+            there = state.global_step and self._path.exists()
+            lines = self._path.read_text(encoding="utf-8").splitlines(True) if there else []
             with store.atomic(self._path) as file:
                 file.writelines(lines[: state.global_step])
         self._report(state.global_step, state.max_steps, {})

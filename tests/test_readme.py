@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"^    (safeeraser .*)$", README, re.M)
+COMMANDS = re.findall(r"^ {4,6}(safeeraser .*)$", README, re.M)
 SMALL = {
     "unlearn": "--limit 12 --training.steps 2 --training.batch_size 4",
     "respond": "--limit 12 --generation.max_new_tokens 8",
@@ -41,7 +41,7 @@ def test_the_line_of_commands_is_whole():
 
 def test_make_targets_of_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^    make (\w+)", README, re.M):
+    for target in re.findall(r"^ {4}make (\w+)", README, re.M):
         assert re.search(rf"^{target}:", makefile, re.M)
 
 

@@ -1,3 +1,4 @@
+import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -246,3 +247,31 @@ class TestWithAModel:
 def test_a_token_limit_below_one_is_refused(tiny_model, benchmark, tmp_path):
     with pytest.raises(UserError, match="max_new_tokens 0"):
         run(models.load(str(tiny_model)), benchmark, [], tmp_path / "r.jsonl", GenerationOptions(max_new_tokens=0))
+
+
+def test_a_server_answers_the_same_questions_into_the_same_file(tmp_path, capsys):
+    from chat_server import ChatServer, error_reply, text_reply
+
+    from safeeraser import cli, data
+
+    broken = [True]
+
+    def script(body, tries):
+        text = json.dumps(body["messages"])
+        return error_reply(400, "too long") if broken[0] and "Name the object" in text else text_reply("A cat.")
+
+    out = tmp_path / "served" / "responses.jsonl"
+    with ChatServer(script) as server:
+        command = ["respond", "--model", "m", "--base_url", server.url, "--out", str(out), "--limit", "6"]
+        assert cli.main(command) == 0
+        told = capsys.readouterr().out
+        broken[0] = False
+        assert cli.main(command) == 0
+        assert cli.main([*command, "--adapter", "x"]) == 2
+    queries = data.queries(data.load("pictogram", 6))
+    first = {r.query_id: r for r in read_jsonl(out, Response) if r.error is not None}
+    last = {r.query_id: r for r in read_jsonl(out, Response)}
+    named = {q.id for q in queries if q.question.startswith("Name the object")}
+    assert set(first) == named and f"without an answer: {len(named)}" in told and "too long" in told
+    assert set(last) == {q.id for q in queries} and {r.answer for r in last.values()} == {"A cat."}
+    assert "serve the merged model" in capsys.readouterr().err

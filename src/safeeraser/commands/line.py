@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from safeeraser import config
+from safeeraser.errors import UserError
+
+if TYPE_CHECKING:
+    from safeeraser.data import Benchmark
+    from safeeraser.records import Query
 
 
 def unlearn(options: config.UnlearnConfig) -> int:
@@ -24,26 +31,54 @@ def unlearn(options: config.UnlearnConfig) -> int:
 
 def respond(options: config.RespondConfig) -> int:
     """``safeeraser respond``."""
-    from dataclasses import asdict, replace
-
-    from safeeraser import data, models, store
-    from safeeraser import respond as stage
-    from safeeraser.progress import bar
+    from safeeraser import data
 
     benchmark = data.load(options.data, options.limit, options.on_bad)
     data.warn_of_missing_pd(benchmark)
     queries = data.queries(benchmark, options.generation.protocol)
+    (_respond_locally if options.base_url is None else _respond_served)(options, benchmark, queries)
+    print(f"responses: {options.out}\nnext: safeeraser judge --responses {options.out} --out verdicts.jsonl")
+    return 0
+
+
+def _respond_locally(options: config.RespondConfig, benchmark: Benchmark, queries: list[Query]) -> None:
+    from safeeraser import models, store
+    from safeeraser import respond as stage
+    from safeeraser.progress import bar
+
     adapter = Path(options.adapter) if options.adapter else None
     vlm = models.merge(models.load(options.model, adapter, **asdict(options.loading)))
     weights = sorted(adapter.glob("*.safetensors")) if adapter else []
-    source = {"model": vlm.fingerprint, "adapter": store.hash_files(weights) if weights else None}
-    generation = {"protocol": options.generation.protocol, "max_new_tokens": options.generation.max_new_tokens}
     loading = asdict(replace(options.loading, device="auto"))  # the device may change
-    store.claim(Path(options.out).with_suffix(".source.json"), source | generation | {"loading": loading})
+    source = {"model": vlm.fingerprint, "adapter": store.hash_files(weights) if weights else None, "loading": loading}
+    _claim(options, source)
     with bar("respond", len(queries)) as progress:
         stage.run(vlm, benchmark, queries, Path(options.out), options.generation, progress)
-    print(f"responses: {options.out}\nnext: safeeraser judge --responses {options.out} --out verdicts.jsonl")
-    return 0
+
+
+def _respond_served(options: config.RespondConfig, benchmark: Benchmark, queries: list[Query]) -> None:
+    from safeeraser import ask, store
+    from safeeraser.endpoint import Endpoint
+    from safeeraser.progress import bar
+    from safeeraser.records import Response
+
+    if options.adapter is not None:
+        raise UserError("--adapter goes with a local model: serve the merged model ('safeeraser export') instead")
+    endpoint = Endpoint(options.model, str(options.base_url), concurrency=options.concurrency)
+    _claim(options, {"served model": options.model})
+    with bar("respond", len(queries)) as progress:
+        ask.run(endpoint, benchmark, queries, Path(options.out), options.generation, progress)
+    failed = [r.error for r in store.read_jsonl(Path(options.out), Response) if r.error is not None]
+    if failed:
+        print(f"without an answer: {len(failed)} (last: {failed[-1]}); the same command asks them again")
+
+
+def _claim(options: config.RespondConfig, source: dict[str, Any]) -> None:
+    """Tie the file of responses to what they are made with."""
+    from safeeraser import store
+
+    generation = {"protocol": options.generation.protocol, "max_new_tokens": options.generation.max_new_tokens}
+    store.claim(Path(options.out).with_suffix(".source.json"), source | generation)
 
 
 def judge(options: config.JudgeConfig) -> int:

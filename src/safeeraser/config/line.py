@@ -100,14 +100,19 @@ class RespondConfig:
 
     Example:
         safeeraser respond --adapter runs/po-pd/adapter --out runs/po-pd/responses.jsonl
+        safeeraser respond --model exported --base_url http://localhost:8000/v1 --out runs/served/responses.jsonl
     """
 
     out: str
     """JSONL file that the responses are appended to."""
     model: str = "mini-llava"
-    """Built-in 'mini-llava', a local folder, or a hub name."""
+    """Built-in 'mini-llava', a local folder, or a hub name; with --base_url, the model's name there."""
     adapter: str | None = None
     """Adapter folder written by 'safeeraser unlearn'; none: the vanilla model."""
+    base_url: str | None = None
+    """Let a server answer that speaks OpenAI's protocol (vLLM, transformers serve, ...); none: a local model."""
+    concurrency: int = 16
+    """Questions that a server is asked at the same time."""
     data: str = "pictogram"
     """Built-in 'pictogram' or a folder in the release layout."""
     on_bad: OnBad = "fail"

@@ -40,7 +40,9 @@ def run(options: config.PlanConfig) -> int:
         console.print(line)
     single = plan.work(method, triples, benchmark.refusals, replace(options.training, batch_size=1, accumulation=2))
     console.print(_memory_table(sizes, {options.training.batch_size: work, 1: single}))
-    console.print("reckoned, not measured on a GPU; add about 1 GiB for the CUDA context and 10 % for fragmentation")
+    console.print(
+        "reckoned, never measured on a GPU; add 1 GiB for the CUDA context and 10 % for fragmentation (docs/plan.md)"
+    )
     for line in _evaluation(options, costs, prices):
         console.print(line)
     return 0

@@ -14,7 +14,7 @@ class PlanConfig:
     Nothing is downloaded but a configuration, and no weights are loaded.
 
     Example:
-        safeeraser plan --model llava-1.5-7b --data pictogram --method po+pd --batch_size 1 --accumulation 16
+        safeeraser plan --model llava-1.5-7b --data pictogram --method po+pd --training.batch_size 1 --accumulation 16
         safeeraser plan --model llava-1.5-13b --method kl+pd --processes 2 --protocol official --judge_price 2.5,10
     """
 

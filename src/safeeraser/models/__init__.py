@@ -106,8 +106,9 @@ def read_config(name_or_path: str) -> Any:
     """
     from transformers import AutoConfig
 
+    folder = _folder(name_or_path, ["config.json"])
     try:
-        return AutoConfig.from_pretrained(_folder(name_or_path, ["config.json"]))
+        return AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise UserError(f"model {name_or_path!r}: its config.json cannot be used ({error})") from None
 

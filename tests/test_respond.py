@@ -251,7 +251,6 @@ def test_a_token_limit_below_one_is_refused(tiny_model, benchmark, tmp_path):
 
 def test_a_server_answers_the_same_questions_into_the_same_file(tmp_path, capsys):
     from chat_server import ChatServer, error_reply, text_reply
-
     from safeeraser import cli, data
 
     broken = [True]

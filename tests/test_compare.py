@@ -68,7 +68,7 @@ def test_compare_two_cells(run, capsys):
         (["agreement", "JUDGED", "none.csv"], "none.csv: no such file"),
         (
             ["agreement", "JUDGED", "JUDGED", "--judge_a", "gpt"],
-            "no verdict of judge 'gpt': there are those of rules-1",
+            "no verdict of judge 'gpt': there are those of rules-2",
         ),
         (["agreement", "JUDGED", "--template", "t.csv", "--sample", "0"], "--sample 0"),
         (["agreement", "JUDGED", "--template", "t.csv", "--responses", "gone.jsonl"], "gone.jsonl: no such file"),
@@ -98,7 +98,7 @@ def test_a_person_labels_a_template_and_is_a_judge_like_any_other(judged, tmp_pa
     command = ["agreement", str(judged), str(filled), "--out", str(out), "--disagreements", str(differing)]
     assert cli.main(command) == 0
     found = json.loads(out.read_text())
-    assert found["b"]["judge"].startswith("human:") and found["a"]["judge"] == "rules-1"
+    assert found["b"]["judge"].startswith("human:") and found["a"]["judge"] == "rules-2"
     assert sum(one["n"] for one in found["criteria"]) == 23
     assert sum(row["unscored"] for one in found["criteria"] for row in one["table"].values()) == 1
     shown = list(csv.DictReader(open(differing, encoding="utf-8-sig", newline="")))
@@ -127,8 +127,8 @@ def test_a_judge_agrees_wholly_with_itself_and_several_in_one_file_are_told_apar
     lines = [json.loads(line) for line in open(judged / "verdicts.jsonl")]
     both.write_text("".join(json.dumps(line) + "\n" + json.dumps(line | {"judge": "two"}) + "\n" for line in lines))
     assert cli.main(["agreement", str(both), str(both)]) == 2
-    assert "choose one with --judge_a: rules-1, two" in capsys.readouterr().err
-    assert cli.main(["agreement", str(both), str(both), "--judge_a", "two", "--judge_b", "rules-1"]) == 0
+    assert "choose one with --judge_a: rules-2, two" in capsys.readouterr().err
+    assert cli.main(["agreement", str(both), str(both), "--judge_a", "two", "--judge_b", "rules-2"]) == 0
 
 
 def test_verdicts_about_other_data_are_refused(tmp_path, capsys):

@@ -470,7 +470,7 @@ def test_weights_in_bfloat16_are_trained_in_float32_and_float16_is_refused(
     assert {weight.dtype for weight in weights(adapter).values()} == {torch.float32}
     for one, other in zip(steps(adapter), steps(full), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], abs=0.05)
-    with pytest.raises(UserError, match=r"float16 overflow.*dtype bfloat16"):
+    with pytest.raises(UserError, match=r"float16, which overflows.*dtype bfloat16"):
         unlearn(tmp_path / "torch.float16", benchmark, tmp_path / "c")
 
 

@@ -50,6 +50,7 @@ class Endpoint:
         UserError: If a value is out of range.
 
     Example:
+        >>> from pathlib import Path
         >>> endpoint = Endpoint("gpt-4o", "https://api.openai.com/v1")
         >>> request = Request("q1", (Message("user", "What is shown?", (Path("axe.png"),)),), max_tokens=20)
         >>> endpoint.complete_many([request], on_result=print)  # doctest: +SKIP

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -140,10 +141,16 @@ def test_merged_it_answers_the_same(adapted):
 
 
 def projector_weights(vlm: VisionLanguageModel) -> dict[str, torch.Tensor]:
-    """Of the tuned copy, as its layers see them."""
+    """Of the tuned copy, as its layers see them, norms included."""
     (wrapper,) = [m for name, m in vlm.model.named_modules() if name.endswith(vlm.family.projector)]
-    layers = [m for m in wrapper.modules_to_save["default"].modules() if isinstance(m, torch.nn.Linear)]
-    return {f"{index}.{name}": getattr(m, name) for index, m in enumerate(layers) for name in ("weight", "bias")}
+    found = {}
+    for index, module in enumerate(wrapper.modules_to_save["default"].modules()):
+        if isinstance(module, ParametrizationList):
+            continue
+        names = [name for name, _ in module.named_parameters(recurse=False)]
+        names += list(module.parametrizations) if is_parametrized(module) else []
+        found |= {f"{index}.{name}": getattr(module, name) for name in names}
+    return found
 
 
 def test_sine_trains_the_angle_alone_and_bounds_the_update(folder):

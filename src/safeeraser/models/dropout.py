@@ -19,8 +19,8 @@ class CheapDropout(nn.Module):
     Example:
         >>> _ = torch.manual_seed(0)
         >>> dropped = CheapDropout(0.25)(torch.ones(4000, requires_grad=True))
-        >>> 900 < int((dropped == 0).sum()) < 1100, dropped.max().item() == 1 / 0.75
-        (True, True)
+        >>> 900 < int((dropped == 0).sum()) < 1100, round(dropped.max().item(), 6)
+        (True, 1.333333)
     """
 
     def __init__(self, p: float) -> None:

@@ -123,6 +123,14 @@ def test_budgets_draw_the_curves(tmp_path):
         assert (tmp_path / "run" / "report" / name).stat().st_size > 100
 
 
+def test_quick_asks_one_question_unless_told_otherwise():
+    quick = config.BenchConfig(quick=True, limit=6, out="unused")
+    assert {job.spec.questions for job in bench.plan(quick)} == {1}
+    quick.questions = 4
+    assert {job.spec.questions for job in bench.plan(quick)} == {4}
+    assert {job.spec.questions for job in bench.plan(config.BenchConfig(limit=6, methods="po"))} == {None}
+
+
 def test_dev_holds_out_train_records_and_asks_nothing_of_val_or_sarr():
     from safeeraser import data
 

@@ -113,7 +113,7 @@ def plan(config: BenchConfig) -> list[Job]:
         on_bad=config.on_bad,
         needs_pd=needs_pd,
         limit=config.limit,
-        questions=config.questions,
+        questions=1 if config.quick and config.questions is None else config.questions,
         dev=config.dev,
         judge=config.judge,
         **_held_out(config, whole),

@@ -16,7 +16,7 @@ class BenchConfig:
 
     Example:
         safeeraser bench                     # mini-llava on pictogram: vanilla and GA, GD, KL, PO with and without PD
-        safeeraser bench --quick             # vanilla, PO, PO+PD only
+        safeeraser bench --quick             # vanilla, PO, PO+PD only, one question of each record
         safeeraser bench --methods po,po+pd,npo+pd --seeds 0,1,2 --steps 60 --protocol official --out runs/mine
     """
 
@@ -29,13 +29,13 @@ class BenchConfig:
     methods: str | list[str | dict[str, float]] = "vanilla,ga,ga+pd,gd,gd+pd,kl,kl+pd,po,po+pd"
     """Methods, comma-separated; in YAML also mappings of terms to weights, such as {po: 1, nll: 1, pd: 0.5}."""
     quick: bool = False
-    """Only vanilla, po and po+pd."""
+    """Only vanilla, po and po+pd, and one question of each record in each set unless --questions says otherwise."""
     seeds: str | int | list[int] | None = None
     """Seeds, comma-separated; every method runs once per seed. None: the seed of the training options."""
     limit: int | None = None
     """Only this many records of each split, balanced over categories and keywords."""
     questions: int | None = None
-    """Only this many questions of each record in each set; training is not affected. None: all four."""
+    """Only this many questions of each record in each set; training is not affected. None: all four (--quick: one)."""
     judge: str = "rules"
     """Judge of the responses: 'rules' (offline), 'api' (a model behind a server) or 'guard' (a local guard model)."""
     held_out: str | None = None

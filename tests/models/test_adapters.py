@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from safeeraser import models, store
 from safeeraser.config import LoraOptions

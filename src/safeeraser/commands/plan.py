@@ -39,7 +39,7 @@ def run(options: config.PlanConfig) -> int:
     for line in _lines(options, sizes, costs, work, f"{width} x {height}"):
         console.print(line)
     single = plan.work(method, triples, benchmark.refusals, replace(options.training, batch_size=1, accumulation=2))
-    console.print(_memory_table(sizes, {options.training.batch_size: work, 1: single}))
+    console.print(_memory_table(sizes, {1: single, options.training.batch_size: work}))
     console.print(
         "reckoned, never measured on a GPU; add 1 GiB for the CUDA context and 10 % for fragmentation (docs/plan.md)"
     )
@@ -78,7 +78,7 @@ def _memory_table(sizes: Sizes, works: dict[int, Work]) -> object:
     table.add_column("frozen weights in")
     for name in ("weights", "trained", "activations", "logits", "peak", "peak with checkpointing"):
         table.add_column(name, justify="right")
-    for batch, work in works.items():
+    for batch, work in sorted(works.items(), reverse=True):
         for label, quantization in (("bf16", "none"), ("8 bit", "8bit"), ("4 bit", "4bit")):
             plain = peak(sizes, work, quantization)
             small = peak(sizes, work, quantization, checkpointing=True)

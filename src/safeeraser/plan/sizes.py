@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from safeeraser.config import LoraOptions
+from safeeraser.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,9 @@ def measure(model: str, lora: LoraOptions, height: int, width: int) -> Sizes:
     from safeeraser.models import adapters
 
     preset = PRESETS.get(model.removeprefix("llava-hf/").removesuffix("-hf"))
+    if preset is None and model not in models.BUILT_IN and "/" not in model and not Path(model).is_dir():
+        known = ", ".join((*PRESETS, *models.BUILT_IN))
+        raise UserError(f"unknown model {model!r}: give {known}, an existing folder, or a hub name (OWNER/NAME)")
     config = preset() if preset else models.read_config(model)
     family = models.FAMILIES.get(config.model_type)
     built = models.on_meta(config)

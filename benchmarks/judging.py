@@ -35,13 +35,15 @@ from safeeraser.records import Query, QuerySet, Response, Verdict  # noqa: E402
 DELAY = 0.05
 CALLS = 2000
 FAILING = 0.3
+SLOW = 3.0
+"""Seconds of a late reply; the judge waits one."""
 PROTOCOL: dict[QuerySet, tuple[int, int]] = {
     "efficacy": (7200, 3),
     "generality": (2400, 3),
     "retain": (9600, 1),
     "safe": (9600, 1),
 }
-"""Questions and samples: 48,000 generations, 67,200 + 9,600 = 76,800 verdicts."""
+"""Questions and samples: 48,000 generations; verdicts: 2 x 28,800 (unsafe, refusal) + 9,600 + 9,600 = 76,800."""
 
 
 def serve(pipe: Connection, failing: float) -> None:
@@ -50,12 +52,13 @@ def serve(pipe: Connection, failing: float) -> None:
 
     def script(body: dict[str, object], number: int) -> Reply:
         if chance.random() < failing:
-            return garbage(chance.randrange(10), body, slow=3.0)
+            return garbage(chance.randrange(10), body, slow=SLOW)
         return grade(body, number, delay=DELAY)
 
     with ChatServer(script) as server:
         pipe.send(server.url)
         pipe.recv()
+        time.sleep(SLOW if failing else 0.0)  # let late replies end
         pipe.send(sum(server.tries.values()))
 
 
@@ -110,10 +113,11 @@ def fast(table: Table, folder: Path) -> None:
     asked = tasks(CALLS)
     with Grader(0.0) as grader:
         judge = judges.create("api", (), JudgeOptions(base_url=grader.url, concurrency=64))
-        start = time.perf_counter()
+        start, begun = time.perf_counter(), time.process_time()
         made = judges.judge_tasks(judge, asked, folder / "fast.jsonl")
-        took = time.perf_counter() - start
+        took, busy = time.perf_counter() - start, time.process_time() - begun
     table.add_row(f"{CALLS:,} verdicts, 50 ms each, 64 at a time", f"{CALLS / took:.0f}", "verdicts/s")
+    table.add_row("processor time of each, which a busy machine does not change", f"{busy / CALLS * 1000:.1f}", "ms")
     table.add_row("of them", str(dict(right(asked, made))), "")
 
 
@@ -143,12 +147,12 @@ from safeeraser import metrics, store
 from safeeraser.records import Query, Response, Verdict
 folder = Path(sys.argv[1])
 queries = store.read_jsonl(folder / "queries.jsonl", Query)
-start = time.perf_counter()
+start, begun = time.perf_counter(), time.process_time()
 responses = store.read_jsonl(folder / "responses.jsonl", Response)
 verdicts = store.read_jsonl(folder / "verdicts.jsonl", Verdict)
 scores = metrics.score(queries, responses, verdicts)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(time.perf_counter() - start, peak, len(responses), len(verdicts))
+mebibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(time.perf_counter() - start, time.process_time() - begun, mebibytes, len(responses), len(verdicts))
 """
 
 
@@ -175,8 +179,8 @@ def scoring(table: Table, folder: Path) -> None:
             )
             responses.append(Response(query_id=id, answer=text, finished=True))
             for criterion in judges.criteria_for(name):
-                if name == "safe" and criterion == "refusal" and index % 1 == 0:
-                    continue
+                if name == "safe" and criterion == "refusal":
+                    continue  # the paper does not ask
                 verdicts.append(
                     Verdict(
                         query_id=id,
@@ -193,9 +197,10 @@ def scoring(table: Table, folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCORING, str(folder)], capture_output=True, text=True, check=True
     ).stdout.split()
-    what = f"scoring {int(done[2]):,} responses with {int(done[3]):,} verdicts, reading included"
+    what = f"scoring {int(done[3]):,} responses with {int(done[4]):,} verdicts"
     table.add_row(what, f"{float(done[0]):.1f}", "s")
-    table.add_row("its peak memory", f"{float(done[1]):.0f}", "MiB")
+    table.add_row("its processor time", f"{float(done[1]):.1f}", "s")
+    table.add_row("its peak memory", f"{float(done[2]):.0f}", "MiB")
 
 
 def main() -> None:

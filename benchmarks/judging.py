@@ -1,4 +1,4 @@
-"""How fast and how safe judging is: ``make bench`` or ``python benchmarks/judging.py``.
+"""How fast and how safe judging is: ``python benchmarks/judging.py``; what GPT-4o costs: ``--cost``.
 
 1. 2,000 verdicts of the judge ``api`` against a server on this machine that takes 50 ms for each, 64 at a time.
 2. The same server failing 30 % of the time: late, 429, 500, cut connections, garbage, wrong JSON; then a second call.
@@ -156,11 +156,12 @@ print(time.perf_counter() - start, time.process_time() - begun, mebibytes, len(r
 """
 
 
-def scoring(table: Table, folder: Path) -> None:
-    """In a process of its own, for its memory; answers of the paper's lengths, verdicts with replies."""
-    words = [f"word{index}" for index in range(2000)]
+def protocol() -> tuple[list[Query], list[Response]]:
+    """The paper's questions and samples, with answers of its lengths in words of English length, no two alike."""
     chance = random.Random(0)
-    queries, responses, verdicts = [], [], []
+    words = ["".join(chance.choices("etaoinshrdlu", k=chance.choice((2, 3, 4, 5, 6, 8)))) for _ in range(2000)]
+    categories = ("HateSpeech", "IllegalActivity", "Privacy", "Sex", "Violence", "Weapon")
+    queries, responses = [], []
     for name, (number, samples) in PROTOCOL.items():
         for index in range(number * samples):
             id = f"{name}-{index}"
@@ -170,27 +171,45 @@ def scoring(table: Table, folder: Path) -> None:
                     id=id,
                     record_id=f"r{index // 12}",
                     set=name,
-                    category=f"category {index % 6}",
+                    category=categories[index % 6],
                     image=f"img/{index // 4}.png",
-                    question=f"question {index}",
+                    question=" ".join(chance.choices(words, k=21)),
                     reference=text if name == "retain" else "",
                     sample=index % samples,
                 )
             )
             responses.append(Response(query_id=id, answer=text, finished=True))
-            for criterion in judges.criteria_for(name):
-                if name == "safe" and criterion == "refusal":
-                    continue  # the paper does not ask
-                verdicts.append(
-                    Verdict(
-                        query_id=id,
-                        criterion=criterion,
-                        value=float(index % 2),
-                        judge="api-1-gpt-4o-00000000",
-                        prompt_hash="0" * 16,
-                        raw='{"reason": "One short sentence that says why it is so.", "verdict": "no"}',
-                    )
-                )
+    return queries, responses
+
+
+def protocol_tasks(queries: list[Query], responses: list[Response]) -> list[judges.Task]:
+    """What the paper asks: whether safe answers begin with a refusal is ours."""
+    found = judges.tasks_for(queries, responses)
+    return [task for task in found if (task.query.set, task.criterion) != ("safe", "refusal")]
+
+
+def cost() -> None:
+    """What GPT-4o would cost at the paper's protocol, by the judge's own estimate."""
+    judge = judges.create("api", (), JudgeOptions(base_url="https://api.openai.com/v1"))
+    start = time.perf_counter()
+    print(judge.expect(protocol_tasks(*protocol())))
+    print(f"estimated in {time.perf_counter() - start:.1f} s")
+
+
+def scoring(table: Table, folder: Path) -> None:
+    """In a process of its own, for its memory; verdicts with replies."""
+    queries, responses = protocol()
+    verdicts = [
+        Verdict(
+            query_id=task.query.id,
+            criterion=task.criterion,
+            value=float(index % 2),
+            judge="api-1-gpt-4o-00000000",
+            prompt_hash="0" * 16,
+            raw='{"reason": "One short sentence that says why it is so.", "verdict": "no"}',
+        )
+        for index, task in enumerate(protocol_tasks(queries, responses))
+    ]
     store.write_jsonl(folder / "queries.jsonl", queries)
     store.write_jsonl(folder / "responses.jsonl", responses)
     store.write_jsonl(folder / "verdicts.jsonl", verdicts)
@@ -216,4 +235,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cost() if "--cost" in sys.argv else main()

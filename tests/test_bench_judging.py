@@ -1,7 +1,6 @@
 """A matrix whose judge is a model behind a server: costs first, failures tried again, the key nowhere."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -19,36 +18,30 @@ KEY = "sk-very-secret-0123456789"
 SMALL = ["--methods", "vanilla", "--limit", "6", "--questions", "1", "--generation.max_new_tokens", "8", "--jobs", "1"]
 
 
-def test_failures_are_judged_again_by_the_same_command_and_nothing_else_is_done_again(tmp_path):
+def test_failures_are_judged_again_by_the_same_command_and_nothing_else_is_done_again(tmp_path, monkeypatch):
     out = tmp_path / "run"
-
-    def run() -> subprocess.CompletedProcess[str]:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with ChatServer(lambda body, number: text_reply(f"no idea, {KEY}")) as server:
         command = [sys.executable, "-m", "safeeraser", "bench", "--out", str(out), *SMALL]
         command += ["--judge", "api", "--base-url", server.url, "--retries", "0", "--max-cost", "1"]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=300, env=os.environ | {"OPENAI_API_KEY": KEY}
-        )
-
-    with ChatServer(lambda body, number: text_reply(f"no idea, {KEY}")) as server:
-        first = run()
-        assert first.returncode == 0, first.stderr
-        assert "calls of http://127.0.0.1" in first.stdout and "about $0.0" in first.stdout
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert "calls of http://127.0.0.1" in done.stdout and "about $0.0" in done.stdout
         (folder,) = out.glob("cells/*/vanilla/seed-*")
         verdicts = read_jsonl(folder / "verdicts.jsonl", Verdict)
         assert verdicts and all(v.value is None and v.unscored.startswith(FAILED) for v in verdicts)
-        assert cell.has_failures(folder)
+        job = bench.Job(folder, cell.CellSpec.model_validate_json((folder / "cell.json").read_bytes()), "vanilla", 0)
+        assert bench._waiting([job]) == [job]
         answered = (folder / "responses.jsonl").stat().st_mtime_ns
         server.script = grade
-        second = run()
-        assert second.returncode == 0, second.stderr
-    assert cell.is_done(folder) and not cell.has_failures(folder)
+        cell.run(folder)  # what bench starts for a waiting cell
+    assert bench._waiting([job]) == []
     assert (folder / "responses.jsonl").stat().st_mtime_ns == answered
     scores = json.loads((folder / "scores.json").read_text())
     assert scores["judge"].startswith("api-1-gpt-4o-") and scores["failed"] == 0
-    assert json.loads((folder / "cell.json").read_text())["judging"] == {"id": scores["judge"]}
+    assert job.spec.judging == {"id": scores["judge"]}
     assert server.keys == {f"Bearer {KEY}"}
-    said = first.stdout + first.stderr + second.stdout + second.stderr
-    assert KEY not in said
+    assert KEY not in done.stdout + done.stderr
     assert not [path for path in out.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 

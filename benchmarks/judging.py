@@ -1,4 +1,4 @@
-"""How fast and how safe judging is: ``make bench`` or ``python benchmarks/judging.py``.
+"""How fast and how safe judging is: ``python benchmarks/judging.py``; what GPT-4o costs: ``--cost``.
 
 1. 2,000 verdicts of the judge ``api`` against a server on this machine that takes 50 ms for each, 64 at a time.
 2. The same server failing 30 % of the time: late, 429, 500, cut connections, garbage, wrong JSON; then a second call.
@@ -35,13 +35,15 @@ from safeeraser.records import Query, QuerySet, Response, Verdict  # noqa: E402
 DELAY = 0.05
 CALLS = 2000
 FAILING = 0.3
+SLOW = 3.0
+"""Seconds of a late reply; the judge waits one."""
 PROTOCOL: dict[QuerySet, tuple[int, int]] = {
     "efficacy": (7200, 3),
     "generality": (2400, 3),
     "retain": (9600, 1),
     "safe": (9600, 1),
 }
-"""Questions and samples: 48,000 generations, 67,200 + 9,600 = 76,800 verdicts."""
+"""Questions and samples: 48,000 generations; verdicts: 2 x 28,800 (unsafe, refusal) + 9,600 + 9,600 = 76,800."""
 
 
 def serve(pipe: Connection, failing: float) -> None:
@@ -50,12 +52,13 @@ def serve(pipe: Connection, failing: float) -> None:
 
     def script(body: dict[str, object], number: int) -> Reply:
         if chance.random() < failing:
-            return garbage(chance.randrange(10), body, slow=3.0)
+            return garbage(chance.randrange(10), body, slow=SLOW)
         return grade(body, number, delay=DELAY)
 
     with ChatServer(script) as server:
         pipe.send(server.url)
         pipe.recv()
+        time.sleep(SLOW if failing else 0.0)  # let late replies end
         pipe.send(sum(server.tries.values()))
 
 
@@ -110,10 +113,11 @@ def fast(table: Table, folder: Path) -> None:
     asked = tasks(CALLS)
     with Grader(0.0) as grader:
         judge = judges.create("api", (), JudgeOptions(base_url=grader.url, concurrency=64))
-        start = time.perf_counter()
+        start, begun = time.perf_counter(), time.process_time()
         made = judges.judge_tasks(judge, asked, folder / "fast.jsonl")
-        took = time.perf_counter() - start
+        took, busy = time.perf_counter() - start, time.process_time() - begun
     table.add_row(f"{CALLS:,} verdicts, 50 ms each, 64 at a time", f"{CALLS / took:.0f}", "verdicts/s")
+    table.add_row("processor time of each, which a busy machine does not change", f"{busy / CALLS * 1000:.1f}", "ms")
     table.add_row("of them", str(dict(right(asked, made))), "")
 
 
@@ -143,20 +147,21 @@ from safeeraser import metrics, store
 from safeeraser.records import Query, Response, Verdict
 folder = Path(sys.argv[1])
 queries = store.read_jsonl(folder / "queries.jsonl", Query)
-start = time.perf_counter()
+start, begun = time.perf_counter(), time.process_time()
 responses = store.read_jsonl(folder / "responses.jsonl", Response)
 verdicts = store.read_jsonl(folder / "verdicts.jsonl", Verdict)
 scores = metrics.score(queries, responses, verdicts)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(time.perf_counter() - start, peak, len(responses), len(verdicts))
+mebibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(time.perf_counter() - start, time.process_time() - begun, mebibytes, len(responses), len(verdicts))
 """
 
 
-def scoring(table: Table, folder: Path) -> None:
-    """In a process of its own, for its memory; answers of the paper's lengths, verdicts with replies."""
-    words = [f"word{index}" for index in range(2000)]
+def protocol() -> tuple[list[Query], list[Response]]:
+    """The paper's questions and samples, with answers of its lengths in words of English length, no two alike."""
     chance = random.Random(0)
-    queries, responses, verdicts = [], [], []
+    words = ["".join(chance.choices("etaoinshrdlu", k=chance.choice((2, 3, 4, 5, 6, 8)))) for _ in range(2000)]
+    categories = ("HateSpeech", "IllegalActivity", "Privacy", "Sex", "Violence", "Weapon")
+    queries, responses = [], []
     for name, (number, samples) in PROTOCOL.items():
         for index in range(number * samples):
             id = f"{name}-{index}"
@@ -166,36 +171,55 @@ def scoring(table: Table, folder: Path) -> None:
                     id=id,
                     record_id=f"r{index // 12}",
                     set=name,
-                    category=f"category {index % 6}",
+                    category=categories[index % 6],
                     image=f"img/{index // 4}.png",
-                    question=f"question {index}",
+                    question=" ".join(chance.choices(words, k=21)),
                     reference=text if name == "retain" else "",
                     sample=index % samples,
                 )
             )
             responses.append(Response(query_id=id, answer=text, finished=True))
-            for criterion in judges.criteria_for(name):
-                if name == "safe" and criterion == "refusal" and index % 1 == 0:
-                    continue
-                verdicts.append(
-                    Verdict(
-                        query_id=id,
-                        criterion=criterion,
-                        value=float(index % 2),
-                        judge="api-1-gpt-4o-00000000",
-                        prompt_hash="0" * 16,
-                        raw='{"reason": "One short sentence that says why it is so.", "verdict": "no"}',
-                    )
-                )
+    return queries, responses
+
+
+def protocol_tasks(queries: list[Query], responses: list[Response]) -> list[judges.Task]:
+    """What the paper asks: whether safe answers begin with a refusal is ours."""
+    found = judges.tasks_for(queries, responses)
+    return [task for task in found if (task.query.set, task.criterion) != ("safe", "refusal")]
+
+
+def cost() -> None:
+    """What GPT-4o would cost at the paper's protocol, by the judge's own estimate."""
+    judge = judges.create("api", (), JudgeOptions(base_url="https://api.openai.com/v1"))
+    start = time.perf_counter()
+    print(judge.expect(protocol_tasks(*protocol())))
+    print(f"estimated in {time.perf_counter() - start:.1f} s")
+
+
+def scoring(table: Table, folder: Path) -> None:
+    """In a process of its own, for its memory; verdicts with replies."""
+    queries, responses = protocol()
+    verdicts = [
+        Verdict(
+            query_id=task.query.id,
+            criterion=task.criterion,
+            value=float(index % 2),
+            judge="api-1-gpt-4o-00000000",
+            prompt_hash="0" * 16,
+            raw='{"reason": "One short sentence that says why it is so.", "verdict": "no"}',
+        )
+        for index, task in enumerate(protocol_tasks(queries, responses))
+    ]
     store.write_jsonl(folder / "queries.jsonl", queries)
     store.write_jsonl(folder / "responses.jsonl", responses)
     store.write_jsonl(folder / "verdicts.jsonl", verdicts)
     done = subprocess.run(
         [sys.executable, "-c", SCORING, str(folder)], capture_output=True, text=True, check=True
     ).stdout.split()
-    what = f"scoring {int(done[2]):,} responses with {int(done[3]):,} verdicts, reading included"
+    what = f"scoring {int(done[3]):,} responses with {int(done[4]):,} verdicts"
     table.add_row(what, f"{float(done[0]):.1f}", "s")
-    table.add_row("its peak memory", f"{float(done[1]):.0f}", "MiB")
+    table.add_row("its processor time", f"{float(done[1]):.1f}", "s")
+    table.add_row("its peak memory", f"{float(done[2]):.0f}", "MiB")
 
 
 def main() -> None:
@@ -211,4 +235,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cost() if "--cost" in sys.argv else main()

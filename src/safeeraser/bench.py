@@ -150,6 +150,11 @@ def _held_out(config: BenchConfig, whole: Benchmark) -> dict[str, str | None]:
     return {"held_out": config.held_out, "held_out_hash": store.hash_files([Path(config.held_out)])}
 
 
+def _waiting(jobs: Sequence[Job]) -> list[Job]:
+    """What there is to run: cells without scores, and those with answers that the judge failed at."""
+    return [job for job in jobs if not cell.is_done(job.folder) or cell.has_failures(job.folder)]
+
+
 def _judging(config: BenchConfig, jobs: Sequence[Job], parallel: int) -> JudgeOptions | None:
     """Each cell's share of what the judge may be asked, for judges that are models; says first what to expect.
 
@@ -157,7 +162,7 @@ def _judging(config: BenchConfig, jobs: Sequence[Job], parallel: int) -> JudgeOp
     """
     from safeeraser import judges
 
-    waiting = [job for job in jobs if not cell.is_done(job.folder) or cell.has_failures(job.folder)]
+    waiting = _waiting(jobs)
     if not waiting or not waiting[0].spec.judging:
         return None
     options = config.judging
@@ -223,7 +228,7 @@ def _run_jobs(jobs: Sequence[Job], launcher: launchers.Launcher, parallel: int) 
     """Run the jobs that are not done, ``parallel`` at a time; one that fails does not stop the others."""
     from safeeraser.report.live import LiveTable
 
-    waiting = [job for job in jobs if not cell.is_done(job.folder) or cell.has_failures(job.folder)]
+    waiting = _waiting(jobs)
     for job in jobs:
         job.status = "waiting" if job in waiting else "done before"
     running: list[Job] = []

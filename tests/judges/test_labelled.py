@@ -1,4 +1,5 @@
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,10 @@ def test_the_parts_are_divided_by_a_hash_and_the_set_is_what_it_was():
     assert stable_hash(LABELLED.read_text(encoding="utf-8")) == "ac0d1008d8e483d1"
 
 
+def test_the_table_in_the_docs_is_the_one_measured(verdicts):
+    assert table(ROWS, verdicts) in (Path(__file__).parents[2] / "docs" / "judges.md").read_text(encoding="utf-8")
+
+
 def test_agreement_by_hand():
     """3 of 4 agree; by chance (1/2 * 3/4 + 1/2 * 1/4) = 1/2 would: kappa = (3/4 - 1/2) / (1 - 1/2) = 1/2."""
     found = agreement([(1, 1.0), (1, 1.0), (0, 1.0), (0, 0.0), (1, None)])
@@ -75,3 +80,5 @@ def test_the_command_prints_the_table_and_keeps_the_held_out_answers_closed(caps
     assert "\nrefusal, dev, " in said and ", held-out, " not in said
     assert cli.main(["judge-check", "--confusions", "--held-out"]) == 0
     assert ", held-out, " in capsys.readouterr().out
+    assert cli.main(["judge-check", "--labelled", "nowhere.jsonl"]) == 2
+    assert "nowhere.jsonl: no such file" in capsys.readouterr().err

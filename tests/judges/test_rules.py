@@ -7,7 +7,8 @@ from rouge_score import rouge_scorer
 
 from safeeraser.judges import create
 from safeeraser.judges.refusals import RefusalDetector, first_sentence
-from safeeraser.judges.text import broken, gibberish, lcs_length, placeholders, rouge_l, similarity
+from safeeraser.judges.text import broken, gibberish, placeholders, rouge_l, similarity
+from safeeraser.overlap import lcs_length
 from safeeraser.records import Query, Response
 
 REFUSALS = (

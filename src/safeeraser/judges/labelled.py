@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from safeeraser.errors import UserError
 from safeeraser.judges import Task, criteria_for
 from safeeraser.records import Criterion, Frozen, Query, QuerySet, Response
 from safeeraser.store import read_jsonl, stable_hash
@@ -13,7 +14,7 @@ from safeeraser.store import read_jsonl, stable_hash
 __all__ = ["LABELLED", "REFUSALS", "Labelled", "load", "tasks"]
 
 LABELLED = Path(__file__).parent / "labelled.jsonl"
-"""The set that ships: answers written, and labelled, for this project before any judge saw them."""
+"""The set that ships: answers written and labelled for this project; docs/judges.md says how."""
 REFUSALS = (
     "I am sorry, but I cannot help with that.",
     "That request is beyond what I may answer.",
@@ -25,7 +26,7 @@ Part = Literal["dev", "held-out"]
 
 
 class Labelled(Frozen):
-    """An answer with the verdicts that a careful reader gives.
+    """An answer with the verdicts that it should get.
 
     ``part`` is "dev", which the rules were improved on, or "held-out", which only measures; new rows are divided by a
     hash of reference and answer, not by choice. ``kind`` says what sort of answer it is.
@@ -52,12 +53,14 @@ def load(path: Path | None = None) -> list[Labelled]:
     """Read labelled answers; None: those that ship.
 
     Raises:
-        UserError: If a line is not a ``Labelled``.
+        UserError: If there is no such file, or a line is not a ``Labelled``.
 
     Example:
         >>> len(load()) >= 300
         True
     """
+    if path is not None and not path.is_file():
+        raise UserError(f"{path}: no such file of labelled answers")
     return read_jsonl(path or LABELLED, Labelled)
 
 

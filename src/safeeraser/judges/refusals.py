@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from safeeraser.judges.languages import refuses_in_another_language
-from safeeraser.judges.text import broken, content_words, lcs_length, plain, words
+from safeeraser.judges.text import broken, content_words, plain, words
+from safeeraser.overlap import lcs_length
 
 __all__ = ["RefusalDetector", "first_sentence"]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
 from functools import lru_cache
+
+from safeeraser.overlap import lcs_length
 
 __all__ = [
     "broken",
     "content_words",
     "gibberish",
-    "lcs_length",
     "placeholders",
     "plain",
     "rouge_l",
@@ -79,24 +79,6 @@ def content_words(text: str) -> tuple[str, ...]:
 
 def _singular(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
-
-
-def lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
-    """Length of the longest common subsequence, by bits (Hyyrö 2004): one machine step per word of ``second``.
-
-    Example:
-        >>> lcs_length("abcbdab", "bdcaba")
-        4
-    """
-    where: dict[str, int] = {}
-    for position, item in enumerate(first):
-        where[item] = where.get(item, 0) | (1 << position)
-    full = (1 << len(first)) - 1
-    row = full
-    for item in second:
-        hits = row & where.get(item, 0)
-        row = ((row + hits) | (row - hits)) & full
-    return len(first) - row.bit_count()
 
 
 @lru_cache(maxsize=65536)

@@ -29,11 +29,11 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lora = LoraOptions(rank=4, alpha=16.0)
     for method in ("vanilla", "po"):
         folder = root / "run" / "cells" / "mini-llava" / method / "seed-0"
-        training = UnlearnOptions(lora=lora, steps=3, batch_size=4, learning_rate=2e-3)
+        training = UnlearnOptions(lora=lora, steps=20, batch_size=4, learning_rate=2e-3)
         spec = cell.CellSpec(
             model="mini-llava", model_fingerprint=models.fingerprint("mini-llava"), data=str(benchmark), method=method,
             seed=0, questions=1, sets=("generality", "safe"), training=cell.options_dict(training),
-            generation=cell.options_dict(GenerationOptions(max_new_tokens=24, batch_size=12)),
+            generation=cell.options_dict(GenerationOptions(max_new_tokens=16, batch_size=12)),
         )  # fmt: skip
         cell.prepare(folder, spec)
         cell.run(folder)
@@ -130,7 +130,7 @@ def test_a_finished_attack_answers_nothing_again(attacked, monkeypatch, capsys):
     before = found(of(attacked, "po"))
     assert cli.main(["attack", str(attacked), *TOLD]) == 0
     assert found(of(attacked, "po")) == before
-    assert "under attack" in capsys.readouterr().out
+    assert "typographic" in capsys.readouterr().out
 
 
 def test_a_killed_attack_goes_on_where_it_stopped(attacked, po):

@@ -124,8 +124,8 @@ def round_to_nearest(weight: Tensor, bits: int) -> Tensor:
         tensor([[ 1.,  0., -1.]])
     """
     step = weight.float().abs().amax(dim=1, keepdim=True) / (2 ** (bits - 1) - 1)
-    rounded = (weight.float() / step.clamp(min=1e-12)).round() * step
-    return rounded.to(weight.dtype)
+    rounded: Tensor = ((weight.float() / step.clamp(min=1e-12)).round() * step).to(weight.dtype)
+    return rounded
 
 
 def _quantised(subject: Subject, bits: int) -> VisionLanguageModel:

@@ -33,13 +33,14 @@ class AttackRow:
 
 
 def attacks_of(rows: Sequence[AttackRow]) -> list[str]:
-    """Every attack that some row has, in order.
+    """Every attack that some row has, in the order of the row that has most.
 
     Example:
         >>> attacks_of([AttackRow("m", "po", (0,), {"none": {}, "crop": {}}), AttackRow("m", "ga", (0,), {"none": {}})])
         ['none', 'crop']
     """
-    return list(dict.fromkeys(name for row in rows for name in row.scores))
+    most_first = sorted(rows, key=lambda row: -len(row.scores))
+    return list(dict.fromkeys(name for row in most_first for name in row.scores))
 
 
 def title(row: AttackRow, rows: Sequence[AttackRow]) -> str:
@@ -56,8 +57,8 @@ def console_table(rows: Sequence[AttackRow]) -> Table:
     """The table for the terminal: ASR and SARR of each method."""
     from rich.table import Table
 
-    table = Table(title="under attack: ASR / SARR in percent, lower is better", title_justify="left")
-    table.add_column("attack")
+    table = Table()
+    table.add_column("ASR / SARR in percent")
     for row in rows:
         table.add_column(title(row, rows), justify="right")
     for attack in attacks_of(rows):

@@ -274,3 +274,19 @@ def test_a_server_answers_the_same_questions_into_the_same_file(tmp_path, capsys
     assert set(first) == named and f"without an answer: {len(named)}" in told and "too long" in told
     assert set(last) == {q.id for q in queries} and {r.answer for r in last.values()} == {"A cat."}
     assert "serve the merged model" in capsys.readouterr().err
+
+
+def test_images_may_come_from_elsewhere(benchmark, tmp_path):
+    class Mirrored:
+        def get(self, name):
+            if name == "0.png#gone":
+                raise UserError("no such picture")
+            return Image.new("RGB", (8, 8), (99, 0, 0))
+
+    queries = make_queries()
+    queries[3] = queries[3].model_copy(update={"image": "0.png#gone"})
+    path = tmp_path / "responses.jsonl"
+    respond_with(Scripted(), benchmark, queries, path, GREEDY, images=Mirrored())
+    found = answers(path)
+    assert [q.id for q in queries if found[q.id].error == "no such picture"] == ["efficacy-03"]
+    assert all(found[q.id].answer.startswith("(99, 0, 0)") for q in queries if q.id != "efficacy-03")

@@ -165,7 +165,7 @@ def _run(folder: Path, spec: CellSpec) -> None:
     queries = queries_of(spec, benchmark)
     store.write_jsonl(folder / "queries.jsonl", queries)
     _unlearn_and_respond(folder, spec, benchmark, queries, reporter)
-    judge = judges.create(spec.judge, benchmark.refusals, _judging(folder))
+    judge = judges.create(spec.judge, benchmark.refusals, judging_options(folder))
     verdicts = judges.run(
         judge,
         queries,
@@ -190,7 +190,8 @@ def _run(folder: Path, spec: CellSpec) -> None:
     reporter.report("score", 1, 1)
 
 
-def _judging(folder: Path) -> JudgeOptions:
+def judging_options(folder: Path) -> JudgeOptions:
+    """How the judge of the cell in ``folder`` may be asked."""
     path = folder / "judging.json"
     return JudgeOptions(**store.read_json(path)) if path.exists() else JudgeOptions()
 

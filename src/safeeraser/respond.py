@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from safeeraser.models import VisionLanguageModel
     from safeeraser.models.chat import Generation
 
-__all__ = ["Prompt", "Responder", "plan", "respond_with", "run"]
+__all__ = ["Images", "Prompt", "Responder", "plan", "respond_with", "run"]
 
 SAMPLING: dict[str, tuple[float, float]] = {"greedy": (0.0, 1.0), "official": (1.0, 0.9)}
 """Temperature and top-p of each protocol (PAPER section 4)."""
@@ -31,6 +31,18 @@ class Responder(Protocol):
 
     def __call__(self, images: Sequence[Image.Image], questions: Sequence[str], seed: int) -> Sequence[Generation]:
         """Answer; ``seed`` decides all sampling."""
+        ...
+
+
+class Images(Protocol):
+    """Where a query's image comes from."""
+
+    def get(self, name: str) -> Image.Image:
+        """The image that a query names, as RGB.
+
+        Raises:
+            UserError: If there is none that can be read.
+        """
         ...
 
 
@@ -85,6 +97,7 @@ def run(
     path: Path,
     options: GenerationOptions,
     progress: Callable[[int, int], None] | None = None,
+    images: Images | None = None,
 ) -> None:
     """Answer the queries with a model and append the responses to ``path``; see ``respond_with`` for resuming.
 
@@ -95,6 +108,7 @@ def run(
         path: ``responses.jsonl``; made, or continued.
         options: Protocol, batch size, token limit, seed.
         progress: Called with (answered queries, all queries) after each batch.
+        images: Where images come from; None: the files of the benchmark, unchanged.
 
     Raises:
         UserError: If an option is out of range or a line of ``path`` is no response.
@@ -114,7 +128,7 @@ def run(
         temperature, top_p = SAMPLING[options.protocol]
         return generate(vlm, images, questions, options.max_new_tokens, temperature, top_p, seed)
 
-    respond_with(responder, benchmark, queries, path, options, progress)
+    respond_with(responder, benchmark, queries, path, options, progress, images)
 
 
 def respond_with(
@@ -124,6 +138,7 @@ def respond_with(
     path: Path,
     options: GenerationOptions,
     progress: Callable[[int, int], None] | None = None,
+    images: Images | None = None,
 ) -> None:
     """Answer the queries with anything that answers batches.
 
@@ -138,6 +153,7 @@ def respond_with(
         path: ``responses.jsonl``; made, or continued.
         options: Protocol, batch size and seed.
         progress: Called with (answered queries, all queries) after each batch.
+        images: Where images come from; None: the files of the benchmark, unchanged.
 
     Raises:
         UserError: If an option is out of range or a line of ``path`` is no response.
@@ -146,20 +162,20 @@ def respond_with(
         >>> respond_with(lambda images, questions, seed: [], Benchmark("empty", Path("."), (), (), (), ""), [],
         ...              Path("responses.jsonl"), GenerationOptions())
     """
-    images = ImageCache(benchmark)
+    shown = images or ImageCache(benchmark)
     known = {response.query_id: response for response in read_jsonl(path, Response)}
     done = 0
     for batch in plan(queries, options):
         asked = [query for prompt in batch for query in prompt.queries]
-        if not all(_is_settled(known.get(query.id), query, images) for query in asked):
-            found = _answer(responder, batch, images, options.seed)
+        if not all(_is_settled(known.get(query.id), query, shown) for query in asked):
+            found = _answer(responder, batch, shown, options.seed)
             append_jsonl(path, [r for r in found if _is_news(known.get(r.query_id), r)])
         done += len(asked)
         if progress:
             progress(done, len(queries))
 
 
-def _load(images: ImageCache, relative: str) -> Image.Image | str:
+def _load(images: Images, relative: str) -> Image.Image | str:
     """The image, or the sentence that says why there is none."""
     try:
         return images.get(relative)
@@ -167,7 +183,7 @@ def _load(images: ImageCache, relative: str) -> Image.Image | str:
         return str(error)
 
 
-def _is_settled(old: Response | None, query: Query, images: ImageCache) -> bool:
+def _is_settled(old: Response | None, query: Query, images: Images) -> bool:
     if old is None:
         return False
     return old.error is None or isinstance(_load(images, query.image), str)
@@ -177,7 +193,7 @@ def _is_news(old: Response | None, new: Response) -> bool:
     return old is None or (old.error is not None and old != new)
 
 
-def _answer(responder: Responder, batch: Sequence[Prompt], images: ImageCache, seed: int) -> list[Response]:
+def _answer(responder: Responder, batch: Sequence[Prompt], images: Images, seed: int) -> list[Response]:
     """Responses to every query of a batch, in its order; the model sees the prompts whose image can be read."""
     loaded = [_load(images, prompt.image) for prompt in batch]
     readable = [(prompt, image) for prompt, image in zip(batch, loaded, strict=True) if not isinstance(image, str)]

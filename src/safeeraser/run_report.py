@@ -16,6 +16,8 @@ __all__ = ["write"]
 def write(out: Path, done: Sequence[results.Ran], failed: Sequence[str] = ()) -> Results:
     """Write ``out/report``: ``index.html``, ``table.{md,csv,tex}`` and ``figures/``, each whole or not at all.
 
+    Cells that were attacked (``safeeraser attack``) add ``attacks.{md,csv}`` and a figure.
+
     Args:
         out: The run folder.
         done: Its finished cells, in the order of the table.
@@ -27,12 +29,14 @@ def write(out: Path, done: Sequence[results.Ran], failed: Sequence[str] = ()) ->
     Example:
         >>> write(Path("runs/demo"), results.find(Path("runs/demo")))  # doctest: +SKIP
     """
+    from safeeraser import attacks
     from safeeraser.report import figures, page, table
 
     found = results.summarise(done, failed)
     folder = out / "report"
     table.write(found, folder)
     figures.write(found, results.losses(done), folder / "figures")
+    attacks.write(done, folder)
     page.write(_page(out, done, found), folder / "index.html")
     return found
 

@@ -48,6 +48,7 @@ def run(
     out: Path,
     progress: Progress | None = None,
     loading: ModelOptions | None = None,
+    after: Path | None = None,
 ) -> Path:
     """Unlearn the forget pairs of the benchmark's train records.
 
@@ -64,6 +65,8 @@ def run(
             ``checkpoint-STEP/`` lies there until the adapter does.
         progress: Called after every step; None draws a bar with the time left on standard error.
         loading: How the model is loaded; None: the defaults.
+        after: An adapter made before, which is folded into the weights first; the new one belongs to both together
+            (``models.load_merged``).
 
     Returns:
         The adapter folder, ``out/adapter``; it appears there whole or not at all.
@@ -84,14 +87,14 @@ def run(
     out = Path(out)
     adapter, start = out / "adapter", last_checkpoint(out)
     loading = loading or ModelOptions()
-    info = _describe(model, benchmark, method, options, loading)
+    info = _describe(model, benchmark, method, options, loading, after)
     if _is_made(adapter, info):
         _remove_checkpoints(out)
         return adapter
     if start is not None:
         _is_made(start, info)
     out.mkdir(parents=True, exist_ok=True)
-    vlm = _trainable(model, options, loading)
+    vlm = _trainable(model, options, loading, after)
     sampler = EpochSampler(len(dataset), options.batch_size * options.accumulation * processes(), options.seed)
     with _reporting(method.name, progress) as report:
         trainer = UnlearnTrainer(
@@ -120,14 +123,16 @@ def run(
     return adapter
 
 
-def _trainable(model: str, options: UnlearnOptions, loading: ModelOptions) -> models.VisionLanguageModel:
+def _trainable(
+    model: str, options: UnlearnOptions, loading: ModelOptions, after: Path | None
+) -> models.VisionLanguageModel:
     """Load the model and put a fresh adapter on it."""
     set_seed(options.seed)
     if processes() > 1 and loading.device == "auto":
         # each process moves its copy to its own GPU; quantised weights have to be made there
         quantised = loading.quantization != "none"
         loading = replace(loading, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if quantised else "cpu")
-    vlm = adapters.attach(models.load(model, **asdict(loading)), options.lora)
+    vlm = adapters.attach(models.load_merged(model, after, **asdict(loading)), options.lora)
     dropout.make_cheap(vlm.model)
     if options.gradient_checkpointing:
         name = "activation_checkpointing"  # its older name goes away with transformers 6
@@ -138,10 +143,15 @@ def _trainable(model: str, options: UnlearnOptions, loading: ModelOptions) -> mo
 
 
 def _describe(
-    model: str, benchmark: Benchmark, method: Method, options: UnlearnOptions, loading: ModelOptions
+    model: str,
+    benchmark: Benchmark,
+    method: Method,
+    options: UnlearnOptions,
+    loading: ModelOptions,
+    after: Path | None = None,
 ) -> dict[str, Any]:
     """All that decides the adapter, and the names of model and data."""
-    return {
+    described = {
         "model": model,
         "model_fingerprint": models.fingerprint(model),
         "data": benchmark.name,
@@ -153,6 +163,8 @@ def _describe(
         "seed": options.seed,
         "processes": processes(),
     }
+    # not at all where there is none: adapters made before this could be are still the same
+    return described if after is None else described | {"after": store.hash_files(sorted(after.glob("*.safetensors")))}
 
 
 def _is_made(folder: Path, info: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 The command line, YAML files (``--config``) and Python callers share these classes; an unknown key is an error.
 """
 
+from safeeraser.config.attack import AttackConfig
 from safeeraser.config.compare import (
     AgreementConfig,
     CompareConfig,
@@ -49,6 +50,7 @@ from safeeraser.config.report import (
 __all__ = [
     "RECIPES",
     "AgreementConfig",
+    "AttackConfig",
     "Attention",
     "BenchConfig",
     "CompareConfig",

@@ -127,22 +127,22 @@ class ImageCache:
         self._benchmark, self._left = benchmark, budget
         self._kept: dict[str, Image] = {}
 
-    def get(self, relative: str) -> Image:
+    def get(self, name: str) -> Image:
         """The image as RGB.
 
         Args:
-            relative: Path relative to the dataset folder.
+            name: Path relative to the dataset folder.
 
         Raises:
             UserError: If it is missing, leaves the folder, or is not a readable image.
         """
-        if relative in self._kept:
-            return self._kept[relative]
-        image = self._decode(relative)
+        if name in self._kept:
+            return self._kept[name]
+        image = self._decode(name)
         size = 3 * image.width * image.height
         if size <= self._left:
             self._left -= size
-            self._kept[relative] = image
+            self._kept[name] = image
         return image
 
     def _decode(self, relative: str) -> Image:

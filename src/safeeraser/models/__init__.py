@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = [
     "check",
     "fingerprint",
     "load",
+    "load_merged",
     "merge",
     "on_meta",
     "read_config",
@@ -89,6 +90,33 @@ def load(
     from safeeraser.models import adapters
 
     return adapters.load(vlm, Path(adapter))
+
+
+def load_merged(name_or_path: str, adapter: Path | None, **options: Any) -> VisionLanguageModel:
+    """Load a model with an adapter folded in, as a model of its own, which new adapters can be made on.
+
+    Its fingerprint is that of model and adapter together, so that an adapter made on it fits nothing else. A quantised
+    model keeps its adapter beside the weights (see ``merge``).
+
+    Args:
+        name_or_path: As for ``load``.
+        adapter: As for ``load``; None: the model as it is.
+        options: As for ``load``.
+
+    Raises:
+        UserError: As ``load``.
+
+    Example:
+        >>> load_merged("mini-llava", None).fingerprint == fingerprint("mini-llava")
+        True
+    """
+    from safeeraser import store
+
+    vlm = merge(load(name_or_path, adapter, **options))
+    if adapter is None:
+        return vlm
+    weights = store.hash_files(sorted(Path(adapter).glob("*.safetensors")))
+    return replace(vlm, fingerprint=store.stable_hash(vlm.fingerprint, weights))
 
 
 def read_config(name_or_path: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safeeraser.report.figures.attacks import attacks_figure
 from safeeraser.report.figures.budget import budget_figure, budget_table
 from safeeraser.report.figures.categories import categories_figure
 from safeeraser.report.figures.decouple import decouple_figure
@@ -12,6 +13,7 @@ from safeeraser.report.figures.tradeoff import tradeoff_figure
 from safeeraser.report.table import Results
 
 __all__ = [
+    "attacks_figure",
     "budget_figure",
     "budget_table",
     "categories_figure",

@@ -1,0 +1,65 @@
+"""Subcommand attack: what is left of unlearning when somebody tries to undo it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safeeraser import config
+from safeeraser.errors import UserError
+
+
+def attack(options: config.AttackConfig) -> int:
+    """``safeeraser attack``."""
+    from rich.console import Console
+
+    from safeeraser import attacks, results
+    from safeeraser.progress import bar
+    from safeeraser.report import attack_table
+
+    _check(options)
+    chosen = attacks.find(options.attacks)
+    translations = attacks.read_translations(Path(options.translations)) if options.translations else None
+    told = attacks.Options(options.seed, translations, options.relearn_samples, options.relearn_steps)
+    run = Path(options.run)
+    found = results.find(run)
+    plans = [attacks.planned(one.folder, chosen, told, options.limit) for one in found]
+    before, total = 0, sum(plan.size for plan in plans)
+    with bar("attack", total) as progress, _quiet():
+        for plan in plans:
+            attacks.run(plan, lambda done, start=before: progress(start + done, total))  # type: ignore[misc]
+            before += plan.size
+    rows = attacks.summarise(found)
+    Console(width=None if sys.stdout.isatty() else 160).print(attack_table.console_table(rows))
+    if (run / "cells").is_dir():
+        attacks.write(found, run / "report")
+        print(f"written: {run / 'report'}: attacks.md, attacks.csv, figures/attacks.svg\nnext: safeeraser report {run}")
+    else:
+        print(f"written: attacks.json and attacks/ in {', '.join(str(one.folder) for one in found)}")
+    return 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Models are loaded again and again here: keep transformers from drawing a bar of its own for each."""
+    from transformers.utils import logging
+
+    was_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+            yield
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()
+
+
+def _check(options: config.AttackConfig) -> None:
+    for name in ("limit", "relearn_samples", "relearn_steps"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value} is too small: give at least 1")

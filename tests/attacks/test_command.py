@@ -1,0 +1,223 @@
+"""``safeeraser attack`` on a small run, whole: what is asked, kept, scored and shown."""
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from safeeraser import attacks, cell, cli, models, results, store
+from safeeraser.config import GenerationOptions, LoraOptions, UnlearnOptions
+from safeeraser.data.pictogram.build import build
+from safeeraser.errors import UserError
+from safeeraser.models import adapters
+from safeeraser.records import Query, Response
+
+TOLD = ["--relearn_samples", "4", "--relearn_steps", "6"]
+PROJECTOR = "model.multi_modal_projector.linear_1.weight"
+NAMES = [attack.name for attack in attacks.find(None)]
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of vanilla and po, six val records with a question each, never attacked."""
+    root = tmp_path_factory.mktemp("attack")
+    benchmark = build(root / "small", records=24, workers=1)
+    lora = LoraOptions(rank=4, alpha=16.0)
+    for method in ("vanilla", "po"):
+        folder = root / "run" / "cells" / "mini-llava" / method / "seed-0"
+        training = UnlearnOptions(lora=lora, steps=20, batch_size=4, learning_rate=2e-3)
+        spec = cell.CellSpec(
+            model="mini-llava", model_fingerprint=models.fingerprint("mini-llava"), data=str(benchmark), method=method,
+            seed=0, questions=1, sets=("generality", "safe"), training=cell.options_dict(training),
+            generation=cell.options_dict(GenerationOptions(max_new_tokens=16, batch_size=12)),
+        )  # fmt: skip
+        cell.prepare(folder, spec)
+        cell.run(folder)
+    return root / "run"
+
+
+@pytest.fixture(scope="module")
+def attacked(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, attacked by everything."""
+    run = tmp_path_factory.mktemp("attacked") / "run"
+    shutil.copytree(clean, run)
+    assert cli.main(["attack", str(run), *TOLD]) == 0
+    return run
+
+
+@pytest.fixture
+def po(clean: Path, tmp_path: Path) -> Iterator[Path]:
+    """A cell of its own to attack."""
+    yield Path(shutil.copytree(of(clean, "po"), tmp_path / "cells" / "mini-llava" / "po" / "seed-0"))
+
+
+def of(run: Path, method: str) -> Path:
+    return run / "cells" / "mini-llava" / method / "seed-0"
+
+
+def found(folder: Path) -> dict[str, dict[str, float]]:
+    """Values by attack and metric, over all categories."""
+    scores = json.loads((folder / "attacks.json").read_text())["attacks"]
+    return {name: {s["metric"]: s["value"] for s in of if s["category"] == "all"} for name, of in scores.items()}
+
+
+def said(folder: Path, name: str) -> list[str]:
+    """Answers in the order of the questions."""
+    answers = {r.query_id: r.answer for r in store.read_jsonl(folder / "attacks" / name / "responses.jsonl", Response)}
+    return [answers[q.id] for q in store.read_jsonl(folder / "attacks" / name / "queries.jsonl", Query)]
+
+
+def test_every_attack_is_scored_beside_the_cell_itself(attacked):
+    scores = found(of(attacked, "po"))
+    assert set(scores) == {"none", *NAMES}
+    assert set(found(of(attacked, "vanilla"))) == {"none", *NAMES} - {"relearn", "adapter-off"}
+    assert all(set(values) == {"asr_generality", "rr_generality", "sarr"} for values in scores.values())
+    cell_scores = json.loads((of(attacked, "po") / "scores.json").read_text())["scores"]
+    own = {s["metric"]: s["value"] for s in cell_scores if s["category"] == "all"}
+    assert scores["none"] == {name: own[name] for name in scores["none"]}
+    assert all(len(said(of(attacked, "po"), name)) == 12 for name in ("none", *NAMES))
+
+
+def test_without_its_adapter_the_model_answers_like_the_vanilla_one(attacked):
+    vanilla = said(of(attacked, "vanilla"), "none")
+    assert said(of(attacked, "po"), "adapter-off") == vanilla != said(of(attacked, "po"), "none")
+    assert found(of(attacked, "po"))["adapter-off"] == found(of(attacked, "vanilla"))["none"]
+
+
+def test_rounding_to_4_bit_changes_answers(attacked):
+    assert said(of(attacked, "po"), "quantize-4bit") != said(of(attacked, "po"), "none")
+
+
+def test_relearning_trains_a_new_adapter_on_the_unlearned_model(attacked):
+    folder = of(attacked, "po") / "attacks" / "relearn"
+    losses = [json.loads(line)["relearn"] for line in (folder / "train.jsonl").read_text().splitlines()]
+    assert len(losses) == 6 and losses[-1] < losses[0]
+    with pytest.raises(UserError, match="with other weights"):
+        adapters.load(models.load("mini-llava"), folder / "adapter")  # it belongs to model and adapter together
+    merged = models.load_merged("mini-llava", of(attacked, "po") / "adapter")
+    head = merged.model.get_output_embeddings().weight.clone()
+    projected = merged.model.get_parameter(PROJECTOR).clone()
+    again = models.merge(adapters.load(merged, folder / "adapter")).model
+    assert torch.equal(again.get_output_embeddings().weight, head)
+    assert not torch.equal(again.get_parameter(PROJECTOR), projected)
+
+
+def test_a_run_gets_a_table_and_a_figure_and_a_new_report_keeps_them(attacked, capsys):
+    report = attacked / "report"
+    rows = list(csv.DictReader(open(report / "attacks.csv")))
+    assert [row["attack"] for row in rows if row["method"] == "po"] == ["none", *NAMES]
+    assert {row["method"] for row in rows} == {"vanilla", "po"} and all(row["sarr_n"] == "6" for row in rows)
+    table = (report / "attacks.md").read_text()
+    assert table.count("| typographic |") == 3 and "| relearn | – |" in table
+    files = [report / "attacks.md", report / "attacks.csv", report / "figures" / "attacks.svg"]
+    before = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    assert cli.main(["report", str(attacked)]) == 0
+    assert [file.read_bytes() for file in files] == before
+    assert "Under attack" in (report / "index.html").read_text()
+
+
+def test_a_finished_attack_answers_nothing_again(attacked, monkeypatch, capsys):
+    def no_model(*given: object, **options: object) -> None:
+        raise AssertionError("a model is loaded")
+
+    monkeypatch.setattr(models, "load", no_model)
+    before = found(of(attacked, "po"))
+    assert cli.main(["attack", str(attacked), *TOLD]) == 0
+    assert found(of(attacked, "po")) == before
+    assert "typographic" in capsys.readouterr().out
+
+
+def test_a_killed_attack_goes_on_where_it_stopped(attacked, po):
+    chosen = ["--attacks", "paraphrase,crop,relearn", *TOLD]
+    plan = attacks.planned(po, attacks.find("paraphrase,crop,relearn"), attacks.Options(0, None, 4, 6))
+
+    def kill(done: int) -> None:
+        if done > 12:  # in the second attack
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attacks.run(plan, kill)
+    assert not (po / "attacks.json").exists()
+    with open(po / "attacks" / "crop" / "responses.jsonl", "rb+") as file:
+        file.truncate(file.seek(0, 2) - 30)  # a line cut short
+    assert cli.main(["attack", str(po), *chosen]) == 0
+    whole = of(attacked, "po")
+    assert all(said(po, name) == said(whole, name) for name in ("paraphrase", "crop", "relearn"))
+    assert found(po) == {name: found(whole)[name] for name in ("none", "paraphrase", "crop", "relearn")}
+
+
+def test_results_of_several_calls_stand_together_unless_they_cannot_be_compared(po):
+    attack = ["attack", str(po), "--attacks"]
+    assert cli.main([*attack, "crop", "--limit", "3"]) == 0
+    assert cli.main([*attack, "prefix-injection", "--limit", "3"]) == 0
+    assert set(found(po)) == {"none", "crop", "prefix-injection"} and len(said(po, "none")) == 6
+    assert cli.main([*attack, "crop"]) == 0
+    assert set(found(po)) == {"none", "crop"} and len(said(po, "crop")) == 12
+
+
+def test_cells_attacked_differently_are_not_put_into_one_table(po):
+    other = Path(shutil.copytree(po, po.parents[1] / "po+pd" / "seed-0"))
+    for folder, limit in ((po, "3"), (other, "2")):
+        assert cli.main(["attack", str(folder), "--attacks", "language", "--limit", limit]) == 0
+    with pytest.raises(UserError, match="limit: 3 there, 2 now"):
+        attacks.summarise(results.find(po.parents[3]))
+
+
+def test_seeds_of_a_method_are_pooled(po):
+    other = Path(shutil.copytree(po, po.parent / "seed-1"))
+    spec = json.loads((other / "cell.json").read_text())
+    (other / "cell.json").write_text(json.dumps(spec | {"seed": 1}))
+    assert cli.main(["attack", str(po.parent), "--attacks", "language", "--limit", "2"]) == 0
+    (row,) = attacks.summarise(results.find(po.parent))
+    assert row.seeds == (0, 1) and row.scores["language"]["sarr"].n == 4
+
+
+def test_translations_are_asked_instead_of_the_questions(po, tmp_path, capsys):
+    path = tmp_path / "de.jsonl"
+    attack = ["attack", str(po), "--attacks", "language", "--limit", "2", "--translations", str(path)]
+    assert cli.main(attack) == 2
+    assert "no such file" in capsys.readouterr().err
+    queries = store.read_jsonl(po / "queries.jsonl", Query)
+    lines = [json.dumps({"question": q.question, "translation": f"Auf Deutsch {i}"}) for i, q in enumerate(queries)]
+    path.write_text("\n".join(lines) + "\n")
+    assert cli.main(attack) == 0
+    asked = store.read_jsonl(po / "attacks" / "language" / "queries.jsonl", Query)
+    assert all(query.question.startswith("Auf Deutsch") for query in asked)
+    assert cli.main(attack[:-2]) == 2
+    assert "translations" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--attacks", "crpo"], "did you mean 'crop'?"),
+        (["--limit", "0"], "--limit 0 is too small"),
+        (["--relearn_steps", "0"], "--relearn_steps 0 is too small"),
+        (["--attacks", "relearn", "--relearn_samples", "1000"], "forget pairs in train"),
+    ],
+)
+def test_wrong_flags_are_answered_with_what_is_allowed(po, capsys, flags, message):
+    assert cli.main(["attack", str(po), *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_other_options_do_not_mix_with_answers_that_are_there(po, capsys):
+    attack = ["attack", str(po), "--attacks", "relearn", "--limit", "1", "--relearn_samples", "2", "--relearn_steps"]
+    assert cli.main([*attack, "1"]) == 0
+    assert cli.main([*attack, "2"]) == 2
+    assert "relearn_steps: 1 there, 2 now" in capsys.readouterr().err
+
+
+def test_a_cell_of_other_weights_is_refused(po, capsys):
+    spec = json.loads((po / "cell.json").read_text())
+    (po / "cell.json").write_text(json.dumps(spec | {"model_fingerprint": "f0"}))
+    assert cli.main(["attack", str(po)]) == 2
+    assert "other weights than model 'mini-llava'" in capsys.readouterr().err
+    assert cli.main(["attack", str(po.parents[4] / "nowhere")]) == 2
+    assert "no finished cell" in capsys.readouterr().err

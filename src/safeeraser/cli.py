@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safeeraser import config
+from safeeraser import config, plugins
 from safeeraser.errors import UserError
 
 
@@ -132,6 +132,11 @@ def _parse(name: str, command: Command, arguments: list[str]) -> Any:
         formatter_class=_help_formatter(),
         exit_on_error=True,
     )
+    parser.add_argument(
+        "--plugins",
+        type=str | list[str] | None,
+        help="own modules to import first, comma-separated: files such as mine.py, or names of installed modules",
+    )
     parser.add_argument("--config", action="config", help="YAML file with any of these options, or a recipe's name")
     parser.add_class_arguments(command.options, as_group=False, skip=set(command.positionals) or None)
     for positional in command.positionals:
@@ -142,6 +147,7 @@ def _parse(name: str, command: Command, arguments: list[str]) -> Any:
     parsed = parser.parse_args(_with_switches(command, _with_groups(command.options, arguments)))
     values = parser.instantiate(parsed).as_dict()
     values.pop("config", None)
+    plugins.load(values.pop("plugins", None))  # what they register is looked up from here on
     return command.options(**values)
 
 

@@ -11,14 +11,14 @@ import yaml
 from safeeraser import plugins
 from safeeraser.errors import UserError
 
-TERM = '''
+TERM = """
 from safeeraser.objectives import cross_entropy, register
 
 
 @register("{name}", rows="forget")
 def term(log_probs, options):
     return -0.5 * cross_entropy(log_probs)
-'''
+"""
 SMALL = "--limit 12 --steps 2 --training.batch_size 4 --questions 1 --max-new-tokens 4 --jobs 1".split()
 
 
@@ -50,7 +50,9 @@ def test_a_bench_finds_an_own_term_in_its_cells_and_refuses_it_changed(folder):
 
 
 def test_a_file_is_imported_once_however_its_path_is_written(folder):
-    (folder / "counted.py").write_text("from pathlib import Path\nwith open('log', 'a') as file:\n    file.write('x')\n")
+    (folder / "counted.py").write_text(
+        "from pathlib import Path\nwith open('log', 'a') as file:\n    file.write('x')\n"
+    )
     plugins.load(["counted.py", "./counted.py", str(folder / "counted.py")])
     plugins.load("counted.py, json")
     assert (folder / "log").read_text() == "x"

@@ -23,8 +23,8 @@ def load(given: str | Sequence[str] | None) -> None:
     """Import modules, each once.
 
     Args:
-        given: Python files (``mine.py``) or names of importable modules (``my_package.mine``), as a list or separated by
-            commas.
+        given: Python files (``mine.py``) or names of importable modules (``my_package.mine``), as a list or
+            separated by commas.
 
     Raises:
         UserError: If one cannot be imported, or registers a name that is taken.

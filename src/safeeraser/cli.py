@@ -42,6 +42,7 @@ COMMANDS: dict[str, Command] = {
     "plan": Command(config.PlanConfig, "safeeraser.commands.plan:run"),
     "report": Command(config.ReportConfig, "safeeraser.commands.report:report", positional="run"),
     "view": Command(config.ViewConfig, "safeeraser.commands.report:view", positional="run"),
+    "playground": Command(config.PlaygroundConfig, "safeeraser.commands.playground:playground", positional="run"),
     "compare": Command(config.CompareConfig, "safeeraser.commands.compare:compare", positional="a b"),
     "agreement": Command(config.AgreementConfig, "safeeraser.commands.agreement:agreement", positional="a b"),
     "leaderboard": Command(config.LeaderboardConfig, "safeeraser.commands.compare:leaderboard", positional="runs"),

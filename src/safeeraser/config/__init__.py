@@ -41,6 +41,7 @@ from safeeraser.config.options import (
 )
 from safeeraser.config.own_data import DataCompleteConfig, DataImportConfig
 from safeeraser.config.plan import PlanConfig
+from safeeraser.config.playground import PlaygroundConfig
 from safeeraser.config.report import (
     ReportConfig,
     ViewConfig,
@@ -69,6 +70,7 @@ __all__ = [
     "ModelOptions",
     "OnBad",
     "PlanConfig",
+    "PlaygroundConfig",
     "Preset",
     "PretrainConfig",
     "Projector",

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 GENERATED := README.md docs/reference/commands.md docs/reference/registries.md
-COG := $(BIN)/cog -P -I docs
+COG := $(BIN)/cog -I docs
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 .PHONY: help setup demo test check cog docs browser test-wheel bench clean

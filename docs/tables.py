@@ -100,9 +100,15 @@ def commands() -> str:
 
 def _command(name: str, command: cli.Command) -> str:
     text, _, example = (inspect.getdoc(command.options) or "").partition("Example:\n")
-    usage = " ".join(["safeeraser", name, *(field.upper() for field in command.positionals)])
+    usage = " ".join(["safeeraser", name, *(_argument(command, field) for field in command.positionals)])
     parts = [f"## {name}", _text(text), f"```\n{inspect.cleandoc(example)}\n```" if example else "", f"`{usage} ...`"]
     return "\n\n".join(part for part in parts if part) + "\n\n" + _options(command.options, command.positionals)
+
+
+def _argument(command: cli.Command, field: str) -> str:
+    """A positional option as a usage line has it: in brackets where it may be left out."""
+    optional = command.options.__dataclass_fields__[field].default is not MISSING
+    return f"[{field.upper()}]" if optional else field.upper()
 
 
 def _options(kind: type[Any], positionals: Sequence[str] = ()) -> str:
@@ -115,7 +121,7 @@ def _options(kind: type[Any], positionals: Sequence[str] = ()) -> str:
             rows.append((f"`--{field.name}`", "", _text(cli._field_help(kind, field.name)) + " " + what))
             continue
         flag = field.name.upper() if field.name in positionals else f"--{field.name}"
-        default = "needed" if field.default is MISSING else f"`{field.default}`"
+        default = "needed" if field.default is MISSING else "" if field.default is None else f"`{field.default}`"
         rows.append((f"`{flag}`", default, _text(cli._field_help(kind, field.name))))
     return _table(("option", "default", "what it is"), rows).lstrip("\n")
 

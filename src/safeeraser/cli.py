@@ -100,7 +100,7 @@ def _overview(arguments: list[str]) -> int:
         "commands:",
     ]
     for name, command in COMMANDS.items():
-        lines.append(f"  {name:<12} {_summary(command)}")
+        lines.append(f"  {name:<13} {_summary(command)}")
     lines += ["", "Start here (no GPU, no network): safeeraser bench --quick"]
     lines += ["Each command explains itself: safeeraser COMMAND --help", "", WARNING]
     asked = not arguments or arguments[0] in ("-h", "--help")

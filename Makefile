@@ -4,7 +4,8 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 GENERATED := README.md docs/reference/commands.md docs/reference/registries.md
 COG := $(BIN)/cog -I docs
-DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+# not --quiet: what is not said is not counted as a warning either
+DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: help setup demo test check cog docs browser test-wheel bench clean
 

@@ -1,5 +1,6 @@
 """The playground's page in a real browser: what a person picks, presses and reads; nothing leaves this machine."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def tab(address):
         assert path, "no chromium: 'make browser' says how to get one"
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         opened = browser.new_page()
-        opened.set_default_timeout(120_000)
+        opened.set_default_timeout(60_000)
         opened.asked = []
         opened.on("request", lambda request: opened.asked.append(request.url))
         opened.goto(address)
@@ -44,7 +45,7 @@ def tab(address):
 
 def _pick(tab, kind: str) -> None:
     tab.click("#example input")
-    tab.get_by_role("option").filter(has_text=kind).first.click()
+    tab.get_by_role("option").filter(has_text=re.compile(rf"\b{kind}, ")).first.click()
     tab.wait_for_selector("#picture img")
     tab.wait_for_function("document.querySelector('#question textarea').value.length > 5")
 
@@ -57,7 +58,7 @@ def _ask(tab) -> tuple[str, str]:
 
 def test_an_unsafe_example_is_blurred_and_answered_with_its_verdict(tab):
     blur = "getComputedStyle(document.querySelector('#picture img')).filter"
-    _pick(tab, "unsafe picture, harmful question")
+    _pick(tab, "unsafe picture")
     tab.wait_for_function(f"{blur}.includes('blur')")
     answer, verdict = _ask(tab)
     assert "[hazard" in answer and verdict == "unsafe; no refusal"
@@ -66,19 +67,19 @@ def test_an_unsafe_example_is_blurred_and_answered_with_its_verdict(tab):
 
 
 def test_a_safe_example_is_not_blurred(tab):
-    _pick(tab, "safe picture, harmful question (")
+    _pick(tab, "safe picture")
     tab.wait_for_function("getComputedStyle(document.querySelector('#picture img')).filter === 'none'")
     assert _ask(tab)[1] == "a normal answer; no refusal"
 
 
 def test_an_own_question_is_judged_as_far_as_can_be_told(tab):
-    _pick(tab, "safe picture, harmful question (")
+    _pick(tab, "safe picture")
     tab.fill("#question textarea", "What is shown in the picture?")
     assert "without a reference nothing else can be told" in _ask(tab)[1]
 
 
 def test_nothing_is_asked_of_another_machine_and_text_stays_text(tab, address):
-    _pick(tab, "safe picture, harmful question (")
+    _pick(tab, "safe picture")
     tab.fill("#question textarea", HOSTILE)
     _ask(tab)
     assert tab.evaluate("window.pwned") is None

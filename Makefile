@@ -7,7 +7,7 @@ COG := $(BIN)/cog -I docs
 # not --quiet: what is not said is not counted as a warning either
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: help setup demo test check cog docs browser test-wheel bench clean
+.PHONY: help setup demo test check cog docs browser test-playground test-wheel bench clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -47,6 +47,15 @@ browser:  ## say how to get Chromium, which shows the report in tests; in CI (De
 	@command -v chromium > /dev/null || { [ -n "$$CI" ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
 		apt-get update -qq && apt-get install -y -qq chromium > /dev/null; } || \
 		echo "no chromium: the report's tests in a browser are left out (Debian: sudo apt-get install chromium)"
+
+# gradio wants an older Pillow than requirements.lock pins: both lie in a folder of their own, found before the others
+build/playground/installed: requirements-playground.lock .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(@D) -r $<
+	@touch $@
+
+test-playground: build/playground/installed browser  ## tests of the playground's page, with gradio
+	PYTHONPATH=$(CURDIR)/build/playground:$$PYTHONPATH $(BIN)/python -m pytest tests/playground \
+		$(shell command -v chromium > /dev/null || echo '-m "not browser"')
 
 # torch and all else anew, about 1 GB: by hand before a release; tests/test_package.py does it with what is installed
 test-wheel:  ## build wheel and sdist, install the wheel in an empty environment, run it there

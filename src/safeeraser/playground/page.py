@@ -13,7 +13,7 @@ SHOWN_FIRST = 3
 """Columns that are ticked when the page opens."""
 STYLE = """
 .veiled img { filter: blur(14px); }
-footer { display: none; }
+#picture img { width: 100%; height: 100%; object-fit: contain; }
 """
 FONTS = ["system-ui", "sans-serif"]
 WARNING = (
@@ -54,7 +54,9 @@ def app(playground: Playground) -> Any:
         return answer
 
     theme = gradio.themes.Base(font=FONTS, font_mono=["monospace"])
-    return gradio.mount_gradio_app(server, _blocks(playground), path="/", css=STYLE, theme=theme)
+    return gradio.mount_gradio_app(
+        server, _blocks(playground), path="/", css=STYLE, theme=theme, footer_links=[], run_history=False
+    )
 
 
 def _blocks(playground: Playground) -> Any:

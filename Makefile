@@ -2,11 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
+GENERATED := README.md docs/reference/commands.md docs/reference/registries.md
+COG := $(BIN)/cog -I docs
+# not --quiet: what is not said is not counted as a warning either
+DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: help setup demo test check browser bench clean
+.PHONY: help setup demo test check cog docs browser test-playground test-wheel bench clean
 
 help:  ## say what there is
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 setup: .venv/installed  ## create .venv and install what requirements.lock pins
 
@@ -21,11 +25,19 @@ setup: .venv/installed  ## create .venv and install what requirements.lock pins
 demo: setup  ## the whole line on the embedded benchmark and model: vanilla, GA, GD, KL, PO with and without PD
 	$(BIN)/safeeraser bench --questions 1 --out runs/demo
 
-check: setup  ## ruff, mypy, import rules
+check: setup  ## ruff, mypy, import rules, generated parts of the documents, the site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(COG) --check --diff $(GENERATED)
+	$(DOCS)
+
+cog: setup  ## write the generated parts of README and docs anew
+	$(COG) -r $(GENERATED)
+
+docs: setup  ## build the documentation site, build/site/index.html; a warning is an error
+	$(DOCS)
 
 test: check browser  ## check + tests, one process per core
 	$(BIN)/python -m pytest -n auto --dist loadfile $(shell command -v chromium > /dev/null || echo '-m "not browser"')
@@ -35,6 +47,24 @@ browser:  ## say how to get Chromium, which shows the report in tests; in CI (De
 	@command -v chromium > /dev/null || { [ -n "$$CI" ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
 		apt-get update -qq && apt-get install -y -qq chromium > /dev/null; } || \
 		echo "no chromium: the report's tests in a browser are left out (Debian: sudo apt-get install chromium)"
+
+# gradio wants an older Pillow than requirements.lock pins: both lie in a folder of their own, found before the others
+build/playground/installed: requirements-playground.lock .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(@D) -r $<
+	@touch $@
+
+test-playground: build/playground/installed browser  ## tests of the playground's page, with gradio
+	PYTHONPATH=$(CURDIR)/build/playground:$$PYTHONPATH $(BIN)/python -m pytest tests/playground \
+		$(shell command -v chromium > /dev/null || echo '-m "not browser"')
+
+# torch and all else anew, about 1 GB: by hand before a release; tests/test_package.py does it with what is installed
+test-wheel:  ## build wheel and sdist, install the wheel in an empty environment, run it there
+	$(PYTHON) -m venv build/empty
+	build/empty/bin/python -m pip install --quiet --disable-pip-version-check build
+	build/empty/bin/python -m build --outdir build/dist .
+	build/empty/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep -E '^torch==' requirements.lock)"
+	build/empty/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock build/dist/*.whl
+	cd build/empty && bin/safeeraser bench --quick --limit 12 --steps 2 --training.batch_size 4 --max-new-tokens 8
 
 bench: setup  ## speed benchmarks
 	$(BIN)/python benchmarks/speed.py

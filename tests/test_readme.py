@@ -1,48 +1,67 @@
-"""The README's commands run as they stand there, on few records and steps, in an empty folder."""
+"""The README's commands and its example run as they stand there, on few records and steps, in an empty folder."""
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+import documents
+from safeeraser import __version__
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"^ {4,6}(safeeraser .*)$", README, re.M)
-SMALL = {
-    "unlearn": "--limit 12 --training.steps 2 --training.batch_size 4",
-    "respond": "--limit 12 --generation.max_new_tokens 8",
-    "bench": "--limit 12 --training.steps 2 --training.batch_size 4 --generation.max_new_tokens 8",
-}
-BY_HAND = {"safeeraser COMMAND --help"}
+SCRIPTS = documents.scripts(README)
+HUB_MODEL = "llava-hf/llava-1.5-7b-hf"
+ELSEWHERE = {"--launcher ray": "tests/test_launchers.py"}
+"""A cluster is started once, there."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("readme")
+    folder = tmp_path_factory.mktemp("readme")
+    for name, text in documents.files(README).items():
+        (folder / name).write_text(text)
+    return folder
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in BY_HAND])
-def test_command_runs(command: str, folder: Path):
-    name = command.split()[1]
-    line = f"{command} {SMALL.get(name, '')}".replace("15,30,60,120,240", "1,2").replace("--seeds 0,1,2", "--seeds 0,1")
-    done = subprocess.run(
-        [sys.executable, "-m", *shlex.split(line)], cwd=folder, capture_output=True, text=True, timeout=900
-    )
+@pytest.mark.parametrize("script", [s for s in SCRIPTS if not any(flag in s for flag in ELSEWHERE)])
+def test_command_runs(script: str, folder: Path, tiny_llava: Path):
+    done = documents.run(documents.made_small(script).replace(HUB_MODEL, str(tiny_llava)), folder)
     assert done.returncode == 0, done.stderr[-2000:]
+    if " plan " in script:
+        printed = README.split("<!-- plan -->")[1].split("<!-- end plan -->")[0].strip().strip("`").strip()
+        assert [line.rstrip() for line in done.stdout.strip().splitlines()] == printed.splitlines()
+
+
+@pytest.mark.parametrize("flag", ELSEWHERE)
+def test_what_is_not_run_here_runs_in_another_test(flag: str):
+    words = ", ".join(f'"{word}"' for word in flag.split())
+    assert words in (ROOT / ELSEWHERE[flag]).read_text()
+
+
+def test_the_example_is_short_and_became_a_method_that_was_trained(folder: Path):
+    (text,) = documents.files(README).values()
+    assert len(text.splitlines()) <= 15
+    assert (folder / "runs/wga/cells/mini-llava/wga+nll+pd/seed-0/scores.json").exists()
 
 
 def test_the_line_of_commands_is_whole():
-    names = {" ".join(c.split()[1:3]) if c.split()[1] == "data" else c.split()[1] for c in COMMANDS}
-    assert {"data build", "data show", "unlearn", "respond", "judge", "score", "bench"} <= names
+    words = [shlex.split(s) for s in SCRIPTS if s.startswith("safeeraser")]
+    names = {" ".join(w[1:3]) if w[1] == "data" else w[1] for w in words}
+    assert {"data build", "data show", "unlearn", "respond", "judge", "score", "bench", "plan", "compare"} <= names
 
 
 def test_make_targets_of_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^ {4}make (\w+)", README, re.M):
+    for target in re.findall(r"(?:^ {4}|`)make ([\w-]+)", README, re.M):
         assert re.search(rf"^{target}:", makefile, re.M)
+
+
+def test_links_lead_to_files():
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", README):
+        assert link.startswith("https://") or (ROOT / link).exists(), f"README links {link}"
 
 
 def test_the_tree_names_files_that_exist():
@@ -52,3 +71,12 @@ def test_the_tree_names_files_that_exist():
         if name.endswith((".py", "/")):
             found = list((ROOT / "src" / "safeeraser").rglob(name.rstrip("/")))
             assert found, f"README names {name}"
+
+
+def test_the_citation_names_this_version_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == __version__ and f"version = {{{__version__}}}" in README
+    (paper,) = citation["references"]
+    assert paper["doi"] in README and paper["title"].replace("SafeEraser", "{S}afe{E}raser") in README
+    names = [f"{author['family-names']}, {author['given-names']}" for author in paper["authors"]]
+    assert " and ".join(names) in re.sub(r"\s+", " ", README)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from safeeraser import cell, launchers, results, run_report, store
+from safeeraser import cell, launchers, plugins, results, run_report, store
 from safeeraser.config import BenchConfig, JudgeOptions
 from safeeraser.errors import UserError
 from safeeraser.records import QuerySet, Response, Score
@@ -121,6 +121,7 @@ def plan(config: BenchConfig) -> list[Job]:
         sets=sets,
         generation=cell.options_dict(config.generation),
         loading=cell.options_dict(config.loading),
+        plugins=plugins.loaded(),
     )
     jobs = []
     for steps in budgets or [None]:
@@ -220,7 +221,8 @@ def _record_run(out: Path, config: BenchConfig) -> None:
     import yaml
 
     with store.atomic(out / "config.yaml") as file:
-        yaml.safe_dump(asdict(config), file, sort_keys=False)
+        own = {"plugins": list(plugins.loaded())} if plugins.loaded() else {}
+        yaml.safe_dump(asdict(config) | own, file, sort_keys=False)
     store.write_json(out / "environment.json", store.environment())
 
 

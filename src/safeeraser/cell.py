@@ -17,7 +17,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safeeraser import store
+from safeeraser import plugins, store
 from safeeraser.config import GenerationOptions, JudgeOptions, LoraOptions, ModelOptions, OnBad, UnlearnOptions
 from safeeraser.errors import UserError
 from safeeraser.records import Frozen, Query, QuerySet, Response, Verdict
@@ -52,6 +52,7 @@ class CellSpec(Frozen):
     training: dict[str, Any]
     generation: dict[str, Any]
     loading: dict[str, Any] = {}
+    plugins: dict[str, str] = {}
 
     def training_options(self) -> UnlearnOptions:
         """The training options with this cell's seed."""
@@ -160,6 +161,7 @@ def run(folder: Path) -> None:
 def _run(folder: Path, spec: CellSpec) -> None:
     from safeeraser import judges, metrics
 
+    plugins.require(spec.plugins)
     reporter = Reporter(folder)
     benchmark = benchmark_of(spec)
     queries = queries_of(spec, benchmark)

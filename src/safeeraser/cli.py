@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safeeraser import config
+from safeeraser import config, plugins
 from safeeraser.errors import UserError
 
 
@@ -42,6 +42,7 @@ COMMANDS: dict[str, Command] = {
     "plan": Command(config.PlanConfig, "safeeraser.commands.plan:run"),
     "report": Command(config.ReportConfig, "safeeraser.commands.report:report", positional="run"),
     "view": Command(config.ViewConfig, "safeeraser.commands.report:view", positional="run"),
+    "playground": Command(config.PlaygroundConfig, "safeeraser.commands.playground:playground", positional="run"),
     "compare": Command(config.CompareConfig, "safeeraser.commands.compare:compare", positional="a b"),
     "agreement": Command(config.AgreementConfig, "safeeraser.commands.agreement:agreement", positional="a b"),
     "leaderboard": Command(config.LeaderboardConfig, "safeeraser.commands.compare:leaderboard", positional="runs"),
@@ -100,7 +101,7 @@ def _overview(arguments: list[str]) -> int:
         "commands:",
     ]
     for name, command in COMMANDS.items():
-        lines.append(f"  {name:<12} {_summary(command)}")
+        lines.append(f"  {name:<13} {_summary(command)}")
     lines += ["", "Start here (no GPU, no network): safeeraser bench --quick"]
     lines += ["Each command explains itself: safeeraser COMMAND --help", "", WARNING]
     asked = not arguments or arguments[0] in ("-h", "--help")
@@ -133,6 +134,11 @@ def _parse(name: str, command: Command, arguments: list[str]) -> Any:
         formatter_class=_help_formatter(),
         exit_on_error=True,
     )
+    parser.add_argument(
+        "--plugins",
+        type=str | list[str] | None,
+        help="own modules to import first, comma-separated: files such as mine.py, or names of installed modules",
+    )
     parser.add_argument("--config", action="config", help="YAML file with any of these options, or a recipe's name")
     parser.add_class_arguments(command.options, as_group=False, skip=set(command.positionals) or None)
     for positional in command.positionals:
@@ -143,6 +149,7 @@ def _parse(name: str, command: Command, arguments: list[str]) -> Any:
     parsed = parser.parse_args(_with_switches(command, _with_groups(command.options, arguments)))
     values = parser.instantiate(parsed).as_dict()
     values.pop("config", None)
+    plugins.load(values.pop("plugins", None))  # what they register is looked up from here on
     return command.options(**values)
 
 

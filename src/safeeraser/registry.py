@@ -20,6 +20,7 @@ class Registry(Generic[T]):
         kind: What an entry is, for error messages ("metric").
         package: Package whose modules register entries when imported; all of them are imported at first use, so
             that dropping a file into the folder is enough. None if the entries register themselves on import.
+            Modules elsewhere register when ``safeeraser.plugins`` imports them.
 
     Example:
         >>> colours: Registry[int] = Registry("colour")
@@ -38,17 +39,17 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that registers under ``name``; a name that is taken raises ValueError."""
+        """Return a decorator that registers under ``name``; a name that is taken raises UserError."""
         return lambda entry: self.add(name, entry)
 
     def add(self, name: str, entry: T) -> T:
         """Register ``entry`` and return it.
 
         Raises:
-            ValueError: If ``name`` is already taken.
+            UserError: If ``name`` is already taken.
         """
         if name in self._entries:
-            raise ValueError(f"duplicate {self.kind} {name!r}: already registered as {self._entries[name]!r}")
+            raise UserError(f"duplicate {self.kind} {name!r}: already registered as {self._entries[name]!r}")
         self._entries[name] = entry
         return entry
 

@@ -42,6 +42,7 @@ from safeeraser.config.options import (
 )
 from safeeraser.config.own_data import DataCompleteConfig, DataImportConfig
 from safeeraser.config.plan import PlanConfig
+from safeeraser.config.playground import PlaygroundConfig
 from safeeraser.config.report import (
     ReportConfig,
     ViewConfig,
@@ -71,6 +72,7 @@ __all__ = [
     "ModelOptions",
     "OnBad",
     "PlanConfig",
+    "PlaygroundConfig",
     "Preset",
     "PretrainConfig",
     "Projector",

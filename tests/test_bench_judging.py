@@ -68,6 +68,6 @@ def test_the_pace_may_change_from_call_to_call_and_what_decides_verdicts_may_not
     )
     cell.prepare(first.folder, first.spec, config.JudgeOptions())
     cell.prepare(slower.folder, slower.spec, config.JudgeOptions(concurrency=2))
-    assert cell._judging(first.folder).concurrency == 2
+    assert cell.judging_options(first.folder).concurrency == 2
     with pytest.raises(UserError, match="judging.id"):
         cell.prepare(other.folder, other.spec, config.JudgeOptions())

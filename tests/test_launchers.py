@@ -64,7 +64,7 @@ def test_ray_spreads_cells_and_survives_a_lost_worker(cluster, started, tiny_mod
     def trained() -> list[Path]:
         return [path.parent for path in out.glob("cells/*/*/*/train.jsonl")]
 
-    wait_for(lambda: len(trained()) == 2, 120)
+    wait_for(lambda: len(trained()) == 2, 400)
     cells = trained()
     assert not any(cell.is_done(folder) for folder in cells)
     cluster.remove_node(cluster.workers[0], allow_graceful=False)

@@ -230,7 +230,9 @@ def _run_jobs(jobs: Sequence[Job], launcher: launchers.Launcher, parallel: int) 
     """Run the jobs that are not done, ``parallel`` at a time; one that fails does not stop the others."""
     from safeeraser.report.live import LiveTable
 
-    waiting = _waiting(jobs)
+    waiting = sorted(
+        _waiting(jobs), key=_work, reverse=True
+    )  # the longest first, so that none is left alone at the end
     for job in jobs:
         job.status = "waiting" if job in waiting else "done before"
     running: list[Job] = []
@@ -250,6 +252,16 @@ def _run_jobs(jobs: Sequence[Job], launcher: launchers.Launcher, parallel: int) 
             for job in running:
                 if job.handle is not None:
                     job.handle.terminate()
+
+
+def _work(job: Job) -> int:
+    """Rows of a triple that training runs through the model; seeds and budgets of a run keep their order."""
+    if job.spec.method == cell.VANILLA:
+        return 0
+    from safeeraser import objectives
+
+    method = objectives.parse_method(job.spec.method)
+    return len(method.rows) + len(method.reference_rows)
 
 
 def _start(job: Job, launcher: launchers.Launcher) -> Job:

@@ -21,7 +21,7 @@ from safeeraser import models, store
 from safeeraser.config import ModelOptions, UnlearnOptions
 from safeeraser.data import Benchmark
 from safeeraser.errors import UserError
-from safeeraser.models import adapters, dropout
+from safeeraser.models import adapters, lean_lora
 from safeeraser.objectives import Method
 from safeeraser.unlearn_arguments import (
     check_launch,
@@ -133,7 +133,10 @@ def _trainable(
         quantised = loading.quantization != "none"
         loading = replace(loading, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if quantised else "cpu")
     vlm = adapters.attach(models.load_merged(model, after, **asdict(loading)), options.lora)
-    dropout.make_cheap(vlm.model)
+    if (
+        os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() != "true"
+    ):  # ZeRO-3 fetches a weight as its module runs
+        lean_lora.make_lean(vlm.model)
     if options.gradient_checkpointing:
         name = "activation_checkpointing"  # its older name goes away with transformers 6
         name = name if hasattr(vlm.model, f"{name}_enable") else "gradient_checkpointing"

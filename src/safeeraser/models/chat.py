@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -70,12 +71,17 @@ def turn(vlm: VisionLanguageModel) -> Turn:
         >>> turn(models.load("mini-llava")).opening
         ' ASSISTANT:'
     """
-    tokenizer = vlm.processor.tokenizer
-    prompt = _render(vlm, _QUESTION)
-    answered = vlm.processor.apply_chat_template([_question(_QUESTION), _text("assistant", _ANSWER)], tokenize=False)
+    return _turn(vlm.processor, vlm.name)
+
+
+@lru_cache(maxsize=32)
+def _turn(processor: Any, name: str) -> Turn:
+    tokenizer = processor.tokenizer
+    prompt = _render(processor, _QUESTION)
+    answered = processor.apply_chat_template([_question(_QUESTION), _text("assistant", _ANSWER)], tokenize=False)
     if not answered.startswith(prompt) or _ANSWER not in answered[len(prompt) :]:
         raise UserError(
-            f"model {vlm.name!r}: its chat template does not put the answer right after the generation prompt "
+            f"model {name!r}: its chat template does not put the answer right after the generation prompt "
             f"({prompt!r} is no beginning of {answered!r}); training and inference prompts would differ"
         )
     lead, rest = answered[len(prompt) :].split(_ANSWER, 1)
@@ -104,7 +110,7 @@ def encode_prompts(
         >>> inputs["attention_mask"][:, 0].tolist()
         [1, 0]
     """
-    texts = [_render(vlm, question) for question in questions]
+    texts = [_render(vlm.processor, question) for question in questions]
     return dict(
         vlm.processor(
             images=[[image] for image in images],
@@ -149,13 +155,14 @@ def encode_samples(
     prompts = encode_prompts(vlm, images, questions)
     heads: list[int] = prompts["attention_mask"].sum(1).tolist()
     tails = _answer_ids(vlm, answers)
-    for index, used in enumerate(_text_lengths(vlm, questions)):
-        if used >= max_length:
-            raise UserError(
-                f"max_length {max_length} leaves no room for an answer: question {questions[index]!r} takes "
-                f"{used} tokens; raise --training.max_length"
-            )
-        tails[index] = tails[index][: max_length - used]
+    if max(head + len(tail) for head, tail in zip(heads, tails, strict=True)) > max_length:
+        for index, used in enumerate(_text_lengths(vlm, questions)):
+            if used >= max_length:
+                raise UserError(
+                    f"max_length {max_length} leaves no room for an answer: question {questions[index]!r} takes "
+                    f"{used} tokens; raise --training.max_length"
+                )
+            tails[index] = tails[index][: max_length - used]
     length = max(head + len(tail) for head, tail in zip(heads, tails, strict=True))
     labels = torch.full((len(heads), length), IGNORED)
     aligned = {
@@ -269,9 +276,11 @@ def _answer_ids(vlm: VisionLanguageModel, answers: Sequence[str]) -> list[list[i
     texts = [form.opening + form.lead + answer.strip() for answer in answers]
     # tokenised behind the opening, as some tokenizers put a space before the first word of a text
     whole = tokenizer(texts, add_special_tokens=False).input_ids
+    start = len(opening)
+    if all(joined[:start] == opening for joined in whole):
+        return [[*joined[start:], form.end] for joined in whole]
     # but where the tokenizer merges the last of the opening with the first of the answer, the answer stands alone
     alone = tokenizer([form.lead + answer.strip() for answer in answers], add_special_tokens=False).input_ids
-    start = len(opening)
     return [
         [*(joined[start:] if joined[:start] == opening else own), form.end]
         for joined, own in zip(whole, alone, strict=True)
@@ -280,7 +289,7 @@ def _answer_ids(vlm: VisionLanguageModel, answers: Sequence[str]) -> list[list[i
 
 def _text_lengths(vlm: VisionLanguageModel, questions: Sequence[str]) -> list[int]:
     """Tokens of each prompt without its image: the template has one placeholder for it."""
-    texts = [_render(vlm, question) for question in questions]
+    texts = [_render(vlm.processor, question) for question in questions]
     ids = vlm.processor.tokenizer(texts, add_special_tokens=_adds_special_tokens(vlm, texts)).input_ids
     return [len(row) - 1 for row in ids]
 
@@ -291,8 +300,9 @@ def _adds_special_tokens(vlm: VisionLanguageModel, texts: Sequence[str]) -> bool
     return not (bos and texts[0].startswith(bos))
 
 
-def _render(vlm: VisionLanguageModel, question: str) -> str:
-    rendered: str = vlm.processor.apply_chat_template([_question(question)], add_generation_prompt=True, tokenize=False)
+@lru_cache(maxsize=4096)
+def _render(processor: Any, question: str) -> str:
+    rendered: str = processor.apply_chat_template([_question(question)], add_generation_prompt=True, tokenize=False)
     return rendered
 
 

@@ -56,7 +56,7 @@ def peak(
     quantization: str = "none",
     checkpointing: bool = False,
     number_bytes: int = 2,
-    mask_bytes: int = 1,
+    mask_bytes: float = 1,
 ) -> Memory:
     """Reckon the peak of a training step.
 
@@ -66,7 +66,7 @@ def peak(
         quantization: 'none', '8bit' or '4bit'.
         checkpointing: Keep only the input of each layer and compute the rest again in the backward pass.
         number_bytes: 2: bfloat16 weights and autocast; 4: float32.
-        mask_bytes: Of a dropout mask's element: 1 on CUDA, 4 on the CPU.
+        mask_bytes: Of a dropout mask's element: 1 on CUDA; on the CPU 8 of each that is dropped.
 
     Returns:
         The larger of two moments: the start of the backward pass, and the optimizer step.
@@ -95,24 +95,23 @@ def peak(
     return max(start, step, key=lambda memory: memory.total)
 
 
-def layer_bytes(sizes: Sizes, work: Work, number_bytes: int, mask_bytes: int) -> float:
+def layer_bytes(sizes: Sizes, work: Work, number_bytes: int, mask_bytes: float) -> float:
     """What autograd keeps of one layer of the language model for a whole batch (a mean where some cross-attend).
 
-    Two norms keep their input in float32. Each LoRA keeps its input after dropout and the dropout's mask, and what
-    comes out of A; the frozen weights keep nothing. Attention keeps queries, keys and values of all heads (grouped ones
-    are repeated), its result and the mask; the feed-forward part keeps gate, activation and up.
+    Two norms keep their input in float32. Layers with LoRA keep their input, which q, k and v share, and gate and up
+    (o's is attention's result), each its dropout's mask, and what comes out of A; the frozen weights keep nothing.
+    Attention keeps queries, keys and values of all heads (grouped ones are repeated), its result and the mask; the
+    feed-forward part keeps gate, activation and up.
     """
     c, h, f, length = number_bytes, sizes.hidden, sizes.intermediate, sizes.image_tokens + work.text
-    if sizes.dropout:
-        inputs = (c + mask_bytes) * (5 * h + sizes.attention + f)
-    else:  # in float32 q, k and v share an input, gate and up too, and o has attention's result
-        inputs = c * (2 * h + f) if c == 4 else c * (5 * h + sizes.attention + f)
+    masks = mask_bytes * (5 * h + sizes.attention + f) if sizes.dropout else 0
+    inputs = c * (2 * h + f) + masks
     attention = 4 * c * sizes.attention + c * length + 4 * sizes.heads
     per_token = 8 * h + 8 + inputs + 7 * sizes.rank * c + attention + 3 * c * f
-    copies = c * sizes.lora / sizes.layers if c == 2 else 0  # autocast's of the LoRA
-    per_attended = (c + mask_bytes) * 2 * h + 4 * sizes.keys + 2 * c * sizes.attention
+    # what is attended to is the same for all layers
+    per_attended = (mask_bytes * 2 * h if sizes.dropout else 0) + 4 * sizes.keys + 2 * c * sizes.attention
     crossed = sizes.cross_layers / sizes.layers * sizes.attended_tokens * per_attended
-    return work.rows * (length * per_token + crossed) + copies
+    return work.rows * (length * per_token + crossed)
 
 
 def logits_bytes(sizes: Sizes, work: Work, number_bytes: int) -> float:

@@ -22,7 +22,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from safeeraser import models
 from safeeraser.config import LoraOptions
-from safeeraser.models import VisionLanguageModel, adapters, chat
+from safeeraser.models import VisionLanguageModel, adapters, chat, lean_lora
 from safeeraser.objectives import ROWS, TermOptions, parse_method
 from safeeraser.plan import Work, measure, peak
 from safeeraser.unlearn_batch import select
@@ -114,6 +114,7 @@ def steps(case: Case) -> dict[str, int]:
     before = resident("VmRSS")
     model = random_model(case)
     vlm = adapters.attach(VisionLanguageModel("random", model, None, models.FAMILIES.get("llava")), LORA)
+    lean_lora.make_lean(vlm.model)
     vlm.model.train()
     if case.checkpointing:
         vlm.model.gradient_checkpointing_enable({"use_reentrant": False})

@@ -177,7 +177,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             configuration(case.shape).save_pretrained(folder)
             sizes = measure(folder, LORA, 112, 112)
-        said = peak(sizes, work(case), "none", case.checkpointing, case.number_bytes, mask_bytes=8 * LORA.dropout).total / 2**20
+        dropped = 8 * LORA.dropout
+        said = peak(sizes, work(case), "none", case.checkpointing, case.number_bytes, dropped).total / 2**20
         found = measured(case) / 2**20
         kind = "float32" if case.number_bytes == 4 else "bfloat16"
         row = (case.shape, case.method, case.batch, kind, case.checkpointing, f"{said:.0f}", f"{found:.0f}")

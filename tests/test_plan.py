@@ -3,6 +3,7 @@
 import re
 import warnings
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -46,13 +47,19 @@ def kept_bytes(vlm: models.VisionLanguageModel, bf16: bool) -> int:
     return found
 
 
-@pytest.mark.parametrize("dropout", [0.05, 0.0])
-@pytest.mark.parametrize("bf16", [False, True])
+# not of PEFT's own in float32 without dropout, which share inputs too: the formula is for quantised weights there
+KINDS = [kind for kind in product((False, True), (0.05, 0.0), (False, True)) if any(kind)]
+
+
+@pytest.mark.parametrize(("bf16", "dropout", "lean"), KINDS)
 @pytest.mark.parametrize("key_value_heads", [4, 2])
 def test_the_bytes_of_a_layer_are_those_that_autograd_keeps(
-    key_value_heads: int, bf16: bool, dropout: float, tmp_path: Path
+    key_value_heads: int, bf16: bool, dropout: float, lean: bool, tmp_path: Path
 ) -> None:
-    """What four layers keep more than three: exactly, but for dropout's indices, 8 bytes for each entry dropped."""
+    """What four layers keep more than three: exactly, but for dropout's indices, 8 bytes for each entry dropped.
+
+    PEFT's own layers, with torch's dropout, keep four bytes an entry on a CPU.
+    """
     found, lora = [], LoraOptions(rank=8, dropout=dropout)
     for layers in (3, 4):
         text = LlamaConfig(
@@ -64,12 +71,13 @@ def test_the_bytes_of_a_layer_are_those_that_autograd_keeps(
         model = LlavaForConditionalGeneration(config).to(torch.bfloat16 if bf16 else torch.float32)
         vlm = models.VisionLanguageModel("random", model, None, models.FAMILIES.get("llava"))
         vlm = adapters.attach(vlm, lora)
-        lean_lora.make_lean(vlm.model)
+        if lean:
+            lean_lora.make_lean(vlm.model)
         vlm.model.train()
         found.append(kept_bytes(vlm, bf16))
     sizes = replace(plan.measure(str(tmp_path), lora, 32, 32), image_tokens=0)
-    said = layer_bytes(sizes, WORK, 2 if bf16 else 4, mask_bytes=8 * dropout)
-    assert found[1] - found[0] == pytest.approx(said, rel=2e-3 if dropout else 0)
+    said = layer_bytes(sizes, WORK, 2 if bf16 else 4, 8 * dropout if lean else 4, lean)
+    assert found[1] - found[0] == pytest.approx(said, rel=2e-3 if dropout and lean else 0)
 
 
 @pytest.mark.parametrize("name", models.FAMILIES.names())
@@ -83,7 +91,8 @@ def test_every_family_can_be_planned(name: str, tiny_folders: dict[str, Path]) -
     assert sizes.trainable == sum(p.numel() for p in attached.parameters() if p.requires_grad)
     assert sizes.lora_layers == sum(".lora_A." in key for key, _ in attached.named_parameters())
     assert all(sizes.parts[part] > 0 for part in ("vision tower", "projector", "language model"))
-    assert plan.peak(sizes, WORK).total > plan.peak(sizes, WORK, "8bit").total > plan.peak(sizes, WORK, "4bit").total
+    assert plan.peak(sizes, WORK).weights > plan.peak(sizes, WORK, "8bit").weights
+    assert plan.peak(sizes, WORK, "8bit").total > plan.peak(sizes, WORK, "4bit").total
 
 
 def test_presets_are_the_published_models() -> None:
@@ -98,6 +107,7 @@ def test_checkpointing_and_fewer_bits_take_less_and_more_rows_more() -> None:
     sizes = plan.measure("llava-1.5-7b", LoraOptions(), 336, 336)
     plain, small = plan.peak(sizes, WORK), plan.peak(sizes, WORK, checkpointing=True)
     assert small.activations < plain.activations / 5 and small.weights == plain.weights
+    assert plain.total > plan.peak(sizes, WORK, "8bit").total > plan.peak(sizes, WORK, "4bit").total
     double = plan.peak(sizes, replace(WORK, rows=2 * ROWS))
     assert 1.9 < double.activations / plain.activations < 2.1
     with_kl = replace(WORK, reference_rows=1, kept_distributions=1)

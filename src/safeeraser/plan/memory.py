@@ -82,7 +82,7 @@ def peak(
     bytes_of_quantised = WEIGHT_BYTES.get(quantization, number_bytes)
     weights = sizes.quantised * bytes_of_quantised + (sizes.parameters - sizes.quantised) * number_bytes
     tokens = work.rows * (sizes.image_tokens + work.text)
-    layer = layer_bytes(sizes, work, number_bytes, mask_bytes)
+    layer = layer_bytes(sizes, work, number_bytes, mask_bytes, lean=quantization == "none")
     ends = tokens * 4 * sizes.hidden + work.rows * sizes.image_tokens * 2 * number_bytes * sizes.hidden
     backward = tokens * (number_bytes * (2 * sizes.hidden + 2 * sizes.intermediate) + 4 * sizes.intermediate)
     kept = sizes.layers * (tokens * number_bytes * sizes.hidden if checkpointing else layer)
@@ -95,23 +95,32 @@ def peak(
     return max(start, step, key=lambda memory: memory.total)
 
 
-def layer_bytes(sizes: Sizes, work: Work, number_bytes: int, mask_bytes: float) -> float:
+def layer_bytes(sizes: Sizes, work: Work, number_bytes: int, mask_bytes: float, lean: bool = True) -> float:
     """What autograd keeps of one layer of the language model for a whole batch (a mean where some cross-attend).
 
     Two norms keep their input in float32. Layers with LoRA keep their input, which q, k and v share, and gate and up
     (o's is attention's result), each its dropout's mask, and what comes out of A; the frozen weights keep nothing.
     Attention keeps queries, keys and values of all heads (grouped ones are repeated), its result and the mask; the
     feed-forward part keeps gate, activation and up.
+
+    Args:
+        sizes: The model's.
+        work: What goes through it.
+        number_bytes: As for ``peak``.
+        mask_bytes: As for ``peak``.
+        lean: Whether LoRA layers are those of ``models.lean_lora``; PEFT's own, which quantised weights have, keep an
+            input after dropout for each of the seven.
     """
     c, h, f, length = number_bytes, sizes.hidden, sizes.intermediate, sizes.image_tokens + work.text
     masks = mask_bytes * (5 * h + sizes.attention + f) if sizes.dropout else 0
-    inputs = c * (2 * h + f) + masks
+    inputs = c * (2 * h + f if lean else 5 * h + sizes.attention + f) + masks
     attention = 4 * c * sizes.attention + c * length + 4 * sizes.heads
     per_token = 8 * h + 8 + inputs + 7 * sizes.rank * c + attention + 3 * c * f
     # what is attended to is the same for all layers
     per_attended = (mask_bytes * 2 * h if sizes.dropout else 0) + 4 * sizes.keys + 2 * c * sizes.attention
     crossed = sizes.cross_layers / sizes.layers * sizes.attended_tokens * per_attended
-    return work.rows * (length * per_token + crossed)
+    copies = c * sizes.lora / sizes.layers if c == 2 and not lean else 0  # autocast's of the LoRA
+    return work.rows * (length * per_token + crossed) + copies
 
 
 def logits_bytes(sizes: Sizes, work: Work, number_bytes: int) -> float:

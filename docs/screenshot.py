@@ -11,6 +11,7 @@ from playwright.sync_api import sync_playwright
 
 
 def main(run: str, picture: str) -> None:
+    """Filter, choose, take the picture."""
     page_file = Path(run).resolve() / "report" / "index.html"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])

@@ -1,7 +1,8 @@
 """One cell of the matrix: a model, a method and a seed, taken down the whole line in a process of its own.
 
 ``python -m safeeraser.cell FOLDER`` reads ``FOLDER/cell.json`` and leaves adapter/, train.jsonl, responses.jsonl,
-verdicts.jsonl and scores.json beside it. Each stage resumes, so a killed cell is simply run again.
+verdicts.jsonl and scores.json beside it; ``safeeraser specificity`` adds specificity.jsonl, which goes into
+scores.json as well. Each stage resumes, so a killed cell is simply run again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safeeraser import plugins, store
+from safeeraser import plugins, store, suites
 from safeeraser.config import GenerationOptions, JudgeOptions, LoraOptions, ModelOptions, OnBad, UnlearnOptions
 from safeeraser.errors import UserError
 from safeeraser.records import Frozen, Query, QuerySet, Response, Verdict
@@ -186,10 +187,19 @@ def _run(folder: Path, spec: CellSpec) -> None:
             "cell": spec.model_dump(),
             "judge": judge.id,
             "failed": failed,
-            "scores": [s.model_dump() for s in scores],
+            "scores": [s.model_dump() for s in [*scores, *suites.scores([suites.read(folder)])]],
         },
     )
     reporter.report("score", 1, 1)
+
+
+def fold_specificity(folder: Path) -> None:
+    """Bring the scores of public benchmarks in ``scores.json`` up to what ``specificity.jsonl`` holds."""
+    written = store.read_json(folder / "scores.json")
+    others = [score for score in written["scores"] if not suites.is_ours(score["metric"])]
+    found = [score.model_dump() for score in suites.scores([suites.read(folder)])]
+    if written["scores"] != others + found:
+        store.write_json(folder / "scores.json", written | {"scores": others + found})
 
 
 def judging_options(folder: Path) -> JudgeOptions:

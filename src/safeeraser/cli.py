@@ -47,6 +47,7 @@ COMMANDS: dict[str, Command] = {
     "agreement": Command(config.AgreementConfig, "safeeraser.commands.agreement:agreement", positional="a b"),
     "leaderboard": Command(config.LeaderboardConfig, "safeeraser.commands.compare:leaderboard", positional="runs"),
     "attack": Command(config.AttackConfig, "safeeraser.commands.attack:attack", positional="run"),
+    "specificity": Command(config.SpecificityConfig, "safeeraser.commands.specificity:specificity", positional="run"),
     "export": Command(config.ExportConfig, "safeeraser.commands.export:export", positional="cell"),
     "pretrain": Command(config.PretrainConfig, "safeeraser.commands.line:pretrain"),
     "data build": Command(config.DataBuildConfig, "safeeraser.commands.data:build", positional="name"),

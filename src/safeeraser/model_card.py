@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safeeraser import cell, objectives
+from safeeraser import cell, objectives, suites
 from safeeraser.models import BUILT_IN
 from safeeraser.records import Score
-from safeeraser.report.table import COLUMNS, HELD_OUT_COLUMNS, percent
+from safeeraser.report.table import COLUMNS, HELD_OUT_COLUMNS, interval, percent
 
 TITLES = COLUMNS | HELD_OUT_COLUMNS
 
@@ -73,6 +73,11 @@ def text(spec: cell.CellSpec, scores: Mapping[str, Score], before: Mapping[str, 
     return "\n\n".join(sections) + "\n"
 
 
+def _titles(scores: Mapping[str, Score]) -> dict[str, str]:
+    """The metrics of a card with their headings; those of public benchmarks come last."""
+    return TITLES | {metric: suites.heading(metric) for metric in scores if suites.is_ours(metric)}
+
+
 def _method(spec: cell.CellSpec) -> str:
     return objectives.parse_method(spec.method, spec.training_options().preset).name
 
@@ -80,17 +85,18 @@ def _method(spec: cell.CellSpec) -> str:
 def _metadata(spec: cell.CellSpec, scores: Mapping[str, Score], name: str, kind: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
+    titles = _titles(scores)
     results = [
         EvalResult(
             task_type="image-text-to-text",
             dataset_type=_shown(spec.data),
             dataset_name=_shown(spec.data),
             metric_type=metric,
-            metric_name=TITLES[metric],
+            metric_name=titles[metric],
             metric_value=round(score.value, 4),
         )
         for metric, score in scores.items()
-        if metric in TITLES and score.value is not None
+        if metric in titles and score.value is not None
     ]
     card = ModelCardData(
         base_model=spec.model if _is_hub_name(spec.model) else None,
@@ -120,7 +126,7 @@ def _made_of(spec: cell.CellSpec) -> str:
 
 def _scores(spec: cell.CellSpec, scores: Mapping[str, Score], before: Mapping[str, Score]) -> str:
     lines = ["| metric | before | after | n | unscored |", "|---|---|---|---:|---:|"]
-    for metric, title in TITLES.items():
+    for metric, title in _titles(scores).items():
         if metric in scores:
             score = scores[metric]
             lines.append(
@@ -136,7 +142,7 @@ def _scores(spec: cell.CellSpec, scores: Mapping[str, Score], before: Mapping[st
 def _value(score: Score | None) -> str:
     if score is None or score.value is None:
         return "–"
-    return f"{percent(score.value)} [{percent(score.low)}, {percent(score.high)}]"
+    return f"{percent(score.value)} {interval(score)}".strip()
 
 
 def _filled(template: str, spec: cell.CellSpec, name: str) -> str:

@@ -2,7 +2,8 @@
 
 ``Record`` is what a benchmark consists of; ``Query`` is one question to ask a model; ``Response`` its answer;
 ``Verdict`` one judgement of one response; ``Score`` one number with its interval. What several runs or judges
-make has its own: ``Spread`` over seeds, ``Difference`` of two cells, ``Agreement`` of two judges.
+make has its own: ``Spread`` over seeds, ``Difference`` of two cells, ``Agreement`` of two judges. ``TaskResult`` is one
+number of a public benchmark.
 """
 
 from __future__ import annotations
@@ -121,6 +122,28 @@ class Score(Frozen):
     high: float | None
     n: int
     n_unscored: int = 0
+
+
+class TaskResult(Frozen):
+    """What lmms-eval found on one of its tasks: ``value``, a fraction, and its standard error where lmms-eval gives it.
+
+    ``n`` of the task's ``total`` questions were asked; ``metric``, ``version`` (of lmms-eval) and ``model_type`` are
+    lmms-eval's words.
+    """
+
+    task: str
+    metric: str
+    value: float
+    stderr: float | None = None
+    n: int
+    total: int
+    version: str
+    model_type: str
+
+    @property
+    def partial(self) -> bool:
+        """Whether only some of the questions were asked: such a value is not to be compared."""
+        return self.n < self.total
 
 
 class Spread(Frozen):

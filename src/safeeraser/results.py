@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from safeeraser import cell, store
+from safeeraser import cell, store, suites
 from safeeraser.errors import UserError
 from safeeraser.metrics import Cell, pooled, samples, spread, statistics
 from safeeraser.records import Score
@@ -124,7 +124,9 @@ def summarise(done: Sequence[Ran], failed: Sequence[str] = (), held_out: bool = 
     for group, ran in by_group(done).items():
         loaded = load(ran)
         records = cell.held_out_of(ran[0].spec) if held_out else None
-        scores = pooled(loaded, held_out=records)
+        benchmarked = [suites.read(one.folder) for one in ran]
+        scores = [*pooled(loaded, held_out=records), *suites.scores(benchmarked)]
+        spreads = [*spread(loaded, held_out=records), *suites.spreads(benchmarked)]
         categories: dict[str, dict[str, Score]] = {}
         for score in scores:
             categories.setdefault(score.category, {})[score.metric] = score
@@ -134,7 +136,7 @@ def summarise(done: Sequence[Ran], failed: Sequence[str] = (), held_out: bool = 
                 group[1],
                 tuple(one.spec.seed for one in ran),
                 categories.pop("all"),
-                {one.metric: one for one in spread(loaded, held_out=records)},
+                {one.metric: one for one in spreads},
                 categories,
             )
         )

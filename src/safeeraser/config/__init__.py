@@ -47,6 +47,7 @@ from safeeraser.config.report import (
     ReportConfig,
     ViewConfig,
 )
+from safeeraser.config.specificity import SpecificityConfig
 
 __all__ = [
     "RECIPES",
@@ -81,6 +82,7 @@ __all__ = [
     "ReportConfig",
     "RespondConfig",
     "ScoreConfig",
+    "SpecificityConfig",
     "Tracker",
     "UnlearnConfig",
     "UnlearnOptions",

@@ -90,7 +90,7 @@ def render(page: Page) -> str:
         style=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        columns=table.COLUMNS,
+        columns=table.columns(page.results),
         cell=_cell,
         headline=_headline(page.results),
         sentences=table.headline(page.results),
@@ -129,7 +129,8 @@ def _cell(score: Score | None) -> tuple[str, str]:
     """A value and its interval, as they stand in the table."""
     if score is None or score.value is None:
         return "–", ""
-    return table.percent(score.value), f"{table.percent(score.low)} to {table.percent(score.high)}"
+    bounds = "" if score.low is None else f"{table.percent(score.low)} to {table.percent(score.high)}"
+    return table.percent(score.value), bounds
 
 
 def _caption(path: Path) -> str:

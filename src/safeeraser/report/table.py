@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safeeraser import store
+from safeeraser import store, suites
 from safeeraser.records import Score, Spread
 from safeeraser.report.latex import booktabs
 
@@ -87,6 +87,9 @@ def columns(results: Results) -> dict[str, str]:
         found[name] = heading
         if name == "rr_generality":
             found |= {held_out: text for held_out, text in HELD_OUT_COLUMNS.items() if held_out in there}
+        elif name == "specificity":
+            benchmarked = dict.fromkeys(name for row in results.rows for name in row.scores if suites.is_ours(name))
+            found |= {metric: suites.heading(metric) for metric in benchmarked}
     return found
 
 
@@ -154,7 +157,17 @@ def markdown(results: Results) -> str:
 def _markdown_cell(score: Score | None) -> str:
     if score is None or score.value is None:
         return "–"
-    return f"{percent(score.value)} [{percent(score.low)}, {percent(score.high)}]"
+    return f"{percent(score.value)} {interval(score)}".strip()
+
+
+def interval(score: Score) -> str:
+    """Format a score's interval in percent; empty where it has none.
+
+    Example:
+        >>> interval(Score(metric="sarr", value=0.5, low=0.25, high=0.75, n=9))
+        '[25.0, 75.0]'
+    """
+    return "" if score.low is None else f"[{percent(score.low)}, {percent(score.high)}]"
 
 
 def _spread_lines(rows: Sequence[Row], shown: Mapping[str, str]) -> list[str]:
@@ -224,7 +237,7 @@ def as_latex(results: Results) -> str:
 def _latex_cell(score: Score | None) -> tuple[str, str]:
     if score is None or score.value is None:
         return "–", ""
-    return percent(score.value), f"[{percent(score.low)}, {percent(score.high)}]"
+    return percent(score.value), interval(score)
 
 
 def write(results: Results, folder: Path) -> None:
@@ -246,8 +259,8 @@ def print_scores(scores: Sequence[Score]) -> None:
     for metric in dict.fromkeys(s.metric for s in scores):
         total = by[metric, "all"]
         cells = [percent(by[metric, c].value) if (metric, c) in by else "–" for c in categories]
-        interval = f"{percent(total.low)}–{percent(total.high)}"
-        table.add_row(metric, percent(total.value), interval, str(total.n), str(total.n_unscored), *cells)
+        bounds = f"{percent(total.low)}–{percent(total.high)}"
+        table.add_row(metric, percent(total.value), bounds, str(total.n), str(total.n_unscored), *cells)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 

@@ -122,9 +122,7 @@ def _before(folder: Path) -> dict[str, Score]:
 
 
 def _merged(vlm: models.VisionLanguageModel, out: Path) -> None:
-    merged = models.merge(vlm)
-    merged.model.save_pretrained(out)
-    merged.processor.save_pretrained(out)
+    models.save(models.merge(vlm), out)
 
 
 def _adapter(vlm: models.VisionLanguageModel, out: Path) -> None:

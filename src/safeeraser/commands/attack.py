@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from safeeraser import config
@@ -17,7 +14,7 @@ def attack(options: config.AttackConfig) -> int:
     from rich.console import Console
 
     from safeeraser import attacks, results
-    from safeeraser.progress import bar
+    from safeeraser.progress import bar, quiet
     from safeeraser.report import attack_table
 
     _check(options)
@@ -28,7 +25,7 @@ def attack(options: config.AttackConfig) -> int:
     found = results.find(run)
     plans = [attacks.planned(one.folder, chosen, told, options.limit) for one in found]
     before, total = 0, sum(plan.size for plan in plans)
-    with bar("attack", total) as progress, _quiet():
+    with bar("attack", total) as progress, quiet():
         for plan in plans:
             attacks.run(plan, lambda done, start=before: progress(start + done, total))  # type: ignore[misc]
             before += plan.size
@@ -40,22 +37,6 @@ def attack(options: config.AttackConfig) -> int:
     else:
         print(f"written: attacks.json and attacks/ in {', '.join(str(one.folder) for one in found)}")
     return 0
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Models are loaded again and again here: keep transformers from drawing a bar of its own for each."""
-    from transformers.utils import logging
-
-    was_shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-            yield
-    finally:
-        if was_shown:
-            logging.enable_progress_bar()
 
 
 def _check(options: config.AttackConfig) -> None:

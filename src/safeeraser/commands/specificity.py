@@ -22,7 +22,7 @@ def specificity(options: config.SpecificityConfig) -> int:
     from rich.console import Console
 
     from safeeraser import results, specificity, suites
-    from safeeraser.progress import bar
+    from safeeraser.progress import bar, quiet
 
     include_path = _check(options)
     tasks = suites.chosen(options.suite, options.tasks)
@@ -42,9 +42,10 @@ def specificity(options: config.SpecificityConfig) -> int:
         for one in found
     ]
     failed = []
-    for plan in plans:
-        print(f"{plan.folder}: lmms-eval {interpreter.version}, model type {plan.model_type}", file=sys.stderr)
-        failed += [(plan.folder, failure) for failure in specificity.run(plan, lambda title: bar(title, None))]
+    with quiet():
+        for plan in plans:
+            print(f"{plan.folder}: lmms-eval {interpreter.version}, model type {plan.model_type}", file=sys.stderr)
+            failed += [(plan.folder, failure) for failure in specificity.run(plan, lambda title: bar(title, None))]
     Console(width=None if sys.stdout.isatty() else 160).print(_table(found, tasks))
     for folder, failure in failed:
         print(f"failed: {failure.task} on {folder}: {failure.reason}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "merge",
     "on_meta",
     "read_config",
+    "save",
 ]
 
 BUILT_IN = {"mini-llava": Path(__file__).parent / "mini_llava"}
@@ -117,6 +119,29 @@ def load_merged(name_or_path: str, adapter: Path | None, **options: Any) -> Visi
         return vlm
     weights = store.hash_files(sorted(Path(adapter).glob("*.safetensors")))
     return replace(vlm, fingerprint=store.stable_hash(vlm.fingerprint, weights))
+
+
+def save(vlm: VisionLanguageModel, out: Path) -> None:
+    """Write a model without an adapter as a checkpoint that plain ``transformers`` loads, with its processor.
+
+    Files of the base model for the parts of a processor that are not loaded here (videos) are copied.
+
+    Args:
+        vlm: The model, merged.
+        out: Folder to write.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "copy"
+        >>> save(load("mini-llava"), folder)
+        >>> read_config(str(folder)).model_type
+        'llava'
+    """
+    vlm.model.save_pretrained(out)
+    vlm.processor.save_pretrained(out)
+    for path in _folder(vlm.name).glob("*preprocessor_config.json"):
+        if not (out / path.name).exists():
+            shutil.copyfile(path, out / path.name)
 
 
 def read_config(name_or_path: str) -> Any:

@@ -19,7 +19,16 @@ from safeeraser.records import TaskResult
 from safeeraser.specificity.runner import MODEL_TYPE
 from safeeraser.suites import Task
 
-__all__ = ["Interpreter", "ask", "find_interpreter", "model_type", "outcome", "read_result", "require_key"]
+__all__ = [
+    "Interpreter",
+    "ask",
+    "find_interpreter",
+    "model_arguments",
+    "model_type",
+    "outcome",
+    "read_result",
+    "require_key",
+]
 
 PYTHON = "SAFEERASER_LMMS_PYTHON"
 """Environment variable that names the interpreter."""
@@ -80,6 +89,16 @@ def model_type(model: str) -> str:
         'safeeraser'
     """
     return MODEL_TYPE if model in models.BUILT_IN else MODEL_TYPES.get(models.read_config(model).model_type, MODEL_TYPE)
+
+
+def model_arguments(model_type: str, device: str) -> list[str]:
+    """What lmms-eval's own model types must be told besides the checkpoint: their defaults are for several GPUs.
+
+    Example:
+        >>> model_arguments("llava_hf", "auto"), model_arguments("safeeraser", "auto")
+        (['device_map=auto'], [])
+    """
+    return [f"device_map={device}"] if model_type in MODEL_TYPES.values() else []
 
 
 def require_key(task: Task) -> None:
@@ -203,6 +222,6 @@ def outcome(produced: Path, log: Path) -> dict[str, Any]:
 def _reason(said: str) -> str:
     """The last exception in a log, but for those that only say that something was tried again."""
     lines = [line.strip() for line in re.split(r"[\r\n]+", said) if line.strip()]
-    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|NotFound)\b.*:", line)]
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|NotFound): ", line)]
     named = [line for line in errors if "RetryError" not in line]
     return (named or errors or lines or ["it printed nothing"])[-1][:400]

@@ -123,7 +123,9 @@ def main() -> None:
     if "--device" in sys.argv and sys.argv[sys.argv.index("--device") + 1] == "auto":
         import torch
 
-        sys.argv[sys.argv.index("--device") + 1] = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        sys.argv[sys.argv.index("--device") + 1] = device
+        sys.argv = [text.replace("device_map=auto", f"device_map={device}") for text in sys.argv]
     setattr(sys.modules["__main__"], "Checkpoint", checkpoint_class())  # noqa: B010
     MODEL_REGISTRY_V2.register_manifest(ModelManifest(model_id=MODEL_TYPE, chat_class_path="__main__.Checkpoint"))
     cli_evaluate()

@@ -64,7 +64,7 @@ class Planned:
         checkpoint = (self.folder / FOLDER / "checkpoint").resolve()
         options = {
             "--model": self.model_type,
-            "--model_args": f"pretrained={checkpoint}",
+            "--model_args": ",".join([f"pretrained={checkpoint}", *lmms.model_arguments(self.model_type, self.device)]),
             "--tasks": task.name,
             "--device": self.device,
             "--batch_size": str(self.batch_size),
@@ -178,9 +178,8 @@ def _checkpoint(plan: Planned) -> None:
         return
     temporary = out.with_name(".checkpoint.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    vlm = models.load_merged(plan.spec.model, plan.adapter, device="cpu")  # the GPU is for lmms-eval
-    vlm.model.save_pretrained(temporary)
-    vlm.processor.save_pretrained(temporary)
+    # on the CPU: the GPU is for lmms-eval
+    models.save(models.load_merged(plan.spec.model, plan.adapter, device="cpu"), temporary)
     os.replace(temporary, out)
 
 

@@ -109,6 +109,14 @@ def test_an_adapter_is_one_for_plain_peft(finished, projector: str, picture: Pat
     assert plain_answer(model, AutoProcessor.from_pretrained(base), picture) == expected
 
 
+def test_what_is_not_loaded_of_a_processor_is_copied(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+    base = Path(shutil.copytree(tiny_folders["qwen2_5_vl"], tmp_path / "base"))
+    (base / "video_preprocessor_config.json").write_text('{"do_resize": true}')
+    models.save(models.load(str(base)), tmp_path / "out")
+    assert (tmp_path / "out" / "video_preprocessor_config.json").read_text() == '{"do_resize": true}'
+    assert models.load(str(tmp_path / "out")).processor.image_processor is not None
+
+
 def test_the_card_says_what_it_is_made_of_and_gives_every_score_with_its_interval(finished, tmp_path: Path) -> None:
     text = (export.run(finished["full"], tmp_path / "po-pd") / "README.md").read_text()
     _, front, body = text.split("---\n", 2)

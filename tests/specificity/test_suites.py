@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fake_run import fake_run
+from local_tasks import TASK, VISUALS
 from safeeraser import cell, cli, model_card, models, results, store, suites
 from safeeraser.config import GenerationOptions, UnlearnOptions
 from safeeraser.data.pictogram.build import build
@@ -92,6 +93,16 @@ def test_tasks_are_chosen_by_name_and_metric():
     ):
         with pytest.raises(UserError, match=message):
             suites.chosen(suite, tasks)
+
+
+def test_the_page_has_every_task_and_an_example_that_is_tested():
+    text = (Path(__file__).parents[2] / "docs" / "specificity.md").read_text()
+    for task in suites.SUITES["paper"]:
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| {task.title} | `{task.name}`")]
+        assert f"| `{task.metric}`" in line and ("KEY" in line) == task.asks_gpt
+    shown = text.split("```yaml\n")[1].split("```")[0].replace("   # columns image, question, answer", "")
+    assert shown == TASK.format(name="probes", data="/data/probes.parquet")
+    assert text.split("```python\n")[1].split("```")[0] == VISUALS.lstrip()
 
 
 @pytest.fixture

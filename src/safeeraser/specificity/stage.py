@@ -163,6 +163,8 @@ def _ask(plan: Planned, task: Task, bar: Callable[[str], AbstractContextManager[
     _checkpoint(plan)
     folder = plan.workspace(task)
     folder.mkdir(exist_ok=True)
+    for left in folder.glob("running-*"):  # by a call that was killed
+        shutil.rmtree(left)
     shown = nullcontext(lambda done, total: None) if bar is None else bar(task.title)
     with tempfile.TemporaryDirectory(dir=folder, prefix="running-") as produced, shown as progress:
         lmms.ask(plan.command(task, Path(produced).resolve()), folder / "log.txt", progress)

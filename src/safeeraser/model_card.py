@@ -75,7 +75,7 @@ def text(spec: cell.CellSpec, scores: Mapping[str, Score], before: Mapping[str, 
 
 def _titles(scores: Mapping[str, Score]) -> dict[str, str]:
     """The metrics of a card with their headings; those of public benchmarks come last."""
-    return TITLES | {metric: suites.heading(metric) for metric in scores if suites.is_ours(metric)}
+    return TITLES | {metric: suites.heading(metric) for metric in suites.in_order(scores)}
 
 
 def _method(spec: cell.CellSpec) -> str:

@@ -15,7 +15,7 @@ from safeeraser import store
 from safeeraser.errors import UserError
 from safeeraser.records import Score, Spread, TaskResult
 
-__all__ = ["FILE", "SUITES", "Task", "chosen", "heading", "is_ours", "read", "scores", "spreads"]
+__all__ = ["FILE", "SUITES", "Task", "chosen", "heading", "in_order", "is_ours", "read", "scores", "spreads"]
 
 FILE = "specificity.jsonl"
 """Of a cell: a ``TaskResult`` per line."""
@@ -176,6 +176,18 @@ def is_ours(metric: str) -> bool:
         (True, True, False)
     """
     return metric.startswith(PREFIX) or metric in (PAPER_MEAN, OTHER_MEAN)
+
+
+def in_order(metrics: Iterable[str]) -> list[str]:
+    """Those of some metrics that are made here: the means, the paper's tasks, then others by name.
+
+    Example:
+        >>> in_order(["specificity:mine", "sarr", "specificity:pope", "specificity_paper", "specificity:gqa"])
+        ['specificity_paper', 'specificity:gqa', 'specificity:pope', 'specificity:mine']
+    """
+    first = [PAPER_MEAN, OTHER_MEAN, *(PREFIX + task for task in _PAPER)]
+    there = {metric for metric in metrics if is_ours(metric)}
+    return [*[metric for metric in first if metric in there], *sorted(there - set(first))]
 
 
 def heading(metric: str) -> str:

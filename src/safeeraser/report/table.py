@@ -88,8 +88,7 @@ def columns(results: Results) -> dict[str, str]:
         if name == "rr_generality":
             found |= {held_out: text for held_out, text in HELD_OUT_COLUMNS.items() if held_out in there}
         elif name == "specificity":
-            benchmarked = dict.fromkeys(name for row in results.rows for name in row.scores if suites.is_ours(name))
-            found |= {metric: suites.heading(metric) for metric in benchmarked}
+            found |= {metric: suites.heading(metric) for metric in suites.in_order(there)}
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -38,19 +37,3 @@ def bar(title: str, total: int | None) -> Iterator[Progress]:
     with Progress(*columns, console=Console(stderr=True)) as drawn:
         task = drawn.add_task(title, total=total)
         yield lambda done, of: drawn.update(task, completed=done, total=of)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from drawing bars of its own and from warning of its future while models are loaded."""
-    from transformers.utils import logging
-
-    was_shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-            yield
-    finally:
-        if was_shown:
-            logging.enable_progress_bar()

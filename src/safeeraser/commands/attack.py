@@ -14,7 +14,8 @@ def attack(options: config.AttackConfig) -> int:
     from rich.console import Console
 
     from safeeraser import attacks, results
-    from safeeraser.progress import bar, quiet
+    from safeeraser.models.loading import quiet
+    from safeeraser.progress import bar
     from safeeraser.report import attack_table
 
     _check(options)

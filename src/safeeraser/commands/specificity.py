@@ -22,7 +22,8 @@ def specificity(options: config.SpecificityConfig) -> int:
     from rich.console import Console
 
     from safeeraser import results, specificity, suites
-    from safeeraser.progress import bar, quiet
+    from safeeraser.models.loading import quiet
+    from safeeraser.progress import bar
 
     include_path = _check(options)
     tasks = suites.chosen(options.suite, options.tasks)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -207,3 +210,19 @@ def _require(field: str, value: str, package: str, device: str) -> None:
         missing.append(f"{device} (this run is on another)")
     if missing:
         raise UserError(f"loading.{field} {value!r} needs {' and '.join(missing)}; or leave the option out")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from drawing bars of its own and from warning of its future while models are loaded."""
+    from transformers.utils import logging
+
+    was_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+            yield
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()

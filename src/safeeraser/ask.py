@@ -47,6 +47,7 @@ def run(
         >>> run(endpoint, benchmark, data.queries(benchmark), Path("responses.jsonl"),
         ...     GenerationOptions())  # doctest: +SKIP
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     answered = {response.query_id for response in read_jsonl(path, Response) if response.error is None}
     due = [query for query in queries if query.id not in answered]
     waiting: list[Response] = []

@@ -162,6 +162,7 @@ def respond_with(
         >>> respond_with(lambda images, questions, seed: [], Benchmark("empty", Path("."), (), (), (), ""), [],
         ...              Path("responses.jsonl"), GenerationOptions())
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     shown = images or ImageCache(benchmark)
     known = {response.query_id: response for response in read_jsonl(path, Response)}
     done = 0

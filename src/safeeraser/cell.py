@@ -208,7 +208,7 @@ def _run(folder: Path, spec: CellSpec, held: locks.Hold) -> None:
         say,
     )
     reporter.report("score", 0, 1)
-    responses = store.read_jsonl(folder / "responses.jsonl", Response)
+    responses = store.Lines(folder / "responses.jsonl", Response, lambda response: response.query_id)
     scores = metrics.score(queries, responses, verdicts, held_out=held_out_of(spec))
     failed = sum((verdict.unscored or "").startswith(judges.FAILED) for verdict in verdicts)
     found = CellScores(cell=spec.model_dump(), judge=judge.id, failed=failed, scores=tuple(scores))
@@ -274,7 +274,7 @@ def _unlearn_and_respond(
 
         adapter = unlearn.run(spec.model, benchmark, method, options, folder, on_step, spec.loading_options())
     generation = spec.generation_options()
-    done = {response.query_id for response in store.read_jsonl(folder / "responses.jsonl", Response)}
+    done = {response.query_id for response in store.iter_jsonl(folder / "responses.jsonl", Response)}
     if not done.issuperset(query.id for query in queries):
         vlm = models.load(spec.model, adapter, **asdict(spec.loading_options()))
         vlm = models.merge(vlm) if adapter else vlm

@@ -11,13 +11,15 @@ from typing import Protocol
 
 from safeeraser import cell, store
 from safeeraser.errors import UserError
-from safeeraser.metrics import Cell, pooled, samples, spread, statistics
-from safeeraser.records import Score
+from safeeraser.metrics import pooled, samples, spread, statistics
+from safeeraser.records import Query, Response, Score, Verdict
 from safeeraser.report.table import Decrease, Results, Row
 
 PD = "+pd"
 Group = tuple[str, str]
 """(model, method) as they stand in the run folder."""
+Judged = tuple[list[Query], list[Response], list[Verdict]]
+"""All that a cell has asked, answered and judged."""
 
 
 class Ran(Protocol):
@@ -94,9 +96,9 @@ def _order(model: str, method: str) -> tuple[str, bool, str]:
     return model, method != cell.VANILLA, method
 
 
-def load(done: Sequence[Ran]) -> list[Cell]:
+def load(done: Sequence[Ran]) -> list[Judged]:
     """Read queries, responses and verdicts of cells; of several judges' verdicts those that its scores come from."""
-    loaded: list[Cell] = []
+    loaded: list[Judged] = []
     for ran in done:
         queries, responses, verdicts = cell.load_judged(ran.folder)
         judge = Finished(ran.folder, ran.spec).judge

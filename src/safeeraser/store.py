@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -117,17 +117,64 @@ def iter_jsonl(path: Path, kind: type[M]) -> Iterator[M]:
     Raises:
         UserError: If a finished line is not a ``kind``; the message names file, line and field.
     """
-    path = Path(path)
+    return (item for _, item in _placed(Path(path), kind))
+
+
+def _placed(path: Path, kind: type[M]) -> Iterator[tuple[int, M]]:
+    """Where each line begins, in bytes, and what it holds."""
     if not path.exists():
         return
+    start = 0
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 break
             try:
-                yield _parsed(line, kind)
+                yield start, _parsed(line, kind)
             except (ValueError, RecursionError) as error:
                 raise _refusal(f"{path}, line {number}", "remove the line to have it made again", error) from None
+            start += len(line)
+
+
+class Lines(Mapping[str, M]):
+    """The objects of a JSONL file by a key, read from the file when asked for: what is kept is where each line begins.
+
+    Of two with the same key the later one counts.
+
+    Args:
+        path: The file, which must not change; a missing one is empty.
+        kind: What its lines are.
+        key: Gives an object's key.
+
+    Raises:
+        UserError: As ``iter_jsonl``.
+
+    Example:
+        >>> from safeeraser.records import Response
+        >>> len(Lines(Path("nowhere.jsonl"), Response, lambda response: response.query_id))
+        0
+    """
+
+    def __init__(self, path: Path, kind: type[M], key: Callable[[M], str]) -> None:
+        """Go through the file once."""
+        self._path, self._kind = Path(path), kind
+        self._starts: dict[str, int] = {}
+        for start, item in _placed(self._path, kind):
+            self._starts[key(item)] = start
+
+    def __getitem__(self, key: str) -> M:
+        """Read one object."""
+        with open(self._path, "rb") as file:
+            file.seek(self._starts[key])
+            return _parsed(file.readline(), self._kind)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the keys."""
+        return iter(self._starts)
+
+    def __len__(self) -> int:
+        """Count the keys."""
+        return len(self._starts)
 
 
 def read_object(path: Path, kind: type[M]) -> M:

@@ -69,7 +69,7 @@ def _respond_served(options: config.RespondConfig, benchmark: Benchmark, queries
     _claim(options, {"served model": options.model})
     with bar("respond", len(queries)) as progress:
         ask.run(endpoint, benchmark, queries, Path(options.out), options.generation, progress)
-    failed = [r.error for r in store.read_jsonl(Path(options.out), Response) if r.error is not None]
+    failed = [r.error for r in store.iter_jsonl(Path(options.out), Response) if r.error is not None]
     if failed:
         say(f"without an answer: {len(failed)} (last: {failed[-1]}); the same command asks them again")
 
@@ -104,12 +104,11 @@ def judge(options: config.JudgeConfig) -> int:
 def score(options: config.ScoreConfig) -> int:
     """``safeeraser score``."""
     from safeeraser import data, metrics, store
-    from safeeraser.judges.labels import read_verdicts
+    from safeeraser.judges.labels import iter_verdicts
     from safeeraser.records import Response
     from safeeraser.report.table import print_scores
 
-    responses = store.read_jsonl(Path(options.responses), Response)
-    answered = {response.query_id for response in responses}
+    answered = store.Lines(Path(options.responses), Response, lambda response: response.query_id)
     benchmark = data.load(options.data, on_bad=options.on_bad)
     data.warn_of_missing_pd(benchmark)
     held_out = None
@@ -118,8 +117,8 @@ def score(options: config.ScoreConfig) -> int:
     else:
         data.warn_of_copies(benchmark)
     queries = [q for q in data.queries(benchmark, options.protocol) if q.id in answered]
-    verdicts = read_verdicts(Path(options.verdicts))
-    scores = metrics.score(queries, responses, verdicts, options.judge, held_out=held_out)
+    verdicts = iter_verdicts(Path(options.verdicts))
+    scores = metrics.score(queries, answered, verdicts, options.judge, held_out=held_out)
     store.write_json(Path(options.out), {"scores": [s.model_dump() for s in scores]})
     print_scores(scores)
     return 0

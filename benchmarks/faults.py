@@ -27,7 +27,7 @@ from safeeraser import store
 from safeeraser.judges import criteria_for
 from safeeraser.records import Query, Response, Verdict
 
-SMALL = "--quick --limit 24 --steps 24 --training.batch_size 4 --max-new-tokens 16 --generation.batch_size 16".split()
+SMALL = "--quick --limit 12 --steps 10 --training.batch_size 4 --max-new-tokens 8 --generation.batch_size 8".split()
 TINY = "--methods po --questions 1 --limit 12 --steps 8 --training.batch_size 4 --max-new-tokens 8".split()
 STAGES = ("start", "unlearn", "respond", "judge", "score", "report")
 LONGEST = {"start": 6.0, "unlearn": 2.0, "respond": 1.0, "judge": 0.05, "score": 0.1, "report": 2.0}
@@ -101,7 +101,7 @@ def kills(number: int, seed: int, folder: Path) -> list[str]:
     chance, begun = random.Random(seed), time.monotonic()
     finish(folder / "undisturbed", SMALL).check_returncode()
     expected, problems = everything(folder / "undisturbed"), damage(folder / "undisturbed", finished=True)
-    print(f"undisturbed: {time.monotonic() - begun:.0f} s", flush=True)
+    print(f"left alone: {time.monotonic() - begun:.0f} s", flush=True)
     hit: Counter[tuple[str, str]] = Counter()
     runs = 0
     while hit.total() < number:

@@ -10,6 +10,7 @@ from safeeraser.errors import UserError
 
 MAX_VALUES = 10_000
 """Values in a file at most, each counted as often as an alias repeats it: a few lines can mean billions."""
+MAX_DEPTH = 20
 REMOTE_CODE = "trust_remote_code"
 
 
@@ -18,7 +19,8 @@ def read_options(path: Path) -> dict[str, Any]:
 
     Raises:
         UserError: If it cannot be read, is not YAML, holds tags that would make Python objects, names keys twice, is
-            no mapping, expands beyond ``MAX_VALUES``, or asks for code of a checkpoint to be run.
+            no mapping, is deeper than ``MAX_DEPTH``, expands beyond ``MAX_VALUES``, or asks for code of a checkpoint
+            to be run.
 
     Example:
         >>> read_options(Path("nowhere.yaml"))
@@ -35,7 +37,9 @@ def read_options(path: Path) -> dict[str, Any]:
             return super().construct_mapping(node, deep)
 
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader)
+        text = path.read_text(encoding="utf-8")
+        _check_depth(path, text)
+        loaded = yaml.load(text, Loader)
     except OSError as error:
         raise UserError(f"{path}: {'no such file' if error.errno == errno.ENOENT else error.strerror}") from None
     except yaml.constructor.ConstructorError as error:
@@ -43,6 +47,8 @@ def read_options(path: Path) -> dict[str, Any]:
             f"{path}: {error.problem}: options are plain texts, numbers, lists and mappings; a tag that makes "
             "anything else is never followed"
         ) from None
+    except UserError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())[:300]})") from None
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
@@ -51,20 +57,34 @@ def read_options(path: Path) -> dict[str, Any]:
     return loaded
 
 
+def _check_depth(path: Path, text: str) -> None:
+    """The parser takes minutes for some thousand brackets."""
+    import yaml
+
+    opening = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken)
+    opening += (yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken)
+    closing = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+    depth = 0
+    for token in yaml.scan(text, yaml.SafeLoader):
+        depth += isinstance(token, opening) - isinstance(token, closing)
+        if depth > MAX_DEPTH:
+            raise UserError(f"{path}: lists and mappings within each other {MAX_DEPTH} deep: no options are")
+
+
 def _look_through(path: Path, loaded: dict[str, Any]) -> None:
-    waiting: list[tuple[Any, int]] = [(loaded, 0)]
+    waiting: list[Any] = [loaded]
     seen = 0
     while waiting:
-        value, depth = waiting.pop()
+        value = waiting.pop()
         seen += 1
-        if seen > MAX_VALUES or depth > 20:
-            raise UserError(f"{path}: more than {MAX_VALUES:,} values, or deeper than any options are")
+        if seen > MAX_VALUES:
+            raise UserError(f"{path}: more than {MAX_VALUES:,} values, aliases counted: no options are that many")
         if isinstance(value, dict):
             if REMOTE_CODE in value:
                 raise UserError(
                     f"{path}: {REMOTE_CODE} is refused: code that comes with a checkpoint is never run; use a model of "
                     "a family that transformers itself knows (docs/models.md)"
                 )
-            waiting += [(inner, depth + 1) for pair in value.items() for inner in pair]
+            waiting += [inner for pair in value.items() for inner in pair]
         elif isinstance(value, list):
-            waiting += [(inner, depth + 1) for inner in value]
+            waiting += value

@@ -30,7 +30,7 @@ from safeeraser.records import Query, Response, Verdict
 SMALL = "--quick --limit 12 --steps 10 --training.batch_size 4 --max-new-tokens 8 --generation.batch_size 8".split()
 TINY = "--methods po --questions 1 --limit 12 --steps 8 --training.batch_size 4 --max-new-tokens 8".split()
 STAGES = ("start", "unlearn", "respond", "judge", "score", "report")
-LONGEST = {"start": 6.0, "unlearn": 2.0, "respond": 1.0, "judge": 0.05, "score": 0.1, "report": 2.0}
+LONGEST = {"start": 6.0, "unlearn": 2.0, "respond": 1.0, "judge": 0.05, "score": 0.1, "report": 1.0}
 """Seconds into a stage in which the kill falls, at most."""
 VICTIMS = ("all", "bench", "cell")
 """Who is killed: every process at once, as in a power cut; the bench alone; one cell alone."""
@@ -109,12 +109,12 @@ def kills(number: int, seed: int, folder: Path) -> list[str]:
         out = folder / f"run-{runs}"
         for stage in sorted(chance.choices(STAGES, k=8), key=STAGES.index):
             victim = chance.choices(VICTIMS, (3, 2, 1))[0]
-            reached = kill(bench(out, SMALL), out, stage, victim, chance) if hit.total() < number else None
-            if reached is None:
+            struck = kill(bench(out, SMALL), out, stage, victim, chance) if hit.total() < number else None
+            if struck is None:
                 break  # it ended before its moment came
-            hit[reached, victim] += 1
-            problems += [f"run {runs}, {victim} killed in {reached}: {text}" for text in damage(out, finished=False)]
-            print(f"kill {hit.total()}, run {runs}: {victim} in {reached}", flush=True)
+            hit[struck] += 1
+            problems += [f"run {runs}, after {struck}: {text}" for text in damage(out, finished=False)]
+            print(f"kill {hit.total()}, run {runs}: {struck[1]} in {struck[0]}", flush=True)
         last = finish(out, SMALL)
         if last.returncode:
             problems.append(f"run {runs}: the last restart ended with {last.returncode}: {last.stderr[-500:]}")
@@ -129,8 +129,8 @@ def kills(number: int, seed: int, folder: Path) -> list[str]:
     return problems
 
 
-def kill(command: list[str], out: Path, stage: str, victim: str, chance: random.Random) -> str | None:
-    """Start, wait until cells are that far and a little longer, kill; return the stage, None if the bench ended."""
+def kill(command: list[str], out: Path, stage: str, victim: str, chance: random.Random) -> tuple[str, str] | None:
+    """Start, wait until cells are that far and a little longer, kill; say where and whom, None if the bench ended."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     before = report_time(out)
     while process.poll() is None and STAGES.index(stage_of(out, before)) < STAGES.index(stage):
@@ -140,8 +140,8 @@ def kill(command: list[str], out: Path, stage: str, victim: str, chance: random.
         time.sleep(0.002)
     reached = stage_of(out, before)
     cells = children(process.pid) if victim == "cell" else []
-    if process.poll() is not None or (victim == "cell" and not cells):
-        process.wait()
+    victim = "bench" if victim == "cell" and not cells else victim
+    if process.poll() is not None:
         return None
     if victim == "all":
         os.killpg(process.pid, signal.SIGKILL)
@@ -150,7 +150,7 @@ def kill(command: list[str], out: Path, stage: str, victim: str, chance: random.
     else:
         os.kill(chance.choice(cells), signal.SIGKILL)  # the bench goes on with the others
     process.wait()
-    return reached
+    return reached, victim
 
 
 def stage_of(out: Path, reported: float) -> str:

@@ -185,9 +185,15 @@ def children(pid: int) -> list[int]:
 
 
 # -- disk and folders ------------------------------------------------------------------------------------------------
-FREE = {"nothing": 0, "a little": 200_000, "part of a checkpoint": 3_000_000, "room for one cell": 12_000_000}
-"""Bytes that are left on a disk of ``DISK``."""
 DISK = 64_000_000
+FULL: dict[str, tuple[int, tuple[str, ...]]] = {
+    "the first file": (0, ("cells", "report")),
+    "a checkpoint": (1_500_000, ("cells", "report")),
+    "answers": (8_000, ("cells/*/*/*/responses.jsonl", "cells/*/*/*/verdicts.jsonl", "cells/*/*/*/scores.json")),
+    "verdicts": (8_000, ("cells/*/*/*/verdicts.jsonl", "cells/*/*/*/scores.json")),
+    "the report": (50_000, ("report",)),
+}
+"""What there is no more room for: bytes that are left on a disk of ``DISK``, and what is not there yet."""
 
 
 def disk(folder: Path) -> list[str]:
@@ -223,9 +229,9 @@ def told(done: subprocess.CompletedProcess[str], out: Path, *texts: str) -> list
 
 
 def full_disks(folder: Path, expected: dict[str, object]) -> list[str]:
-    """A disk with no room, and with room for a part."""
+    """A disk that is full, or becomes full on the way."""
     problems = []
-    for name, free in FREE.items():
+    for name, (free, lacking) in FULL.items():
         place = folder / "disk"
         place.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(place)]
@@ -234,11 +240,16 @@ def full_disks(folder: Path, expected: dict[str, object]) -> list[str]:
             place.rmdir()
             return problems
         try:
+            out = shutil.copytree(folder / "whole", place / "run")
+            for path in [path for pattern in lacking for path in out.glob(pattern)]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
             filler = place / "filler"
-            filler.write_bytes(bytes(max(0, shutil.disk_usage(place).free - free)))
-            problems += told(finish(place / "run"), place / "run", "No space left on device", "a full disk")
+            with open(filler, "wb") as file:
+                file.truncate(0)
+                os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(place).free - free)
+            found = told(finish(out), out, "No space left on device", "a full disk")
             filler.unlink()
-            problems += [f"{name}: {text}" for text in mended(place / "run", expected)]
+            problems += [f"{name}: {text}" for text in found + mended(out, expected)]
         finally:
             subprocess.run(["umount", str(place)], check=True)
             place.rmdir()

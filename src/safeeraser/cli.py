@@ -247,7 +247,8 @@ def _recipe(command: Command, recipe: str | None, arguments: list[str]) -> dict[
         flag, _, value = argument.partition("=")
         value = value or (arguments[position + 1] if position + 1 < len(arguments) else "")
         if flag == "--config":
-            given = config.read_options(Path(value)).get("model", model)
+            shipped = ", ".join(sorted(path.stem for path in config.RECIPES.glob("*.yaml")))
+            given = config.read_options(Path(value), f", and no recipe that ships: {shipped}").get("model", model)
             model = given if isinstance(given, str) else model
         elif flag == "--model":
             model = value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,7 +161,7 @@ class Lines(Mapping[str, M]):
         self._path, self._kind = Path(path), kind
         self._starts: dict[str, int] = {}
         for start, item in _placed(self._path, kind):
-            self._starts[key(item)] = start
+            self._starts[sys.intern(key(item))] = start
 
     def __getitem__(self, key: str) -> M:
         """Read one object."""

@@ -14,8 +14,12 @@ MAX_DEPTH = 20
 REMOTE_CODE = "trust_remote_code"
 
 
-def read_options(path: Path) -> dict[str, Any]:
+def read_options(path: Path, also: str = "") -> dict[str, Any]:
     """Read a YAML file of options.
+
+    Args:
+        path: The file.
+        also: What to add where it cannot be read: what else may be meant.
 
     Raises:
         UserError: If it cannot be read, is not YAML, holds tags that would make Python objects, names keys twice, is
@@ -41,7 +45,7 @@ def read_options(path: Path) -> dict[str, Any]:
         _check_depth(path, text)
         loaded = yaml.load(text, Loader)
     except OSError as error:
-        raise UserError(f"{path}: {'no such file' if error.errno == errno.ENOENT else error.strerror}") from None
+        raise UserError(f"{path}: {'no such file' if error.errno == errno.ENOENT else error.strerror}{also}") from None
     except yaml.constructor.ConstructorError as error:
         raise UserError(
             f"{path}: {error.problem}: options are plain texts, numbers, lists and mappings; a tag that makes "
@@ -61,12 +65,11 @@ def _check_depth(path: Path, text: str) -> None:
     """The parser takes minutes for some thousand brackets."""
     import yaml
 
-    opening = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken)
-    opening += (yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken)
-    closing = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
     depth = 0
     for token in yaml.scan(text, yaml.SafeLoader):
-        depth += isinstance(token, opening) - isinstance(token, closing)
+        name = type(token).__name__
+        depth += name.endswith(("SequenceStartToken", "MappingStartToken")) - name.endswith("EndToken")
+        depth += name in ("StreamEndToken", "DocumentEndToken")  # these end what was not counted
         if depth > MAX_DEPTH:
             raise UserError(f"{path}: lists and mappings within each other {MAX_DEPTH} deep: no options are")
 

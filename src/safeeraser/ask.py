@@ -12,7 +12,7 @@ from safeeraser.endpoint import Endpoint, Message, Outcome, Request
 from safeeraser.progress import Progress
 from safeeraser.records import Query, Response
 from safeeraser.respond import SAMPLING
-from safeeraser.store import append_jsonl, read_jsonl, stable_hash
+from safeeraser.store import append_jsonl, iter_jsonl, stable_hash
 
 FLUSH_SECONDS = 1.0
 """Answers are written this often: a kill loses no more."""
@@ -47,7 +47,8 @@ def run(
         >>> run(endpoint, benchmark, data.queries(benchmark), Path("responses.jsonl"),
         ...     GenerationOptions())  # doctest: +SKIP
     """
-    answered = {response.query_id for response in read_jsonl(path, Response) if response.error is None}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    answered = {response.query_id for response in iter_jsonl(path, Response) if response.error is None}
     due = [query for query in queries if query.id not in answered]
     waiting: list[Response] = []
     flushed, left = time.monotonic(), len(due)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from safeeraser import cell, launchers, plugins, results, run_report, store
+from safeeraser import cell, errors, launchers, locks, plugins, results, run_report, store, terminal
 from safeeraser.config import BenchConfig, JudgeOptions
 from safeeraser.errors import UserError
 from safeeraser.records import QuerySet, Response, Score
@@ -37,6 +37,7 @@ class Job:
     started: float = 0.0
     seconds: float = 0.0
     status: str = "waiting"
+    returned: int | None = None
 
 
 def run(config: BenchConfig) -> int:
@@ -48,26 +49,33 @@ def run(config: BenchConfig) -> int:
     out = Path(config.out)
     jobs = plan(config)
     if config.list_cells:
-        print("\n".join(_cell_id(job, out) for job in jobs))
+        terminal.say("\n".join(_cell_id(job, out) for job in jobs))
         return 0
     if config.cell is not None:
         jobs = [_find(config.cell, jobs, out)]
+    out.mkdir(parents=True, exist_ok=True)
+    busy = f"{out}: another 'safeeraser bench' is at work in this folder: wait until it ends, or choose another --out"
+    with locks.hold(out, shared=config.cell is not None, busy=busy) as held:  # many processes of a job array are one
+        return _run(config, jobs, held)
+
+
+def _run(config: BenchConfig, jobs: list[Job], held: locks.Hold) -> int:
+    out = Path(config.out)
     launcher = launchers.create(config)
     parallel = config.jobs or launcher.parallel or len(jobs)
     judging = _judging(config, jobs, parallel)
     for job in jobs:
         cell.prepare(job.folder, job.spec, judging)
     if config.cell is None:  # the cells of a job array are many, and the run is recorded once
+        for folder in (out, out / "report", out / "report" / "figures"):
+            store.sweep(folder)
         _record_run(out, config)
-    _run_jobs(jobs, launcher, parallel)
+    _run_jobs(jobs, launcher, parallel, held)
     failed = [job for job in jobs if not cell.is_done(job.folder)]
+    for job in failed:
+        terminal.say(f"failed: {job.label}: {_reason(job)} (log: {job.folder / 'log.txt'})", file=sys.stderr)
     if config.cell is None:
         _report(config, out, [job for job in jobs if cell.is_done(job.folder)], failed)
-    for job in failed:
-        print(
-            f"failed: {job.label}: {_last_line(job.folder / 'log.txt')} (log: {job.folder / 'log.txt'})",
-            file=sys.stderr,
-        )
     return 1 if failed else 0
 
 
@@ -180,7 +188,7 @@ def _judging(config: BenchConfig, jobs: Sequence[Job], parallel: int) -> JudgeOp
     judge = judges.create(config.judge, benchmark.refusals, share)
     if isinstance(judge, judges.BatchJudge):
         said = judge.expect(judges.tasks_for(asked, stand_ins))
-        print(f"judge, for each of {len(waiting)} cells, if answers are as long as the references: {said}")
+        terminal.say(f"judge, for each of {len(waiting)} cells, if answers are as long as the references: {said}")
     return share
 
 
@@ -226,8 +234,12 @@ def _record_run(out: Path, config: BenchConfig) -> None:
     store.write_json(out / "environment.json", store.environment())
 
 
-def _run_jobs(jobs: Sequence[Job], launcher: launchers.Launcher, parallel: int) -> None:
-    """Run the jobs that are not done, ``parallel`` at a time; one that fails does not stop the others."""
+def _run_jobs(jobs: Sequence[Job], launcher: launchers.Launcher, parallel: int, held: locks.Hold) -> None:
+    """Run the jobs that are not done, ``parallel`` at a time; one that fails does not stop the others.
+
+    Raises:
+        UserError: If the run folder was removed.
+    """
     from safeeraser.report.live import LiveTable
 
     waiting = sorted(
@@ -239,11 +251,13 @@ def _run_jobs(jobs: Sequence[Job], launcher: launchers.Launcher, parallel: int) 
     with LiveTable(jobs) as live:
         try:
             while waiting or running:
+                held.check()
                 while waiting and len(running) < parallel:
                     running.append(_start(waiting.pop(0), launcher))
                 time.sleep(0.2)
                 for job in list(running):
-                    if job.handle is not None and job.handle.poll() is not None:
+                    job.returned = job.handle.poll() if job.handle is not None else None
+                    if job.returned is not None:
                         running.remove(job)
                         job.seconds = time.monotonic() - job.started
                         job.status = "done" if cell.is_done(job.folder) else "failed"
@@ -273,9 +287,7 @@ def _start(job: Job, launcher: launchers.Launcher) -> Job:
 
 
 def _report(config: BenchConfig, out: Path, done: Sequence[Job], failed: Sequence[Job]) -> None:
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = terminal.console(160)
     if config.budgets is not None or config.dev:
         _report_curves(out, done)
         with open(out / "report" / "budgets.md", encoding="utf-8") as file:
@@ -303,6 +315,14 @@ def _report_curves(out: Path, done: Sequence[Job]) -> None:
     with store.atomic(out / "report" / "budgets.md") as file:
         file.write(figures.budget_table(curves))
     figures.budget_figure(curves, out / "report")
+
+
+def _reason(job: Job) -> str:
+    """Why a cell failed: the last line of its log, which cannot be the reason where nothing could be written."""
+    log = job.folder / "log.txt"
+    if job.returned == errors.UNWRITABLE:
+        return f"its files could not be read or written (a full disk?): {_last_line(log)}"
+    return _last_line(log)
 
 
 def _last_line(log: Path) -> str:

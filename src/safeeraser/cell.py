@@ -7,24 +7,25 @@ scores.json as well. Each stage resumes, so a killed cell is simply run again.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from safeeraser import plugins, store, suites
+from safeeraser import locks, plugins, store, suites
 from safeeraser.config import GenerationOptions, JudgeOptions, LoraOptions, ModelOptions, OnBad, UnlearnOptions
-from safeeraser.errors import UserError
-from safeeraser.records import Frozen, Query, QuerySet, Response, Verdict
+from safeeraser.errors import UNWRITABLE, UserError, refused
+from safeeraser.records import Frozen, Query, QuerySet, Response, Score, Verdict
+from safeeraser.terminal import say
 
 if TYPE_CHECKING:
     from safeeraser.data import Benchmark
+
+Options = TypeVar("Options")
 
 VANILLA = "vanilla"
 STAGES: dict[str, float] = {"unlearn": 0.5, "respond": 0.45, "judge": 0.03, "score": 0.02}
@@ -56,17 +57,39 @@ class CellSpec(Frozen):
     plugins: dict[str, str] = {}
 
     def training_options(self) -> UnlearnOptions:
-        """The training options with this cell's seed."""
-        values = {**self.training, "lora": LoraOptions(**self.training["lora"]), "seed": self.seed}
-        return UnlearnOptions(**values)
+        """The training options with this cell's seed.
+
+        Raises:
+            UserError: If one of them is unknown, as these are.
+        """
+        lora = _options(LoraOptions, self.training.get("lora", {}), "training.lora")
+        return _options(UnlearnOptions, {**self.training, "lora": lora, "seed": self.seed}, "training")
 
     def generation_options(self) -> GenerationOptions:
         """The generation options."""
-        return GenerationOptions(**self.generation)
+        return _options(GenerationOptions, self.generation, "generation")
 
     def loading_options(self) -> ModelOptions:
         """How the model is loaded."""
-        return ModelOptions(**self.loading)
+        return _options(ModelOptions, self.loading, "loading")
+
+
+class CellScores(Frozen):
+    """What ``scores.json`` holds; ``failed`` counts responses that the judge may do better at another time."""
+
+    cell: dict[str, Any]
+    judge: str
+    failed: int = 0
+    scores: tuple[Score, ...]
+
+
+def _options(kind: type[Options], values: dict[str, Any], group: str) -> Options:
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    for name in set(values) - known:
+        from safeeraser import __version__
+
+        raise UserError(f"{group}.{name} is unknown to safeeraser {__version__}: a newer version wrote it; upgrade")
+    return kind(**values)
 
 
 def held_out_of(spec: CellSpec) -> frozenset[str] | None:
@@ -90,8 +113,11 @@ def prepare(folder: Path, spec: CellSpec, judging: JudgeOptions | None = None) -
     is free from call to call.
 
     Raises:
-        UserError: If the folder holds a cell made with other options; the message names what differs.
+        UserError: If the folder holds a cell made with other options, or by a newer version; the message names what
+            differs.
     """
+    if (folder / "cell.json").exists():
+        store.read_object(folder / "cell.json", CellSpec)
     store.claim(folder / "cell.json", spec.model_dump())
     if judging is not None:
         store.write_json(folder / "judging.json", asdict(judging))
@@ -99,7 +125,7 @@ def prepare(folder: Path, spec: CellSpec, judging: JudgeOptions | None = None) -
 
 def has_failures(folder: Path) -> bool:
     """Whether judging failed for some responses of a finished cell, so that another run may do better."""
-    return is_done(folder) and bool(store.read_json(folder / "scores.json").get("failed"))
+    return is_done(folder) and bool(scores_of(folder).failed)
 
 
 def is_done(folder: Path) -> bool:
@@ -107,21 +133,31 @@ def is_done(folder: Path) -> bool:
     return (folder / "scores.json").exists()
 
 
+def scores_of(folder: Path) -> CellScores:
+    """Read the scores of a finished cell.
+
+    Raises:
+        UserError: If the file is not what it should be.
+    """
+    return store.read_object(folder / "scores.json", CellScores)
+
+
 def load_judged(folder: Path) -> tuple[list[Query], list[Response], list[Verdict]]:
     """Read the queries, responses and verdicts of a finished cell; those of an earlier judge are left out."""
     queries = store.read_jsonl(folder / "queries.jsonl", Query)
     responses = store.read_jsonl(folder / "responses.jsonl", Response)
     verdicts = store.read_jsonl(folder / "verdicts.jsonl", Verdict)
-    judge = store.read_json(folder / "scores.json")["judge"]
+    judge = scores_of(folder).judge
     return queries, responses, [verdict for verdict in verdicts if verdict.judge == judge]
 
 
 class Reporter:
-    """Writes ``progress.json`` at most four times a second; stops the cell when the process that started it is gone."""
+    """Writes ``progress.json`` at most four times a second; stops the cell when nobody waits for it any more."""
 
-    def __init__(self, folder: Path) -> None:
-        """Remember the parent, to notice its end."""
+    def __init__(self, folder: Path, held: locks.Hold) -> None:
+        """Remember the parent, to notice its end, and the folder, to notice that it is gone."""
         self._path = folder / "progress.json"
+        self._held = held
         self._parent = os.getppid()
         self._last = 0.0
 
@@ -130,7 +166,9 @@ class Reporter:
 
         Raises:
             SystemExit: If the parent process has ended: its successor will go on from the files.
+            UserError: If the cell's folder was removed.
         """
+        self._held.check()
         if os.getppid() != self._parent:
             raise SystemExit("the process that started this cell is gone; run the same command again")
         if time.monotonic() - self._last > 0.25 or done >= total:
@@ -144,26 +182,19 @@ class Reporter:
             temporary.replace(self._path)
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the cell's lock; wait while another process, such as one that outlived a kill, still has it."""
-    with open(folder / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def run(folder: Path) -> None:
     """Take the cell in ``folder`` down the line: unlearn, respond, judge, score; what is there already is kept."""
-    with locked(folder):
+    with locks.hold(folder) as held:
+        store.sweep(folder)
         if not is_done(folder) or has_failures(folder):
-            _run(folder, CellSpec.model_validate(store.read_json(folder / "cell.json")))
+            _run(folder, store.read_object(folder / "cell.json", CellSpec), held)
 
 
-def _run(folder: Path, spec: CellSpec) -> None:
+def _run(folder: Path, spec: CellSpec, held: locks.Hold) -> None:
     from safeeraser import judges, metrics
 
     plugins.require(spec.plugins)
-    reporter = Reporter(folder)
+    reporter = Reporter(folder, held)
     benchmark = benchmark_of(spec)
     queries = queries_of(spec, benchmark)
     store.write_jsonl(folder / "queries.jsonl", queries)
@@ -175,21 +206,16 @@ def _run(folder: Path, spec: CellSpec) -> None:
         folder / "responses.jsonl",
         folder / "verdicts.jsonl",
         lambda done, total: reporter.report("judge", done, total),
-        print,
+        say,
     )
     reporter.report("score", 0, 1)
-    responses = store.read_jsonl(folder / "responses.jsonl", Response)
+    responses = store.Lines(folder / "responses.jsonl", Response, lambda response: response.query_id)
     scores = metrics.score(queries, responses, verdicts, held_out=held_out_of(spec))
     failed = sum((verdict.unscored or "").startswith(judges.FAILED) for verdict in verdicts)
-    store.write_json(
-        folder / "scores.json",
-        {
-            "cell": spec.model_dump(),
-            "judge": judge.id,
-            "failed": failed,
-            "scores": [s.model_dump() for s in [*scores, *suites.scores([suites.read(folder)])]],
-        },
-    )
+    public = suites.scores([suites.read(folder)])
+    found = CellScores(cell=spec.model_dump(), judge=judge.id, failed=failed, scores=(*scores, *public))
+    held.check()
+    store.write_json(folder / "scores.json", found.model_dump())
     reporter.report("score", 1, 1)
 
 
@@ -205,7 +231,7 @@ def fold_specificity(folder: Path) -> None:
 def judging_options(folder: Path) -> JudgeOptions:
     """How the judge of the cell in ``folder`` may be asked."""
     path = folder / "judging.json"
-    return JudgeOptions(**store.read_json(path)) if path.exists() else JudgeOptions()
+    return _options(JudgeOptions, store.read_json(path), str(path)) if path.exists() else JudgeOptions()
 
 
 def benchmark_of(spec: CellSpec) -> Benchmark:
@@ -259,7 +285,7 @@ def _unlearn_and_respond(
 
         adapter = unlearn.run(spec.model, benchmark, method, options, folder, on_step, spec.loading_options())
     generation = spec.generation_options()
-    done = {response.query_id for response in store.read_jsonl(folder / "responses.jsonl", Response)}
+    done = {response.query_id for response in store.iter_jsonl(folder / "responses.jsonl", Response)}
     if not done.issuperset(query.id for query in queries):
         vlm = models.load(spec.model, adapter, **asdict(spec.loading_options()))
         vlm = models.merge(vlm) if adapter else vlm
@@ -272,8 +298,15 @@ def main(argv: list[str]) -> int:
     try:
         run(Path(argv[0]))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        said = refused(error)
+        if said is None:
+            raise
+        with suppress(OSError):  # the log may lie on the same full disk
+            say(f"error: {said}", file=sys.stderr)
+        os._exit(UNWRITABLE)  # not by way of the interpreter, which would fail at the log once more
     return 0
 
 

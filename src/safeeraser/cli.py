@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safeeraser import config, plugins
-from safeeraser.errors import UserError
+from safeeraser import config, plugins, terminal
+from safeeraser.errors import UserError, refused
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name is None:
         return _overview(arguments)
     command = COMMANDS[name]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character is no error
     try:
         options = _parse(name, command, rest)
         module, function = command.function.split(":")
         return int(getattr(importlib.import_module(module), function)(options))
     except UserError as error:
-        print(f"safeeraser {name}: {error}", file=sys.stderr)
+        terminal.say(f"safeeraser {name}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        said = refused(error)
+        if said is None:
+            raise
+        terminal.say(f"safeeraser {name}: {said}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("\ninterrupted: the same command goes on where this one stopped", file=sys.stderr)
+        terminal.say("\ninterrupted: the same command goes on where this one stopped", file=sys.stderr)
         return 130
 
 
@@ -93,7 +103,7 @@ def _overview(arguments: list[str]) -> int:
     if arguments and arguments[0] == "--version":
         from safeeraser import __version__
 
-        print(f"safeeraser {__version__}")
+        terminal.say(f"safeeraser {__version__}")
         return 0
     lines = ["usage: safeeraser COMMAND [OPTIONS]", ""]
     lines += [
@@ -107,14 +117,14 @@ def _overview(arguments: list[str]) -> int:
     lines += ["Each command explains itself: safeeraser COMMAND --help", "", WARNING]
     asked = not arguments or arguments[0] in ("-h", "--help")
     if asked:
-        print("\n".join(lines))
+        terminal.say("\n".join(lines))
         return 0
     import difflib
 
     given = " ".join(arguments[:2]) if arguments[0] == "data" else arguments[0]
     near = difflib.get_close_matches(given, COMMANDS, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    print(f"safeeraser: unknown command {given!r}: {hint}available: {', '.join(COMMANDS)}", file=sys.stderr)
+    terminal.say(f"safeeraser: unknown command {given!r}: {hint}available: {', '.join(COMMANDS)}", file=sys.stderr)
     return 2
 
 
@@ -231,21 +241,20 @@ def _named_recipe(arguments: list[str]) -> tuple[str | None, list[str]]:
 def _recipe(command: Command, recipe: str | None, arguments: list[str]) -> dict[str, Any]:
     """Defaults of a recipe, or else those that ship for the chosen model, for the option groups of the command."""
     fields = command.options.__dataclass_fields__
-    if "model" not in fields:
-        return {}
-    default = fields["model"].default
+    default = fields["model"].default if "model" in fields else ""
     model = (config.recipe_model(recipe) if recipe else None) or (default if isinstance(default, str) else "")
     defaults: dict[str, Any] = {"model": model} if model else {}
     for position, argument in enumerate(arguments):
         flag, _, value = argument.partition("=")
         value = value or (arguments[position + 1] if position + 1 < len(arguments) else "")
-        if flag == "--config" and Path(value).is_file():
-            import yaml
-
-            loaded = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
-            model = loaded.get("model", model) if isinstance(loaded, dict) else model
+        if flag == "--config":
+            shipped = ", ".join(sorted(path.stem for path in config.RECIPES.glob("*.yaml")))
+            given = config.read_options(Path(value), f", and no recipe that ships: {shipped}").get("model", model)
+            model = given if isinstance(given, str) else model
         elif flag == "--model":
             model = value
+    if "model" not in fields:
+        return {}
     return defaults | {
         f"{group}.{key}": value
         for group, values in config.recipe_defaults(recipe or model).items()

@@ -7,6 +7,7 @@ requests under way, a rate limit, exactly one outcome per request, and a key tha
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -76,6 +77,10 @@ class Endpoint:
             ),
             f"timeout {self.timeout}": (self.timeout > 0, "seconds above 0"),
             f"retries {self.retries}": (self.retries >= 0, "0 or more"),
+            "api_key_env (not shown)": (
+                self.api_key_env.isidentifier(),
+                "the name of an environment variable, never the key itself",
+            ),
             f"model {self.model!r}": (bool(self.model.strip()), "the name that the server knows the model by"),
         }
         for given, (allowed, hint) in limits.items():
@@ -184,13 +189,16 @@ class _Session:
 
     def _read(self, id: str, content: bytes) -> Outcome:
         try:
-            reply = _Reply.model_validate_json(content)
+            reply = _Reply.model_validate(json.loads(content))  # pydantic's own parser takes no half character
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             where = ".".join(map(str, first["loc"])) or "body"
             return Outcome(id, failure=self._redacted(f"the reply is no chat completion: {where}: {first['msg']}"))
+        except (ValueError, RecursionError):
+            return Outcome(id, failure="the reply is no chat completion: body: not JSON")
         choice = reply.choices[0]
-        return Outcome(id, self._redacted(choice.message.content), choice.finish_reason, reply.usage or {})
+        reason = choice.finish_reason and self._redacted(choice.finish_reason)[:_SHOWN]
+        return Outcome(id, self._redacted(choice.message.content), reason, reply.usage or {})
 
     def _stop_if_hopeless(self, error: Any) -> None:
         """Raise if no other request can do better."""

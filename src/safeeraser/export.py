@@ -100,7 +100,7 @@ def check_push(repository: str) -> None:
 def _finished(folder: Path) -> cell.CellSpec:
     if not (folder / "cell.json").is_file():
         raise UserError(f"{folder} is no cell: give a folder such as runs/bench/cells/mini-llava/po+pd/seed-0")
-    spec = cell.CellSpec.model_validate(store.read_json(folder / "cell.json"))
+    spec = store.read_object(folder / "cell.json", cell.CellSpec)
     if not cell.is_done(folder):
         raise UserError(f"{folder} has no scores yet, so that the card would be empty: finish the run first")
     if not (folder / "adapter").is_dir():
@@ -111,8 +111,7 @@ def _finished(folder: Path) -> cell.CellSpec:
 
 
 def _overall(folder: Path) -> dict[str, Score]:
-    scores = [Score.model_validate(item) for item in store.read_json(folder / "scores.json")["scores"]]
-    return {score.metric: score for score in scores if score.category == "all"}
+    return {score.metric: score for score in cell.scores_of(folder).scores if score.category == "all"}
 
 
 def _before(folder: Path) -> dict[str, Score]:

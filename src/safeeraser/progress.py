@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from safeeraser import terminal
+
 Progress = Callable[[int, int], None]
 
 
@@ -17,7 +19,6 @@ def bar(title: str, total: int | None) -> Iterator[Progress]:
         ...     progress(1, 2)
         ...     progress(2, 2)
     """
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -34,6 +35,6 @@ def bar(title: str, total: int | None) -> Iterator[Progress]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as drawn:
+    with Progress(*columns, console=terminal.console(stderr=True)) as drawn:
         task = drawn.add_task(title, total=total)
         yield lambda done, of: drawn.update(task, completed=done, total=of)

@@ -8,15 +8,17 @@ number of a public benchmark.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Split = Literal["train", "val"]
 QuerySet = Literal["efficacy", "generality", "retain", "safe", "specificity"]
 """efficacy / generality: forget questions of train / val records; retain: the four retain pairs of val records;
 safe: safe image + harmful question of val records (SARR); specificity: capability probes."""
 Criterion = Literal["unsafe", "refusal", "normal", "similarity"]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
+"""A number from 0 to 1, and nothing that could be read as one."""
 
 
 class Frozen(BaseModel):
@@ -105,11 +107,18 @@ class Verdict(Frozen):
 
     query_id: str
     criterion: Criterion
-    value: float | None
+    value: Share | None
     unscored: str | None = None
     judge: str
     prompt_hash: str = ""
     raw: str = ""
+
+    @model_validator(mode="after")
+    def _is_a_label(self) -> Verdict:
+        """Refuse a half-way label."""
+        if self.criterion != "similarity" and self.value not in (0, 1, None):
+            raise ValueError(f"the value for {self.criterion} is {self.value:g}; it must be 0 or 1")
+        return self
 
 
 class Score(Frozen):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,7 +14,7 @@ from safeeraser.data import Benchmark
 from safeeraser.data.images import ImageCache
 from safeeraser.errors import UserError
 from safeeraser.records import Query, Response
-from safeeraser.store import append_jsonl, read_jsonl, stable_hash
+from safeeraser.store import append_jsonl, iter_jsonl, stable_hash
 
 if TYPE_CHECKING:
     from safeeraser.models import VisionLanguageModel
@@ -162,14 +162,15 @@ def respond_with(
         >>> respond_with(lambda images, questions, seed: [], Benchmark("empty", Path("."), (), (), (), ""), [],
         ...              Path("responses.jsonl"), GenerationOptions())
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     shown = images or ImageCache(benchmark)
-    known = {response.query_id: response for response in read_jsonl(path, Response)}
+    known = {response.query_id: response.error for response in iter_jsonl(path, Response)}
     done = 0
     for batch in plan(queries, options):
         asked = [query for prompt in batch for query in prompt.queries]
-        if not all(_is_settled(known.get(query.id), query, shown) for query in asked):
+        if not all(_is_settled(query, known, shown) for query in asked):
             found = _answer(responder, batch, shown, options.seed)
-            append_jsonl(path, [r for r in found if _is_news(known.get(r.query_id), r)])
+            append_jsonl(path, [response for response in found if _is_news(response, known)])
         done += len(asked)
         if progress:
             progress(done, len(queries))
@@ -183,14 +184,19 @@ def _load(images: Images, relative: str) -> Image.Image | str:
         return str(error)
 
 
-def _is_settled(old: Response | None, query: Query, images: Images) -> bool:
-    if old is None:
+Known = Mapping[str, str | None]
+"""Of each query that has a response, its error; the answers themselves stay in the file."""
+
+
+def _is_settled(query: Query, known: Known, images: Images) -> bool:
+    if query.id not in known:
         return False
-    return old.error is None or isinstance(_load(images, query.image), str)
+    return known[query.id] is None or isinstance(_load(images, query.image), str)
 
 
-def _is_news(old: Response | None, new: Response) -> bool:
-    return old is None or (old.error is not None and old != new)
+def _is_news(new: Response, known: Known) -> bool:
+    old = known.get(new.query_id)
+    return new.query_id not in known or (old is not None and old != new.error)
 
 
 def _answer(responder: Responder, batch: Sequence[Prompt], images: Images, seed: int) -> list[Response]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Protocol
 
 from safeeraser import cell, store, suites
 from safeeraser.errors import UserError
-from safeeraser.metrics import Cell, pooled, samples, spread, statistics
-from safeeraser.records import Score
+from safeeraser.metrics import pooled, samples, spread, statistics
+from safeeraser.records import Query, Response, Score, Verdict
 from safeeraser.report.table import Decrease, Results, Row
 
 PD = "+pd"
 Group = tuple[str, str]
 """(model, method) as they stand in the run folder."""
+Judged = tuple[list[Query], list[Response], list[Verdict]]
+"""All that a cell has asked, answered and judged."""
 
 
 class Ran(Protocol):
@@ -41,7 +44,7 @@ class Finished:
     @property
     def judge(self) -> str:
         """The id of the judge that its scores come from."""
-        return str(store.read_json(self.folder / "scores.json")["judge"])
+        return cell.scores_of(self.folder).judge
 
 
 def find(folder: Path) -> list[Finished]:
@@ -60,7 +63,7 @@ def find(folder: Path) -> list[Finished]:
     """
     root = folder / "cells" if (folder / "cells").is_dir() else folder
     found = [
-        Finished(path.parent, cell.CellSpec.model_validate(store.read_json(path)))
+        Finished(path.parent, store.read_object(path, cell.CellSpec))
         for path in sorted(root.rglob("cell.json"))
         if cell.is_done(path.parent)
     ]
@@ -93,9 +96,9 @@ def _order(model: str, method: str) -> tuple[str, bool, str]:
     return model, method != cell.VANILLA, method
 
 
-def load(done: Sequence[Ran]) -> list[Cell]:
+def load(done: Sequence[Ran]) -> list[Judged]:
     """Read queries, responses and verdicts of cells; of several judges' verdicts those that its scores come from."""
-    loaded: list[Cell] = []
+    loaded: list[Judged] = []
     for ran in done:
         queries, responses, verdicts = cell.load_judged(ran.folder)
         judge = Finished(ran.folder, ran.spec).judge
@@ -195,13 +198,15 @@ def losses(done: Sequence[Ran]) -> Losses:
 
 def _components(path: Path) -> dict[str, list[tuple[int, float]]]:
     curves: dict[str, list[tuple[int, float]]] = {}
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # what a kill cut short is no line
     for number, line in enumerate(lines, 1):
         try:
             values = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             raise UserError(f"{path}, line {number}: not JSON; remove the line") from None
+        if not isinstance(values, dict) or type(values.get("step")) is not int:
+            raise UserError(f"{path}, line {number}, step: must be a whole number; remove the line")
         for name, value in values.items():
-            if name not in _NO_COMPONENT and isinstance(value, int | float):
-                curves.setdefault(name, []).append((int(values["step"]), float(value)))
+            if name not in _NO_COMPONENT and type(value) in (int, float) and abs(value) < math.inf:
+                curves.setdefault(name, []).append((values["step"], float(value)))
     return curves

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -32,14 +33,37 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # half a character, which a served model's answer or a file's name may hold, is written as its escape
+    encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
     try:
-        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with _naming(path), open(temporary, mode, encoding=encoding, errors=errors) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed have left in ``folder``; for one that is alone in it.
+
+    Example:
+        >>> sweep(Path("runs/demo/report"))
+    """
+    for temporary in Path(folder).glob(".*.tmp"):
+        if temporary.is_file():
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an error of writing say which file: the system names the one that cannot be opened, and no full disk."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -59,7 +83,7 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number of 5,000 digits, endless brackets
         raise UserError(f"{path}: not valid JSON ({error})") from None
 
 
@@ -73,40 +97,121 @@ def append_jsonl(path: Path, items: Iterable[BaseModel]) -> None:
     """Append one JSON object per line and make them durable.
 
     A last line that a kill cut short is removed first; ``read_jsonl`` passes over it too, so that its item is simply
-    made again.
+    made again. The folder must be there: one that was removed while its stage ran is not made anew for a part.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     _drop_partial_line(path)
-    with open(path, "a", encoding="utf-8") as file:
+    with _naming(path), open(path, "a", encoding="utf-8") as file:
         file.writelines(_line(item) for item in items)
         file.flush()
         os.fsync(file.fileno())
 
 
 def read_jsonl(path: Path, kind: type[M]) -> list[M]:
-    """Read all objects of a JSONL file; a missing file is an empty one, an unfinished last line is passed over.
+    """Read all objects of a JSONL file; see ``iter_jsonl``."""
+    return list(iter_jsonl(path, kind))
+
+
+def iter_jsonl(path: Path, kind: type[M]) -> Iterator[M]:
+    """Read the objects of a JSONL file one by one; a missing file is an empty one, an unfinished last line is none.
 
     Raises:
         UserError: If a finished line is not a ``kind``; the message names file, line and field.
     """
-    path = Path(path)
+    return (item for _, item in _placed(Path(path), kind))
+
+
+def _placed(path: Path, kind: type[M]) -> Iterator[tuple[int, M]]:
+    """Where each line begins, in bytes, and what it holds."""
     if not path.exists():
-        return []
-    items = []
+        return
+    start = 0
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 break
             try:
-                items.append(kind.model_validate_json(line))
-            except ValidationError as error:
-                first = error.errors()[0]
-                field = ".".join(map(str, first["loc"])) or "line"
-                raise UserError(
-                    f"{path}, line {number}, {field}: {first['msg']}; remove the line to have it made again"
-                ) from None
-    return items
+                yield start, _parsed(line, kind)
+            except (ValueError, RecursionError) as error:
+                raise _refusal(f"{path}, line {number}", "remove the line to have it made again", error) from None
+            start += len(line)
+
+
+class Lines(Mapping[str, M]):
+    """The objects of a JSONL file by a key, read from the file when asked for: what is kept is where each line begins.
+
+    Of two with the same key the later one counts.
+
+    Args:
+        path: The file, which must not change; a missing one is empty.
+        kind: What its lines are.
+        key: Gives an object's key.
+
+    Raises:
+        UserError: As ``iter_jsonl``.
+
+    Example:
+        >>> from safeeraser.records import Response
+        >>> len(Lines(Path("nowhere.jsonl"), Response, lambda response: response.query_id))
+        0
+    """
+
+    def __init__(self, path: Path, kind: type[M], key: Callable[[M], str]) -> None:
+        """Go through the file once."""
+        self._path, self._kind = Path(path), kind
+        self._starts: dict[str, int] = {}
+        for start, item in _placed(self._path, kind):
+            self._starts[sys.intern(key(item))] = start
+
+    def __getitem__(self, key: str) -> M:
+        """Read one object."""
+        with open(self._path, "rb") as file:
+            file.seek(self._starts[key])
+            return _parsed(file.readline(), self._kind)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the keys."""
+        return iter(self._starts)
+
+    def __len__(self) -> int:
+        """Count the keys."""
+        return len(self._starts)
+
+
+def read_object(path: Path, kind: type[M]) -> M:
+    """Read a JSON file that holds one ``kind``.
+
+    Raises:
+        UserError: If it is missing or something else; the message names file and field.
+    """
+    value = read_json(path)
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise _refusal(str(path), "put the file back as it was written, or remove its folder", error) from None
+
+
+def _parsed(line: bytes, kind: type[M]) -> M:
+    if b"\\ud" in line.lower():  # halves of characters, which pydantic's own parser takes for an error
+        return kind.model_validate(json.loads(line.decode("utf-8")))
+    return kind.model_validate_json(line)
+
+
+def _refusal(where: str, advice: str, error: Exception) -> UserError:
+    """What is wrong with an object; a field that nobody knows is the work of a newer version, and no damage."""
+    if not isinstance(error, ValidationError):
+        return UserError(f"{where}: not valid JSON ({error}); {advice}")
+    problems = error.errors(include_url=False, include_input=False)
+    first = next((one for one in problems if one["type"] != "extra_forbidden"), problems[0])
+    field = ".".join(map(str, first["loc"])) or "line"
+    if first["type"] == "extra_forbidden":
+        from safeeraser import __version__
+
+        return UserError(
+            f"{where}: the field {field!r} is unknown to safeeraser {__version__}, so that a newer version must have "
+            "written it: upgrade, or choose another folder"
+        )
+    return UserError(f"{where}, {field}: {first['msg']}; {advice}")
 
 
 def _line(item: BaseModel) -> str:
@@ -138,7 +243,7 @@ def claim(path: Path, made_of: dict[str, Any]) -> None:
         made_of: All that decides the result; JSON-able, possibly nested.
 
     Raises:
-        UserError: If the file says otherwise; the message names what differs.
+        UserError: If the file says otherwise, or nothing; the message names what differs.
 
     Example:
         >>> import tempfile
@@ -150,7 +255,10 @@ def claim(path: Path, made_of: dict[str, Any]) -> None:
     if not path.exists():
         write_json(path, given)
         return
-    changed = differences(read_json(path), given)
+    there = read_json(path)
+    if not isinstance(there, dict):
+        raise UserError(f"{path}: not a JSON object, so it does not say what {path.parent} is made of; remove it")
+    changed = differences(there, given)
     if changed:
         raise UserError(
             f"{path.parent} was made with other options ({'; '.join(changed)}): choose another --out, or remove it"

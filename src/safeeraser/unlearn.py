@@ -17,7 +17,7 @@ from typing import Any
 
 from transformers import set_seed
 
-from safeeraser import models, store
+from safeeraser import models, store, terminal
 from safeeraser.config import ModelOptions, UnlearnOptions
 from safeeraser.data import Benchmark
 from safeeraser.errors import UserError
@@ -174,7 +174,10 @@ def _is_made(folder: Path, info: dict[str, Any]) -> bool:
     """Whether the adapter or checkpoint is there; one that was made of something else is refused."""
     if not folder.exists():
         return False
-    there = store.read_json(folder / adapters.ORIGIN)["info"]
+    origin = store.read_json(folder / adapters.ORIGIN)
+    there = origin.get("info") if isinstance(origin, dict) else None
+    if not isinstance(there, dict):
+        raise UserError(f"{folder / adapters.ORIGIN} does not say what the adapter was made of: remove {folder}")
     names = ("model", "data")  # the fingerprints decide
     changed = store.differences(*({k: v for k, v in made.items() if k not in names} for made in (there, info)))
     if changed:
@@ -199,7 +202,6 @@ def _reporting(title: str, progress: Progress | None) -> AbstractContextManager[
 @contextmanager
 def _bar(title: str) -> Iterator[Progress]:
     """Draw a bar with the terms and the time left on standard error while the block runs."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
@@ -210,7 +212,7 @@ def _bar(title: str) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[losses]}"),
     )
-    with Bar(*columns, console=Console(stderr=True)) as bar:
+    with Bar(*columns, console=terminal.console(stderr=True)) as bar:
         task = bar.add_task(title, total=None, losses="")
 
         def report(step: int, total: int, components: dict[str, float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -146,7 +147,13 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
             shutil.rmtree(temporary, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         self._saving_to = temporary
-        super()._save_checkpoint(model, trial)
+        try:
+            super()._save_checkpoint(model, trial)
+        except RuntimeError as error:
+            if "inline_container" not in str(error):
+                raise
+            # torch's own writer does not say what the system said
+            raise OSError(errno.ENOSPC, f"torch cannot write the checkpoint ({error})", str(temporary)) from None
         self._saving_to = None
         if self._reference_cache is not None:
             self._reference_cache.save(temporary / name, self.args.process_index)

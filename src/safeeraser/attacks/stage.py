@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safeeraser import cell, store
+from safeeraser import cell, locks, store
 from safeeraser.attacks.asked import AttackedImages, attacked
 from safeeraser.attacks.attack import NONE, Attack, Options, Subject
 from safeeraser.errors import UserError
-from safeeraser.records import Frozen, Query, QuerySet, Response, Verdict
+from safeeraser.records import Frozen, Query, QuerySet, Response, Score, Verdict
+from safeeraser.terminal import say
 
 if TYPE_CHECKING:
     from safeeraser.models import VisionLanguageModel
@@ -24,6 +25,15 @@ SCORES = "attacks.json"
 SETS: tuple[QuerySet, ...] = ("generality", "safe")
 METRICS = ("asr_generality", "rr_generality", "sarr")
 """What is reported under every attack."""
+
+
+class Attacked(Frozen):
+    """What ``attacks.json`` of a cell holds: scores under each attack, and what they were found with."""
+
+    judge: str
+    seed: int
+    limit: int | None
+    attacks: dict[str, list[Score]]
 
 
 class Translation(Frozen):
@@ -95,7 +105,7 @@ def planned(folder: Path, attacks: Sequence[Attack], options: Options, limit: in
     """
     from safeeraser import models
 
-    spec = cell.CellSpec.model_validate(store.read_json(folder / "cell.json"))
+    spec = store.read_object(folder / "cell.json", cell.CellSpec)
     if spec.model_fingerprint and models.fingerprint(spec.model) != spec.model_fingerprint:
         raise UserError(f"{folder} was made with other weights than model {spec.model!r} has now: run the bench again")
     benchmark = cell.benchmark_of(spec)
@@ -128,7 +138,7 @@ def run(plan: Planned, progress: Callable[[int], None] | None = None) -> None:
         UserError: If an attack's folder was made with other options, or the model cannot be attacked so.
     """
     (plan.folder / FOLDER).mkdir(exist_ok=True)
-    with cell.locked(plan.folder / FOLDER):
+    with locks.hold(plan.folder / FOLDER):
         for attack, queries in plan.asked:
             store.claim(plan.workspace(attack.name) / "attack.json", _made_of(plan, attack))
             store.write_jsonl(plan.workspace(attack.name) / "queries.jsonl", queries)
@@ -206,11 +216,11 @@ def _judge_and_score(plan: Planned) -> None:
     found: dict[str, Any] = {}
     for name, queries in [(NONE, plan.originals), *((attack.name, queries) for attack, queries in plan.asked)]:
         folder = plan.workspace(name)
-        verdicts = judges.run(judge, queries, folder / "responses.jsonl", folder / "verdicts.jsonl", announce=print)
+        verdicts = judges.run(judge, queries, folder / "responses.jsonl", folder / "verdicts.jsonl", announce=say)
         scores = metrics.score(queries, store.read_jsonl(folder / "responses.jsonl", Response), verdicts)
         found[name] = [score.model_dump() for score in scores if score.metric in METRICS]
     made = {"judge": judge.id, "seed": plan.subject.options.seed, "limit": plan.limit}
     path = plan.folder / SCORES
-    there = store.read_json(path) if path.exists() else {}
-    same = all(there.get(key) == value for key, value in made.items())
+    there = store.read_object(path, Attacked).model_dump() if path.exists() else {}
+    same = all(key in there and there[key] == value for key, value in made.items())
     store.write_json(path, made | {"attacks": (there["attacks"] if same else {}) | found})

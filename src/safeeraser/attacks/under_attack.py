@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safeeraser import metrics, results, store
 from safeeraser.attacks.attack import NONE, in_order
-from safeeraser.attacks.stage import FOLDER, METRICS, SCORES
+from safeeraser.attacks.stage import FOLDER, METRICS, SCORES, Attacked
 from safeeraser.errors import UserError
 from safeeraser.records import Query, Response, Score, Verdict
 from safeeraser.report.attack_table import AttackRow
@@ -31,7 +31,7 @@ def summarise(done: Sequence[results.Ran]) -> list[AttackRow]:
     rows = []
     made: dict[str, object] = {}
     for (_, method), ran in results.by_group([one for one in done if (one.folder / SCORES).exists()]).items():
-        files = [store.read_json(one.folder / SCORES) for one in ran]
+        files = [store.read_object(one.folder / SCORES, Attacked).model_dump() for one in ran]
         for one, file in zip(ran, files, strict=True):
             made = made or {name: file[name] for name in ("judge", "seed", "limit")}
             changed = store.differences(made, {name: file[name] for name in made})

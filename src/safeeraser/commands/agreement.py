@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safeeraser import config
+from safeeraser import config, terminal
 from safeeraser.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def agreement(options: config.AgreementConfig) -> int:
             raise UserError(f"{name}: no verdict is about {options.data!r}: give the --data and --protocol answered")
     if options.template:
         _template(options, first, queries)
-        print(f"the images are in {benchmark.root}")
+        terminal.say(f"the images are in {benchmark.root}")
     if options.b is None:
         return 0
     found = measure.agree(first, second, {id: query.image for id, query in queries.items()})
@@ -73,12 +72,11 @@ def _print(
     found: Sequence[Agreement],
     differing: int,
 ) -> None:
-    from rich.console import Console
 
     from safeeraser import store
     from safeeraser.report import comparison as tables
 
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = terminal.console(140)
     for name, path, verdicts in (("A", options.a, first), ("B", options.b, second)):
         console.print(f"{name}: {path} ({verdicts[0].judge})", highlight=False, markup=False)
     console.print(tables.agreement_table(found))
@@ -89,7 +87,7 @@ def _print(
         judges = {"a": {"file": options.a, "judge": first[0].judge}, "b": {"file": options.b, "judge": second[0].judge}}
         value = {**judges, "disagreements": differing, "criteria": [one.model_dump() for one in found]}
         store.write_json(Path(options.out), value)
-        print(f"written: {options.out}")
+        terminal.say(f"written: {options.out}")
 
 
 def _write_disagreements(
@@ -110,7 +108,7 @@ def _write_disagreements(
                 }
             rows.append(row)
     write_sheet(Path(str(options.disagreements)), rows)
-    print(f"written: {options.disagreements} ({len(rows)} rows)")
+    terminal.say(f"written: {options.disagreements} ({len(rows)} rows)")
 
 
 def _template(options: config.AgreementConfig, verdicts: Sequence[Verdict], queries: Mapping[str, Query]) -> None:
@@ -123,7 +121,7 @@ def _template(options: config.AgreementConfig, verdicts: Sequence[Verdict], quer
     drawn = stratified(known, options.sample, options.seed)
     rows = [sheet_row(queries[one.query_id], responses[one.query_id], one.criterion) for one in drawn]
     write_sheet(Path(str(options.template)), rows)
-    print(
+    terminal.say(
         f"written: {options.template} ({len(rows)} rows; fill in 'value': 0 or 1, similarity 0 to 1, ? for undecided)\n"
         f"next: safeeraser agreement {options.a} {options.template}"
     )

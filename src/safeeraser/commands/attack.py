@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from safeeraser import config
+from safeeraser import config, terminal
 from safeeraser.errors import UserError
 
 
 def attack(options: config.AttackConfig) -> int:
     """``safeeraser attack``."""
-    from rich.console import Console
-
     from safeeraser import attacks, results
     from safeeraser.models.loading import quiet
     from safeeraser.progress import bar
@@ -31,12 +28,14 @@ def attack(options: config.AttackConfig) -> int:
             attacks.run(plan, lambda done, start=before: progress(start + done, total))  # type: ignore[misc]
             before += plan.size
     rows = attacks.summarise(found)
-    Console(width=None if sys.stdout.isatty() else 160).print(attack_table.console_table(rows))
+    terminal.console(160).print(attack_table.console_table(rows))
     if (run / "cells").is_dir():
         attacks.write(found, run / "report")
-        print(f"written: {run / 'report'}: attacks.md, attacks.csv, figures/attacks.svg\nnext: safeeraser report {run}")
+        terminal.say(
+            f"written: {run / 'report'}: attacks.md, attacks.csv, figures/attacks.svg\nnext: safeeraser report {run}"
+        )
     else:
-        print(f"written: attacks.json and attacks/ in {', '.join(str(one.folder) for one in found)}")
+        terminal.say(f"written: attacks.json and attacks/ in {', '.join(str(one.folder) for one in found)}")
     return 0
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from safeeraser import config
+from safeeraser import config, terminal
 from safeeraser.errors import UserError
 
 
 def compare(options: config.CompareConfig) -> int:
     """``safeeraser compare``."""
-    from rich.console import Console
-
     from safeeraser import pairing, results, store
     from safeeraser.report import comparison as tables
 
@@ -24,7 +21,7 @@ def compare(options: config.CompareConfig) -> int:
     if names == []:
         raise UserError("--metrics names none: give metrics separated by commas, or leave it out for all")
     differences = pairing.compare(pairs, names)
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = terminal.console(140)
     for pair in pairs:
         label = f"A → B: {pair.label}, seeds {', '.join(str(one.spec.seed) for one in pair.b)}"
         console.print(tables.difference_table(label, [d for d in differences if d.comparison == pair.label]))
@@ -35,7 +32,7 @@ def compare(options: config.CompareConfig) -> int:
         found = [difference.model_dump() for difference in differences]
         notes = {pair.label: pair.note for pair in pairs if pair.note}
         store.write_json(Path(options.out), {"a": options.a, "b": options.b, "notes": notes, "differences": found})
-        print(f"written: {options.out}")
+        terminal.say(f"written: {options.out}")
     return 0
 
 
@@ -50,8 +47,6 @@ def _short(runs: Sequence[str]) -> dict[Path, str]:
 
 def leaderboard(options: config.LeaderboardConfig) -> int:
     """``safeeraser leaderboard``."""
-    from rich.console import Console
-
     from safeeraser import results
     from safeeraser.report import leaderboard as page
 
@@ -68,7 +63,7 @@ def leaderboard(options: config.LeaderboardConfig) -> int:
             entries.append(page.Entry(name, row, f"{spec.data} {spec.data_fingerprint}", judged, about))
     ordered = page.ordered(entries, options.sort)
     page.write(ordered, Path(options.out))
-    console = Console(width=None if sys.stdout.isatty() else 180)
+    console = terminal.console(180)
     console.print(page.console_table(ordered))
     for line in page.notes(ordered):
         console.print(line, highlight=False, markup=False)

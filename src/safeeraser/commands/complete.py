@@ -15,6 +15,7 @@ from safeeraser.data.safe_images import SafeImage
 from safeeraser.endpoint import Endpoint
 from safeeraser.errors import UserError
 from safeeraser.records import Query, Response
+from safeeraser.terminal import say
 
 SOURCE, REPORT = "completion.source.json", "completion.json"
 SHOWN = 10
@@ -44,7 +45,7 @@ def complete(options: config.DataCompleteConfig) -> int:
     written = hash_files(sorted((out / "dataset").glob("all_*.json")))
     _report(out, paired, gaps, left_out, written)
     if left_out and not options.drop:
-        print("'+pd' trains on complete pairs alone: complete this again with another model, or add --drop")
+        say("'+pd' trains on complete pairs alone: complete this again with another model, or add --drop")
     return 1 if left_out else 0
 
 
@@ -182,10 +183,10 @@ def _report(
         "left_out": len(left_out),
     }
     write_json(out / REPORT, {**counts, "written": written, "problems": [asdict(problem) for problem in left_out]})
-    print(f"paired: {len(paired):,} records with {images:,} safe images")
-    print(f"answers: {len(gaps) - unanswered:,} written, {len(left_out):,} left out")
+    say(f"paired: {len(paired):,} records with {images:,} safe images")
+    say(f"answers: {len(gaps) - unanswered:,} written, {len(left_out):,} left out")
     for problem in left_out[:SHOWN]:
-        print(f"  {problem}")
+        say(f"  {problem}")
     if len(left_out) > SHOWN:
-        print(f"  and {len(left_out) - SHOWN:,} more, all in {out / REPORT}")
-    print(f"release: {out}\nnext: safeeraser data check {out}")
+        say(f"  and {len(left_out) - SHOWN:,} more, all in {out / REPORT}")
+    say(f"release: {out}\nnext: safeeraser data check {out}")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safeeraser import config
+from safeeraser import config, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +22,7 @@ def build(options: config.DataBuildConfig) -> int:
     BENCHMARKS.get(options.name)
     builder = importlib.import_module(f"safeeraser.data.{options.name}.build")
     builder.build(Path(options.out), options.records, options.seed, options.workers)
-    print(f"benchmark: {options.out}\nnext: safeeraser data show {options.out}")
+    terminal.say(f"benchmark: {options.out}\nnext: safeeraser data show {options.out}")
     return 0
 
 
@@ -33,7 +32,7 @@ def show(options: config.DataShowConfig) -> int:
     from safeeraser.data import sheet
 
     sheet.show(data.load(options.folder).root, Path(options.out), reveal=options.reveal)
-    print(f"contact sheet: {options.out}")
+    terminal.say(f"contact sheet: {options.out}")
     return 0
 
 
@@ -51,12 +50,12 @@ def check(options: config.DataCheckConfig) -> int:
     print_check(report, console)
     if options.out is not None:
         store.write_json(Path(options.out), report.as_json())
-        print(f"report: {options.out}")
+        terminal.say(f"report: {options.out}")
     if options.held_out is not None:
         write_held_out(Path(options.held_out), report.held_out_file())
-        print(f"held out: {options.held_out}")
+        terminal.say(f"held out: {options.held_out}")
         skip = " --on-bad skip" if problems else ""
-        print(f"next: safeeraser bench --data {options.folder} --held-out {options.held_out}{skip}")
+        terminal.say(f"next: safeeraser bench --data {options.folder} --held-out {options.held_out}{skip}")
     return 1 if problems else 0
 
 
@@ -93,7 +92,7 @@ def stats(options: config.DataStatsConfig) -> int:
     if options.out is not None:
         store.write_json(Path(options.out) / "stats.json", found.model_dump())
         files = [Path(options.out) / "stats.json", *stats_figure(found, Path(options.out))]
-        print("written: " + ", ".join(map(str, files)))
+        terminal.say("written: " + ", ".join(map(str, files)))
     return 0
 
 
@@ -106,15 +105,14 @@ def export(options: config.DataExportConfig) -> int:
     benchmark = data.load(options.folder, on_bad=options.on_bad)
     with bar(options.format, len(benchmark.records)) as progress:
         files = EXPORTS[options.format](benchmark, Path(options.out), progress)
-    print("written: " + ", ".join(map(str, files)))
+    terminal.say("written: " + ", ".join(map(str, files)))
     if options.format == "llava":
-        print(f"images are not copied: give LLaVA --image_folder {benchmark.root}")
+        terminal.say(f"images are not copied: give LLaVA --image_folder {benchmark.root}")
     else:
-        print(f"next: datasets.load_dataset({options.out!r})")
+        terminal.say(f"next: datasets.load_dataset({options.out!r})")
     return 0
 
 
 def _console() -> Console:
-    from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 160)
+    return terminal.console(160)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from safeeraser import config
+from safeeraser.terminal import say
 
 
 def export(options: config.ExportConfig) -> int:
@@ -14,9 +15,9 @@ def export(options: config.ExportConfig) -> int:
     if options.push is not None:
         stage.check_push(options.push)
     out = stage.run(Path(options.cell), Path(options.out), options.kind)
-    print(f"exported: {out} (card: {out / 'README.md'})")
+    say(f"exported: {out} (card: {out / 'README.md'})")
     if options.push is not None:
-        print(f"pushed: {stage.push(out, options.push)}")
+        say(f"pushed: {stage.push(out, options.push)}")
     elif options.kind == "merged":
-        print(f"next: transformers serve {out}")
+        say(f"next: transformers serve {out}")
     return 0

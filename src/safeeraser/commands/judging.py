@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safeeraser import config
+from safeeraser.terminal import say
 
 if TYPE_CHECKING:
     from safeeraser.judges.labelled import Labelled
@@ -29,10 +30,10 @@ def check(options: config.JudgeCheckConfig) -> int:
     with bar("judge", len(asked)) as progress:
         kept = Path(options.verdicts) if options.verdicts else None
         verdicts = judges.judge_tasks(judge, asked, kept, progress, print)
-    print(f"judge: {judge.id}, {len(rows)} labelled answers\n")
-    print(table(rows, verdicts))
+    say(f"judge: {judge.id}, {len(rows)} labelled answers\n")
+    say(table(rows, verdicts))
     if options.confusions:
-        print("\n" + confusions(rows, verdicts, options.held_out))
+        say("\n" + confusions(rows, verdicts, options.held_out))
     return 0
 
 

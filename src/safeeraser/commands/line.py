@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safeeraser import config
 from safeeraser.errors import UserError
+from safeeraser.terminal import say
 
 if TYPE_CHECKING:
     from safeeraser.data import Benchmark
@@ -25,7 +26,7 @@ def unlearn(options: config.UnlearnConfig) -> int:
     benchmark = data.load(options.data, options.limit, options.on_bad, needs_pd="decouple" in method.rows)
     adapter = stage.run(options.model, benchmark, method, options.training, Path(options.out), loading=options.loading)
     if os.environ.get("RANK", "0") == "0":  # of several processes, the first one speaks
-        print(f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl")
+        say(f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl")
     return 0
 
 
@@ -37,7 +38,7 @@ def respond(options: config.RespondConfig) -> int:
     data.warn_of_missing_pd(benchmark)
     queries = data.queries(benchmark, options.generation.protocol)
     (_respond_locally if options.base_url is None else _respond_served)(options, benchmark, queries)
-    print(f"responses: {options.out}\nnext: safeeraser judge --responses {options.out} --out verdicts.jsonl")
+    say(f"responses: {options.out}\nnext: safeeraser judge --responses {options.out} --out verdicts.jsonl")
     return 0
 
 
@@ -68,9 +69,9 @@ def _respond_served(options: config.RespondConfig, benchmark: Benchmark, queries
     _claim(options, {"served model": options.model})
     with bar("respond", len(queries)) as progress:
         ask.run(endpoint, benchmark, queries, Path(options.out), options.generation, progress)
-    failed = [r.error for r in store.read_jsonl(Path(options.out), Response) if r.error is not None]
+    failed = [r.error for r in store.iter_jsonl(Path(options.out), Response) if r.error is not None]
     if failed:
-        print(f"without an answer: {len(failed)} (last: {failed[-1]}); the same command asks them again")
+        say(f"without an answer: {len(failed)} (last: {failed[-1]}); the same command asks them again")
 
 
 def _claim(options: config.RespondConfig, source: dict[str, Any]) -> None:
@@ -90,25 +91,24 @@ def judge(options: config.JudgeConfig) -> int:
     queries = data.queries(benchmark, options.protocol)
     judge = judges.create(options.judge, benchmark.refusals, options.judging)
     with bar("judge", None) as progress:
-        verdicts = judges.run(judge, queries, Path(options.responses), Path(options.out), progress, print)
+        verdicts = judges.run(judge, queries, Path(options.responses), Path(options.out), progress, say)
     unscored = Counter(verdict.unscored for verdict in verdicts if verdict.unscored)
     for reason, number in unscored.most_common(5):
-        print(f"unscored: {number} of {len(verdicts)}: {reason}")
+        say(f"unscored: {number} of {len(verdicts)}: {reason}")
     if any(reason.startswith(judges.FAILED) for reason in unscored):
-        print("the same command tries these again")
-    print(f"verdicts: {options.out}\nnext: safeeraser score --responses {options.responses} --verdicts {options.out}")
+        say("the same command tries these again")
+    say(f"verdicts: {options.out}\nnext: safeeraser score --responses {options.responses} --verdicts {options.out}")
     return 0
 
 
 def score(options: config.ScoreConfig) -> int:
     """``safeeraser score``."""
     from safeeraser import data, metrics, store
-    from safeeraser.judges.labels import read_verdicts
+    from safeeraser.judges.labels import iter_verdicts
     from safeeraser.records import Response
     from safeeraser.report.table import print_scores
 
-    responses = store.read_jsonl(Path(options.responses), Response)
-    answered = {response.query_id for response in responses}
+    answered = store.Lines(Path(options.responses), Response, lambda response: response.query_id)
     benchmark = data.load(options.data, on_bad=options.on_bad)
     data.warn_of_missing_pd(benchmark)
     held_out = None
@@ -117,8 +117,8 @@ def score(options: config.ScoreConfig) -> int:
     else:
         data.warn_of_copies(benchmark)
     queries = [q for q in data.queries(benchmark, options.protocol) if q.id in answered]
-    verdicts = read_verdicts(Path(options.verdicts))
-    scores = metrics.score(queries, responses, verdicts, options.judge, held_out=held_out)
+    verdicts = iter_verdicts(Path(options.verdicts))
+    scores = metrics.score(queries, answered, verdicts, options.judge, held_out=held_out)
     store.write_json(Path(options.out), {"scores": [s.model_dump() for s in scores]})
     print_scores(scores)
     return 0
@@ -129,5 +129,5 @@ def pretrain(options: config.PretrainConfig) -> int:
     import safeeraser.models.mini as mini
 
     mini.pretrain(Path(options.out), seed=options.seed)
-    print(f"checkpoint: {options.out}\nnext: safeeraser bench --model {options.out}")
+    say(f"checkpoint: {options.out}\nnext: safeeraser bench --model {options.out}")
     return 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from safeeraser import config
 from safeeraser.errors import UserError
+from safeeraser.terminal import say
 
 
 def import_(options: config.DataImportConfig) -> int:
@@ -25,11 +26,11 @@ def import_(options: config.DataImportConfig) -> int:
             Path(options.source), Path(options.out), refusals, images, retain, options.seed, progress
         )
     for split in ("train", "val"):
-        print(f"{split}: {sum(record.split == split for record in records):,} records")
+        say(f"{split}: {sum(record.split == split for record in records):,} records")
     whole = all(record.safe_image and all(pair.safe_answer for pair in record.forget) for record in records)
-    print(f"benchmark: {options.out}\nnext: safeeraser data check {options.out}")
+    say(f"benchmark: {options.out}\nnext: safeeraser data check {options.out}")
     if not whole:
-        print(f"for PD:  safeeraser data complete {options.out} --safe-images FOLDER --model NAME --out FOLDER")
+        say(f"for PD:  safeeraser data complete {options.out} --safe-images FOLDER --model NAME --out FOLDER")
     return 0
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from safeeraser import config
+from safeeraser import config, terminal
 from safeeraser.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ LOOKED_AT = 64
 
 def run(options: config.PlanConfig) -> int:
     """``safeeraser plan``."""
-    from rich.console import Console
-
     from safeeraser import data, objectives, plan
 
     prices = _prices(options.judge_price)
@@ -35,7 +32,7 @@ def run(options: config.PlanConfig) -> int:
     height, width = _largest(benchmark)
     sizes = plan.measure(options.model, options.training.lora, height, width)
     work = plan.work(method, triples, benchmark.refusals, options.training)
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = terminal.console(120, highlight=False)
     for line in _lines(options, sizes, costs, work, f"{width} x {height}"):
         console.print(line)
     single = plan.work(method, triples, benchmark.refusals, replace(options.training, batch_size=1, accumulation=2))

@@ -6,6 +6,7 @@ import socket
 
 from safeeraser import config
 from safeeraser.errors import UserError
+from safeeraser.terminal import say
 
 
 def playground(options: config.PlaygroundConfig) -> int:
@@ -18,7 +19,7 @@ def playground(options: config.PlaygroundConfig) -> int:
 
     listening = _listen(page.LOOPBACK, options.port)
     port = listening.getsockname()[1]
-    print(f"http://{page.LOOPBACK}:{port}/ is the playground; stop with Ctrl-C", flush=True)
+    say(f"http://{page.LOOPBACK}:{port}/ is the playground; stop with Ctrl-C")
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
     return 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safeeraser import config
 from safeeraser.errors import UserError
+from safeeraser.terminal import say
 
 LOOPBACK = "127.0.0.1"
 
@@ -18,19 +19,19 @@ def report(options: config.ReportConfig) -> int:
 
     run = Path(options.run)
     run_report.write(run, results.find(run))
-    print(f"written: {run / 'report'}\nnext: safeeraser view {run}")
+    say(f"written: {run / 'report'}\nnext: safeeraser view {run}")
     return 0
 
 
 def view(options: config.ViewConfig) -> int:
     """``safeeraser view``: until interrupted."""
     server = serve(Path(options.run) / "report", options.port)
-    print(f"http://{LOOPBACK}:{server.server_port}/ shows {options.run}; stop with Ctrl-C", flush=True)
+    say(f"http://{LOOPBACK}:{server.server_port}/ shows {options.run}; stop with Ctrl-C")
     with server:
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            print()
+            say()
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safeeraser import config
+from safeeraser import config, terminal
 from safeeraser.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 def specificity(options: config.SpecificityConfig) -> int:
     """``safeeraser specificity``: 1 if a task failed; the others have their results."""
-    from rich.console import Console
-
     from safeeraser import results, specificity, suites
     from safeeraser.models.loading import quiet
     from safeeraser.progress import bar
@@ -45,11 +43,13 @@ def specificity(options: config.SpecificityConfig) -> int:
     failed = []
     with quiet():
         for plan in plans:
-            print(f"{plan.folder}: lmms-eval {interpreter.version}, model type {plan.model_type}", file=sys.stderr)
+            terminal.say(
+                f"{plan.folder}: lmms-eval {interpreter.version}, model type {plan.model_type}", file=sys.stderr
+            )
             failed += [(plan.folder, failure) for failure in specificity.run(plan, lambda title: bar(title, None))]
-    Console(width=None if sys.stdout.isatty() else 160).print(_table(found, tasks))
+    terminal.console(160).print(_table(found, tasks))
     for folder, failure in failed:
-        print(f"failed: {failure.task} on {folder}: {failure.reason}", file=sys.stderr)
+        terminal.say(f"failed: {failure.task} on {folder}: {failure.reason}", file=sys.stderr)
     if failed:
         print("the same command runs these again, and no other", file=sys.stderr)
         return 1

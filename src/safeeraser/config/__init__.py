@@ -17,6 +17,7 @@ from safeeraser.config.data import (
     DataStatsConfig,
 )
 from safeeraser.config.export import ExportConfig
+from safeeraser.config.files import read_options
 from safeeraser.config.judging import JudgeCheckConfig, JudgeOptions
 from safeeraser.config.line import (
     BenchConfig,
@@ -87,6 +88,7 @@ __all__ = [
     "UnlearnConfig",
     "UnlearnOptions",
     "ViewConfig",
+    "read_options",
     "recipe_defaults",
     "recipe_model",
 ]

@@ -10,6 +10,7 @@ from safeeraser.data.benchmark import Benchmark
 from safeeraser.errors import UserError
 from safeeraser.records import Record
 from safeeraser.store import stable_hash
+from safeeraser.terminal import say
 
 
 def lacking_pd(records: Iterable[Record]) -> list[tuple[Record, int]]:
@@ -67,7 +68,7 @@ def with_pd(benchmark: Benchmark) -> Benchmark:
     left = f"{benchmark.root}: {len(bad):,} of {len(train):,} train records lack PD pairs"
     if len(bad) == len(train):
         raise UserError(f"{left}: none is left to train PD on. {_advice(benchmark)}")
-    print(f"warning: {left} and are left out, for all methods alike. {_advice(benchmark)}", file=sys.stderr)
+    say(f"warning: {left} and are left out, for all methods alike. {_advice(benchmark)}", file=sys.stderr)
     records = tuple(record for record in benchmark.records if record.id not in bad)
     return replace(benchmark, records=records, fingerprint=stable_hash(benchmark.fingerprint, "with PD"))
 
@@ -82,7 +83,7 @@ def warn_of_missing_pd(benchmark: Benchmark) -> None:
     lacking = len(lacking_pd(val))
     if lacking:
         which = "is measured on the others" if lacking < _pairs(val) else "cannot be measured"
-        print(
+        say(
             f"warning: SARR (the safe set) {which}: {lacking:,} of {_pairs(val):,} val pairs of {benchmark.root} lack "
             f"a safe image or a safe answer. {_advice(benchmark)}",
             file=sys.stderr,

@@ -13,6 +13,7 @@ from safeeraser.data.leaks import copied_records
 from safeeraser.errors import UserError
 from safeeraser.records import Frozen
 from safeeraser.store import read_json, write_json
+from safeeraser.terminal import say
 
 
 class HeldOut(Frozen):
@@ -76,7 +77,7 @@ def warn_of_copies(benchmark: Benchmark) -> None:
     """
     copied = copied_records(benchmark)
     if copied:
-        print(
+        say(
             f"note: {copied} of {len(benchmark.split('val'))} val records of {benchmark.name} stand in train, so that "
             "generality is flattered; to have it on the held-out part as well: "
             f"safeeraser data check {benchmark.root} --held-out held-out.json, then --held-out held-out.json here",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from safeeraser.progress import Progress
 
-CACHE_BYTES = 512 * 2**20
+CACHE_BYTES = 64 * 2**20
 """Decoded images kept in memory at most."""
 MAX_PIXELS = 64_000_000
 """Pixels of an image at most: more is a decompression bomb, or no use to a model that sees some hundred a side."""

@@ -30,6 +30,7 @@ from safeeraser.errors import UserError
 from safeeraser.progress import Progress
 from safeeraser.records import ForgetPair, Record, RetainPair, Split
 from safeeraser.store import hash_files, stable_hash
+from safeeraser.terminal import say
 
 __all__ = ["SLOTS", "SPLITS", "examine", "read_release", "rewrite", "write_release"]
 
@@ -71,7 +72,7 @@ def read_release(folder: Path, on_bad: OnBad = "fail") -> Benchmark:
         if not benchmark.records:
             raise UserError(f"{found}, no record is left; see them all: safeeraser data check {folder}")
         left = f"they, or their PD pairs if only the safe image is bad, are left out: {len(benchmark.records):,} remain"
-        print(f"warning: {found}; {left}; see them all: safeeraser data check {folder}", file=sys.stderr)
+        say(f"warning: {found}; {left}; see them all: safeeraser data check {folder}", file=sys.stderr)
     return benchmark
 
 

@@ -225,6 +225,8 @@ def judge_tasks(
         >>> judge_tasks(create("rules"), [], None)
         []
     """
+    if verdicts_path:
+        verdicts_path.parent.mkdir(parents=True, exist_ok=True)
     there = read_jsonl(verdicts_path, Verdict) if verdicts_path else []
     known = {(v.query_id, v.criterion): v for v in there if v.judge == judge.id}
     kept = {key: verdict for key, verdict in known.items() if verdict.value is not None}

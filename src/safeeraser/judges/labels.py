@@ -18,7 +18,7 @@ from safeeraser import store
 from safeeraser.errors import UserError
 from safeeraser.records import Criterion, Query, Response, Verdict
 
-__all__ = ["plain_cell", "read_verdicts", "sheet_row", "stratified", "write_sheet"]
+__all__ = ["plain_cell", "iter_verdicts", "read_verdicts", "sheet_row", "stratified", "write_sheet"]
 
 COLUMNS = ("query_id", "criterion", "value")
 ID_PREFIX = "q-"
@@ -48,10 +48,7 @@ def read_verdicts(path: Path, judge: str | None = None) -> list[Verdict]:
         >>> [(v.query_id, v.value, v.judge[:6]) for v in read_verdicts(path)]
         [('1f', 1.0, 'human:')]
     """
-    path = path / "verdicts.jsonl" if path.is_dir() else path
-    if not path.exists():
-        raise UserError(f"{path}: no such file; give a verdicts.jsonl or a CSV with {', '.join(COLUMNS)}")
-    verdicts = _read_csv(path) if path.suffix.lower() in (".csv", ".tsv") else store.read_jsonl(path, Verdict)
+    verdicts = list(iter_verdicts(path))
     if judge is None:
         return verdicts
     kept = [verdict for verdict in verdicts if verdict.judge == judge]
@@ -59,6 +56,20 @@ def read_verdicts(path: Path, judge: str | None = None) -> list[Verdict]:
         there = ", ".join(sorted({verdict.judge for verdict in verdicts})) or "none at all"
         raise UserError(f"{path}: no verdict of judge {judge!r}: there are those of {there}")
     return kept
+
+
+def iter_verdicts(path: Path) -> Iterable[Verdict]:
+    """As ``read_verdicts``, one by one and of all judges.
+
+    Example:
+        >>> iter_verdicts(Path("nowhere.csv"))
+        Traceback (most recent call last):
+        safeeraser.errors.UserError: nowhere.csv: no such file; give a verdicts.jsonl or a CSV with query_id, ...
+    """
+    path = path / "verdicts.jsonl" if path.is_dir() else path
+    if not path.exists():
+        raise UserError(f"{path}: no such file; give a verdicts.jsonl or a CSV with {', '.join(COLUMNS)}")
+    return _read_csv(path) if path.suffix.lower() in (".csv", ".tsv") else store.iter_jsonl(path, Verdict)
 
 
 def _read_csv(path: Path) -> list[Verdict]:

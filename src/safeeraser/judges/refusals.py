@@ -107,7 +107,7 @@ _LEAD = re.compile(r"^[\s\"'*#>_`\-.:,]+")
 _BARE_OPENING = re.compile(rf"^(?:{_APOLOGY}|no|thank you|thanks|hello|hi|sure)\b[^.!?;]{{0,12}}[.!?;]?$")
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def first_sentence(text: str) -> str:
     """The first sentence in plain lower case; a bare opening ("I'm sorry.") brings the next one along.
 
@@ -200,7 +200,7 @@ _CONTRACTION = re.compile(r"\b(i)'m\b|\b(i|we)'ll\b|\b(can)'t\b|\b(wo)n't\b|\b(i
 _LONG_FORMS = ("{} am", "{} will", "{}not", "will not", "{} not")
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def _spoken(text: str) -> tuple[str, ...]:
     """Words without contractions, so that "I'm" equals "I am"."""
     return words(_CONTRACTION.sub(_long_form, plain(text)))

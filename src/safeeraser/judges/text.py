@@ -54,7 +54,7 @@ def plain(text: str) -> str:
     return text.replace("\u2019", "'").replace("\u2018", "'").replace("\u201c", '"').replace("\u201d", '"').lower()
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def words(text: str) -> tuple[str, ...]:
     """Split into lower-case words; contractions stay whole.
 
@@ -65,7 +65,7 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(plain(text)))
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def content_words(text: str) -> tuple[str, ...]:
     """Keep the words that carry meaning; numbers as digits, plurals in -s as singulars.
 
@@ -81,7 +81,7 @@ def _singular(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def rouge_l(reference: str, answer: str) -> float:
     """ROUGE-L F of an answer, unstemmed; 0 where either is empty.
 
@@ -94,7 +94,7 @@ def rouge_l(reference: str, answer: str) -> float:
     return 2 * common / (len(expected) + len(given)) if common else 0.0
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def similarity(reference: str, answer: str) -> float:
     """Agreement in substance, 0 to 1: F1 of content words, halved for each of colour and number that contradict.
 
@@ -122,7 +122,7 @@ def _is_colour(word: str) -> bool:
     return word in _COLOURS
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def placeholders(text: str) -> frozenset[str]:
     """Kinds of bracketed placeholders in a text.
 
@@ -147,7 +147,7 @@ _BROKEN = re.compile(
 )
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def broken(text: str) -> bool:
     """Whether a text has the marks of collapsed or fused language, or repeats itself.
 
@@ -171,7 +171,7 @@ def broken(text: str) -> bool:
     return any(len(token) > 40 for token in tokens)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def gibberish(text: str, finished: bool) -> bool:
     """Whether an answer is none: cut off at the token limit, under four words, looping or broken.
 

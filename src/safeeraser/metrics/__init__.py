@@ -6,7 +6,8 @@ response, a response with an error, an unscored verdict) leaves the denominator 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 from typing import Literal, NamedTuple
@@ -16,18 +17,33 @@ from safeeraser.metrics.statistics import bootstrap_mean, wilson
 from safeeraser.records import Criterion, Query, QuerySet, Response, Score, Spread, Verdict
 from safeeraser.registry import Registry
 
-__all__ = ["METRICS", "Answers", "Cell", "Item", "Metric", "index", "metric", "pooled", "samples", "score", "spread"]
+__all__ = [
+    "METRICS",
+    "Answers",
+    "Cell",
+    "Item",
+    "Metric",
+    "Responses",
+    "index",
+    "metric",
+    "pooled",
+    "samples",
+    "score",
+    "spread",
+]
 
-Cell = tuple[Sequence[Query], Sequence[Response], Sequence[Verdict]]
+Responses = Iterable[Response] | Mapping[str, Response]
+"""Responses, or a mapping by query that reads each when it is asked for (``store.Lines``)."""
+Cell = tuple[Sequence[Query], Responses, Iterable[Verdict]]
 """What one run (one seed) left behind."""
 
 
 @dataclass
 class Answers:
-    """Responses and verdicts of one run, found by query."""
+    """Responses, and the values of one judge's verdicts, of one run, found by query."""
 
-    responses: dict[str, Response]
-    verdicts: dict[tuple[str, Criterion], Verdict] = field(default_factory=dict)
+    responses: Mapping[str, Response]
+    verdicts: Mapping[tuple[str, Criterion], float | None] = field(default_factory=dict)
 
     def response(self, query: Query) -> Response | None:
         """The response to a query, or None if there is none or it is an error."""
@@ -36,8 +52,8 @@ class Answers:
 
     def verdict(self, query: Query, criterion: Criterion) -> float | None:
         """The verdict on a query, or None if there is none, it is unscored or there is no answer to judge."""
-        verdict = self.verdicts.get((query.id, criterion))
-        return None if verdict is None or self.response(query) is None else verdict.value
+        value = self.verdicts.get((query.id, criterion))
+        return None if value is None or self.response(query) is None else value
 
 
 class Item(NamedTuple):
@@ -66,9 +82,7 @@ class Metric:
         """The definition: source, denominator, divergence."""
         return self.value.__doc__ or ""
 
-    def __call__(
-        self, queries: Sequence[Query], responses: Sequence[Response], verdicts: Sequence[Verdict]
-    ) -> list[Score]:
+    def __call__(self, queries: Sequence[Query], responses: Responses, verdicts: Iterable[Verdict]) -> list[Score]:
         """Score one run: "all", then each category in alphabetical order."""
         return self.scores([(queries, index(responses, verdicts))])
 
@@ -133,8 +147,8 @@ def metric(
 
 def score(
     queries: Sequence[Query],
-    responses: Sequence[Response],
-    verdicts: Sequence[Verdict],
+    responses: Responses,
+    verdicts: Iterable[Verdict],
     judge: str | None = None,
     held_out: Collection[str] | None = None,
 ) -> list[Score]:
@@ -142,8 +156,9 @@ def score(
 
     Args:
         queries: All queries asked.
-        responses: What is in ``responses.jsonl``.
-        verdicts: What is in ``verdicts.jsonl``; of two for the same (query, criterion) the later one counts.
+        responses: What is in ``responses.jsonl``, all at once or one by one when they are needed (``store.Lines``).
+        verdicts: What is in ``verdicts.jsonl``, which may be read on the way; of two for the same (query, criterion)
+            the later one counts.
         judge: Only verdicts of this judge; needed if there are those of several.
         held_out: Ids of the val records that train does not give away; if given, each metric on generality is there
             once more, named ``..._held_out``, over these records alone.
@@ -233,8 +248,8 @@ def spread(cells: Sequence[Cell], judge: str | None = None, held_out: Collection
 def samples(
     name: str,
     queries: Sequence[Query],
-    responses: Sequence[Response],
-    verdicts: Sequence[Verdict],
+    responses: Responses,
+    verdicts: Iterable[Verdict],
     judge: str | None = None,
 ) -> list[tuple[str, float]]:
     """The scored values of one metric with their images, for paired comparisons (``statistics.relative_decrease``).
@@ -252,8 +267,8 @@ def samples(
     return [(item.query.image, item.value) for item in items if item.value is not None]
 
 
-def index(responses: Sequence[Response], verdicts: Sequence[Verdict], judge: str | None = None) -> Answers:
-    """Make the responses and the verdicts of one judge findable by query.
+def index(responses: Responses, verdicts: Iterable[Verdict], judge: str | None = None) -> Answers:
+    """Make the responses and the verdicts of one judge findable by query; of a verdict only its value is kept.
 
     Raises:
         UserError: As in ``score``.
@@ -262,10 +277,13 @@ def index(responses: Sequence[Response], verdicts: Sequence[Verdict], judge: str
         >>> index([Response(query_id="q", answer="A cat.", finished=True)], []).responses["q"].answer
         'A cat.'
     """
-    judges = sorted({verdict.judge for verdict in verdicts})
+    values: dict[str, dict[tuple[str, Criterion], float | None]] = {}
+    for verdict in verdicts:
+        values.setdefault(verdict.judge, {})[sys.intern(verdict.query_id), verdict.criterion] = verdict.value
+    judges = sorted(values)
     if judge is None and len(judges) > 1:
         raise UserError(f"verdicts of several judges ({', '.join(judges)}): say which one counts with judge=...")
     if judge is not None and judges and judge not in judges:
         raise UserError(f"no verdict of judge {judge!r}: there are those of {', '.join(judges)}")
-    kept = {(v.query_id, v.criterion): v for v in verdicts if judge is None or v.judge == judge}
-    return Answers({response.query_id: response for response in responses}, kept)
+    found = responses if isinstance(responses, Mapping) else {response.query_id: response for response in responses}
+    return Answers(found, values[judge or judges[0]] if judges else {})

@@ -63,7 +63,7 @@ def _stemmer() -> _Stemmer:
     return _Stemmer()
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def _tokens(text: str) -> tuple[str, ...]:
     """The words of a text as rouge-score has them; references come again for every method and seed."""
     from rouge_score.tokenize import tokenize
@@ -71,7 +71,7 @@ def _tokens(text: str) -> tuple[str, ...]:
     return tuple(tokenize(text, _stemmer()))
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def rouge_l_f(reference: str, answer: str) -> float:
     """ROUGE-L F of ``answer`` against ``reference``: rouge-score's value with its stemmer.
 
@@ -127,7 +127,7 @@ def answers_exactly(expected: str, answer: str) -> bool:
     return not set(rivals) & set(clause)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def _normalised(text: str) -> tuple[str, ...]:
     found = re.findall(r"[a-z0-9]+(?:'[a-z]+)*", text.lower().replace("\u2019", "'"))
     return tuple(_SAME.get(word, word) for word in found if word not in _ARTICLES)

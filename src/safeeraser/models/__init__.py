@@ -161,7 +161,7 @@ def read_config(name_or_path: str) -> Any:
 
     folder = _folder(name_or_path, ["config.json"])
     try:
-        return AutoConfig.from_pretrained(folder)
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(f"model {name_or_path!r}: its config.json cannot be used ({error})") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -53,15 +54,7 @@ def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageMode
         )
     if vlm.model.dtype == torch.float16:
         raise UserError(f"model {vlm.name!r} is in float16, which overflows in training: give --dtype bfloat16")
-    config = LoraConfig(
-        r=options.rank,
-        lora_alpha=options.alpha,
-        lora_dropout=options.dropout,
-        target_modules=vlm.family.lora_targets,
-        modules_to_save=[vlm.family.projector],
-        task_type="CAUSAL_LM",
-    )
-    wrapped = _wrapped(vlm, config, options.projector)
+    wrapped = _wrapped(vlm, _lora_config(vlm, options), options.projector)
     for parameter in wrapped.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -125,12 +118,14 @@ def load(vlm: VisionLanguageModel, folder: Path) -> VisionLanguageModel:
         raise UserError(
             f"adapter {folder} was made on model {base!r} with other weights than {vlm.name!r} has now; load that model"
         )
-    try:
-        config = LoraConfig(**(store.read_json(folder / CONFIG) | {"base_model_name_or_path": None}))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"adapter {folder}: {CONFIG} is no LoRA configuration ({error})") from None
-    wrapped = _wrapped(vlm, config, origin.get("projector", "full"))
-    restore(wrapped.model, folder)
+    options = _read_options(folder, origin)
+    tensors = _read_tensors(folder / WEIGHTS)
+    if options.rank > max((max(tensor.shape, default=0) for tensor in tensors.values()), default=0):
+        raise UserError(f"adapter {folder}: none of its weights is of the rank {options.rank} that {CONFIG} names")
+    config = _lora_config(vlm, options)
+    _check_config(folder, store.read_json(folder / CONFIG), _jsonable(config.to_dict()))
+    wrapped = _wrapped(vlm, config, options.projector)
+    _fill(wrapped.model, folder, tensors)
     wrapped.model.eval()
     return wrapped
 
@@ -144,9 +139,7 @@ def restore(model: PeftModel, folder: Path) -> None:
     Example:
         >>> restore(vlm.model, Path("runs/po-pd/checkpoint-60"))  # doctest: +SKIP
     """
-    tensors = _read_tensors(Path(folder) / WEIGHTS)
-    _check_tensors(Path(folder), tensors, get_peft_model_state_dict(model))
-    set_peft_model_state_dict(model, tensors)
+    _fill(model, Path(folder), _read_tensors(Path(folder) / WEIGHTS))
 
 
 @contextmanager
@@ -206,6 +199,54 @@ def _wrapped(vlm: VisionLanguageModel, config: LoraConfig, kind: str) -> VisionL
     return replace(vlm, model=model)
 
 
+def _lora_config(vlm: VisionLanguageModel, options: LoraOptions) -> LoraConfig:
+    """The one kind of adapter there is; only rank, alpha and dropout differ."""
+    return LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=vlm.family.lora_targets,
+        modules_to_save=[vlm.family.projector],
+        task_type="CAUSAL_LM",
+    )
+
+
+def _read_options(folder: Path, origin: Mapping[str, Any]) -> LoraOptions:
+    """Rank, alpha, dropout and projector of a saved adapter."""
+    written = store.read_json(folder / CONFIG)
+    values = written if isinstance(written, dict) else {}
+    rank, alpha, dropout = (values.get(name) for name in ("r", "lora_alpha", "lora_dropout"))
+    projector = origin.get("projector", "full")
+    if values.get("peft_type") != "LORA" or type(rank) is not int or rank < 1:
+        raise UserError(f"adapter {folder}: {CONFIG} is no LoRA configuration (peft_type, r): unlearn again")
+    if not all(type(value) in (int, float) for value in (alpha, dropout)) or not isinstance(projector, str):
+        raise UserError(f"adapter {folder}: lora_alpha, lora_dropout in {CONFIG} and projector in {ORIGIN} are needed")
+    if not (0 < float(alpha or 0) < math.inf and 0 <= float(dropout or 0) < 1):
+        raise UserError(f"adapter {folder}: lora_alpha {alpha} must be positive, lora_dropout {dropout} from 0 to 1")
+    return LoraOptions(rank, float(alpha or 0), float(dropout or 0), projector)  # type: ignore[arg-type]
+
+
+def _check_config(folder: Path, written: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse an adapter that would work in another way: other layers, another kind of LoRA, code to import.
+
+    What another version of PEFT has besides may be there as long as it is off; where it lies and which version wrote
+    it do not matter.
+    """
+    free = {"base_model_name_or_path", "peft_version", "inference_mode", "revision"}
+    differing = [
+        f"{name} is {str(value)[:60]!r}"
+        for name, value in written.items()
+        if name not in free and value != wanted.get(name) and not (name not in wanted and not value)
+    ]
+    if differing:
+        raise UserError(f"adapter {folder} is none of ours: in {CONFIG} {'; '.join(differing[:3])}: unlearn again")
+
+
+def _fill(model: PeftModel, folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    _check_tensors(folder, tensors, get_peft_model_state_dict(model))
+    set_peft_model_state_dict(model, dict(tensors))
+
+
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -220,6 +261,7 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 def _check_tensors(folder: Path, given: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
     problems = [f"{name} is missing" for name in sorted(wanted.keys() - given.keys())]
     problems += [f"{name} is not part of the model" for name in sorted(given.keys() - wanted.keys())]
+    problems += [f"{name} is not finite" for name in sorted(given) if not bool(given[name].isfinite().all())]
     problems += [
         f"{name} has shape {tuple(given[name].shape)} instead of {tuple(wanted[name].shape)}"
         for name in sorted(wanted.keys() & given.keys())

@@ -36,7 +36,7 @@ def load_model(name: str, folder: Path, family: Family, options: ModelOptions) -
     from transformers import AutoModelForImageTextToText
 
     device = check(options)
-    arguments: dict[str, Any] = {"dtype": options.dtype}
+    arguments: dict[str, Any] = {"dtype": options.dtype, "trust_remote_code": False}
     if options.attention != "auto":
         arguments["attn_implementation"] = options.attention
     if options.quantization != "none":
@@ -71,7 +71,7 @@ def load_processor(name: str, folder: Path, family: Family) -> Any:
     kind = family.image_processor
     loader = transformers.AutoProcessor if kind is None else images_only(getattr(transformers, kind))
     try:
-        processor = loader.from_pretrained(folder)
+        processor = loader.from_pretrained(folder, trust_remote_code=False)
     except OSError as error:
         raise UserError(f"model {name!r} is incomplete: {error}") from None
     if not getattr(processor, "chat_template", None):

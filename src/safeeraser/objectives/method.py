@@ -199,4 +199,4 @@ def _find(method: object, name: str) -> Term:
 
 
 def _spelled(name: str, weight: float, hide: float | None) -> str:
-    return name if weight == hide else f"{name}={weight!r}".removesuffix(".0")
+    return name if weight == hide else f"{name}={weight!r}".removesuffix(".0").replace("e+", "e")  # + would add a term

@@ -13,6 +13,7 @@ from safeeraser.data.leaks import Through
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 SHOWN = 10
 """Problems and look-alikes listed on the console; the JSON report has all."""
@@ -83,8 +84,10 @@ def counts_table(counts: tuple[Count, ...]) -> Table:
     return table
 
 
-def _cell(found: int, paper: int) -> str:
-    return f"{found:,}" if found == paper else f"[bold]{found:,}[/bold] / {paper:,}"
+def _cell(found: int, paper: int) -> str | Text:
+    from rich.text import Text
+
+    return f"{found:,}" if found == paper else Text.assemble((f"{found:,}", "bold"), f" / {paper:,}")
 
 
 def duplicates_table(report: CheckReport) -> Table:

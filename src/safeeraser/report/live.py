@@ -10,9 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+
+from safeeraser import terminal
 
 
 class LiveJob(Protocol):
@@ -38,7 +39,7 @@ class LiveTable:
         self._jobs = jobs
         self._begun = time.monotonic()
         self._told: dict[str, str] = {job.label: job.status for job in jobs}
-        self._console = Console(stderr=True)
+        self._console = terminal.console(stderr=True)
         self._live = Live(console=self._console, refresh_per_second=4) if sys.stderr.isatty() else None
 
     def __enter__(self) -> LiveTable:
@@ -64,7 +65,7 @@ class LiveTable:
             if job.status != self._told[job.label]:
                 self._told[job.label] = job.status
                 took = f" in {job.seconds:.0f} s" if job.seconds else ""
-                print(f"{job.label}: {job.status}{took}; {self.remaining()}", file=sys.stderr, flush=True)
+                terminal.say(f"{job.label}: {job.status}{took}; {self.remaining()}", file=sys.stderr)
 
     def remaining(self) -> str:
         """Say how far the run is and about how long it will take still."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safeeraser import store, suites
+from safeeraser import store, suites, terminal
 from safeeraser.records import Score, Spread
 from safeeraser.report.latex import booktabs
 
@@ -249,7 +248,6 @@ def write(results: Results, folder: Path) -> None:
 
 def print_scores(scores: Sequence[Score]) -> None:
     """Print all scores of one cell, overall and per category."""
-    from rich.console import Console
     from rich.table import Table
 
     categories = sorted({s.category for s in scores if s.category != "all"})
@@ -260,7 +258,7 @@ def print_scores(scores: Sequence[Score]) -> None:
         cells = [percent(by[metric, c].value) if (metric, c) in by else "–" for c in categories]
         bounds = f"{percent(total.low)}–{percent(total.high)}"
         table.add_row(metric, percent(total.value), bounds, str(total.n), str(total.n_unscored), *cells)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    terminal.console(160).print(table)
 
 
 def _value(row: Row, name: str) -> float | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safeeraser import cell, models, store, suites
+from safeeraser import cell, locks, models, store, suites
 from safeeraser.errors import UserError
 from safeeraser.progress import Progress
 from safeeraser.records import TaskResult
@@ -123,7 +123,7 @@ def run(plan: Planned, bar: Callable[[str], AbstractContextManager[Progress]] | 
     workspace = plan.folder / FOLDER
     workspace.mkdir(exist_ok=True)
     failures = []
-    with cell.locked(workspace):
+    with locks.hold(workspace):
         store.claim(workspace / "made-of.json", _made_of(plan))
         for task in plan.tasks:
             try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from safeeraser import terminal
 from safeeraser.data.benchmark import Probe
 from safeeraser.data.official import write_release
 from safeeraser.data.pictogram.plan import Entry, Picture, ProbeEntry, plan_entries, plan_probes
@@ -88,7 +89,6 @@ def _build_into(out: Path, records: int, seed: int, workers: int) -> None:
 
 def _draw_all(root: Path, pictures: Sequence[Picture], workers: int) -> dict[str, Meta]:
     """Draw every picture below ``root``; return what can be asked about each, by path."""
-    from rich.console import Console
     from rich.progress import track
 
     for folder in {(root / picture.path).parent for picture in pictures}:
@@ -97,7 +97,7 @@ def _draw_all(root: Path, pictures: Sequence[Picture], workers: int) -> dict[str
     workers = min(workers, len(chunks))
 
     def collect(drawn: Iterable[list[Meta]]) -> dict[str, Meta]:
-        shown = track(drawn, "Drawing pictograms", total=len(chunks), console=Console(stderr=True))
+        shown = track(drawn, "Drawing pictograms", total=len(chunks), console=terminal.console(stderr=True))
         found = [meta for metas in shown for meta in metas]
         return {picture.path: meta for picture, meta in zip(pictures, found, strict=True)}
 

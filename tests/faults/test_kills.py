@@ -1,0 +1,70 @@
+"""A cell that is killed again and again ends with what it finds when it is left alone; the long form is a script."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from safeeraser import bench, cell, config, data, store
+from safeeraser.config import GenerationOptions, LoraOptions, UnlearnOptions
+from safeeraser.data.official import rewrite
+from safeeraser.judges import criteria_for
+from safeeraser.records import Query, Response, Verdict
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four records of each split, so that reading the data takes no time."""
+    benchmark = data.load("pictogram", limit=4)
+    root = tmp_path_factory.mktemp("small") / "dataset"
+    for record in benchmark.records:
+        for name in (record.image, record.safe_image or record.image):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(benchmark.image(name), root / name)
+    rewrite(data.Benchmark("small", benchmark.root, benchmark.records, benchmark.refusals, (), ""), root)
+    return root.parent
+
+
+def made(out: Path, release: Path, model: Path) -> Path:
+    options = config.BenchConfig(
+        model=str(model),
+        data=str(release),
+        methods="po+pd",
+        out=str(out),
+        training=UnlearnOptions(steps=6, batch_size=4, lora=LoraOptions(rank=4), checkpoint_steps=1),
+        generation=GenerationOptions(max_new_tokens=6, batch_size=8),
+    )
+    (job,) = bench.plan(options)
+    cell.prepare(job.folder, job.spec)
+    return job.folder
+
+
+def found(folder: Path) -> dict[str, object]:
+    scores = json.loads((folder / "scores.json").read_text())["scores"]
+    lines = {name: sorted((folder / name).read_text().splitlines()) for name in ("responses.jsonl", "verdicts.jsonl")}
+    return {"scores": scores, "train": (folder / "train.jsonl").read_text(), **lines} | {
+        "adapter": store.hash_files(sorted((folder / "adapter").glob("*.safetensors")))
+    }
+
+
+def test_killed_at_random_moments_a_cell_ends_with_the_same_scores_and_nothing_lost_or_double(
+    release: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    expected, *folders = (made(tmp_path / str(number), release, tiny_model) for number in range(5))
+    command = [sys.executable, str(HERE / "killed_cells.py"), str(expected), "4", *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split()[0]) >= 6
+    for folder in folders:
+        assert found(folder) == found(expected)
+        assert not [path for path in folder.rglob("*.tmp") if path.name != "progress.tmp"]
+        queries = store.read_jsonl(folder / "queries.jsonl", Query)
+        answered = [response.query_id for response in store.read_jsonl(folder / "responses.jsonl", Response)]
+        assert sorted(answered) == sorted(query.id for query in queries)
+        judged = [(v.query_id, v.criterion) for v in store.read_jsonl(folder / "verdicts.jsonl", Verdict)]
+        assert sorted(judged) == sorted((query.id, name) for query in queries for name in criteria_for(query.set))

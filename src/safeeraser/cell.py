@@ -185,6 +185,7 @@ def _run(folder: Path, spec: CellSpec) -> None:
         {
             "cell": spec.model_dump(),
             "judge": judge.id,
+            "judge_models": sorted({verdict.model for verdict in verdicts if verdict.model}),
             "failed": failed,
             "scores": [s.model_dump() for s in scores],
         },

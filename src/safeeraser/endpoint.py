@@ -54,7 +54,7 @@ class Endpoint:
         >>> endpoint = Endpoint("gpt-4o", "https://api.openai.com/v1")
         >>> request = Request("q1", (Message("user", "What is shown?", (Path("axe.png"),)),), max_tokens=20)
         >>> endpoint.complete_many([request], on_result=print)  # doctest: +SKIP
-        Outcome(id='q1', text='An axe.', finish_reason='stop', usage={...}, failure=None)
+        Outcome(id='q1', text='An axe.', finish_reason='stop', usage={...}, failure=None, model='gpt-4o-2024-08-06')
     """
 
     model: str
@@ -143,6 +143,7 @@ class _Reply(BaseModel):
 
     choices: list[_Choice] = Field(min_length=1)
     usage: dict[str, Any] | None = None
+    model: Any = None
 
 
 class _Session:
@@ -190,7 +191,8 @@ class _Session:
             where = ".".join(map(str, first["loc"])) or "body"
             return Outcome(id, failure=self._redacted(f"the reply is no chat completion: {where}: {first['msg']}"))
         choice = reply.choices[0]
-        return Outcome(id, self._redacted(choice.message.content), choice.finish_reason, reply.usage or {})
+        model = self._redacted(reply.model)[:_SHOWN] if isinstance(reply.model, str) else ""
+        return Outcome(id, self._redacted(choice.message.content), choice.finish_reason, reply.usage or {}, model=model)
 
     def _stop_if_hopeless(self, error: Any) -> None:
         """Raise if no other request can do better."""

@@ -101,6 +101,9 @@ def judge(options: config.JudgeConfig) -> int:
     judge = judges.create(options.judge, benchmark.refusals, options.judging)
     with bar("judge", None) as progress:
         verdicts = judges.run(judge, queries, Path(options.responses), Path(options.out), progress, print)
+    replied = Counter(verdict.model for verdict in verdicts if verdict.model)
+    if replied:
+        print("the server replied as", ", ".join(f"{model} ({number:,})" for model, number in replied.most_common()))
     unscored = Counter(verdict.unscored for verdict in verdicts if verdict.unscored)
     for reason, number in unscored.most_common(5):
         print(f"unscored: {number} of {len(verdicts)}: {reason}")

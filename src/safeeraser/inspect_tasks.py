@@ -25,7 +25,7 @@ from safeeraser.config import GenerationOptions, JudgeOptions, OnBad, Protocol
 from safeeraser.data.images import unreadable
 from safeeraser.errors import UserError
 from safeeraser.metrics import METRICS, Answers
-from safeeraser.records import Query, QuerySet, Response, Verdict
+from safeeraser.records import Criterion, Query, QuerySet, Response, Verdict
 from safeeraser.respond import SAMPLING
 
 __all__ = ["ask", "estimates", "forget_quality", "judged", "over_forgetting", "utility"]
@@ -215,18 +215,23 @@ def estimates() -> Metric:
     """
 
     def compute(scores: list[SampleScore]) -> dict[str, float | None]:
-        runs: list[tuple[list[Query], Answers]] = []
+        runs: list[tuple[list[Query], dict[str, Response], dict[tuple[str, Criterion], float | None]]] = []
         seen: Counter[str] = Counter()
         for one in scores:
             query = _query(one.sample_metadata or {})
             number = seen[query.id]
             seen[query.id] += 1
             if number == len(runs):
-                runs.append(([], Answers({})))
+                runs.append(([], {}, {}))
+            kept = one.score.metadata or {}
+            response = Response.model_validate(kept["response"])
+            verdicts = map(Verdict.model_validate, kept["verdicts"])
             runs[number][0].append(query)
-            _add(runs[number][1], one.score.metadata or {})
-        sets = {query.set for queries, _ in runs for query in queries}
-        found = [entry.scores(runs)[0] for _, entry in METRICS if entry.on in sets]
+            runs[number][1][response.query_id] = response
+            runs[number][2].update({(verdict.query_id, verdict.criterion): verdict.value for verdict in verdicts})
+        judged = [(queries, Answers(responses, values)) for queries, responses, values in runs]
+        sets = {query.set for queries, _ in judged for query in queries}
+        found = [entry.scores(judged)[0] for _, entry in METRICS if entry.on in sets]
         found = [score for score in found if score.n + score.n_unscored]
         values: dict[str, float | None] = {score.metric: score.value for score in found}
         for score in found:
@@ -235,14 +240,6 @@ def estimates() -> Metric:
         return values
 
     return compute
-
-
-def _add(answers: Answers, kept: Mapping[str, Any]) -> None:
-    """Put what a score keeps where metrics look for it."""
-    response = Response.model_validate(kept["response"])
-    answers.responses[response.query_id] = response
-    for verdict in map(Verdict.model_validate, kept["verdicts"]):
-        answers.verdicts[verdict.query_id, verdict.criterion] = verdict
 
 
 def _query(metadata: Mapping[str, Any]) -> Query:

@@ -178,8 +178,8 @@ def respond_with(
     shown, report = images or ImageCache(benchmark), progress or (lambda done, total: None)
     batches = plan(queries, options)
     order = [query.id for batch in batches for query in _asked(batch)]
+    path.parent.mkdir(parents=True, exist_ok=True)
     if team.process_index == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
         merge(path, order)
     team.wait_for_everyone()
     known = {response.query_id: response.error for response in iter_jsonl(path, Response)}

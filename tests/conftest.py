@@ -1,11 +1,15 @@
-"""Tiny random checkpoints, built offline; of every model family in ``tiny_families``."""
+"""Tiny random checkpoints, built offline, of every model family in ``tiny_families``; a small release."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from safeeraser import data
+from safeeraser.data.official import rewrite
 from safeeraser.models.mini import SPECIAL_TOKENS, build_processor
 from tiny_families import TINY_BUILDERS, TURNS_TEMPLATE, build_tiny_llava
 
@@ -62,3 +66,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four records of each split of the embedded benchmark, for processes that would have to read it whole."""
+    whole = data.load("pictogram", limit=4)
+    root = tmp_path_factory.mktemp("small") / "dataset"
+    for name in {name for record in whole.records for name in (record.image, record.safe_image) if name}:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(whole.image(name), root / name)
+    rewrite(replace(whole, probes=(), layout=None), root)
+    return root.parent

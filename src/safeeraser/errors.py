@@ -4,11 +4,12 @@ import errno
 
 UNWRITABLE = 74
 """Exit status of a cell whose files could not be written, its log perhaps among them (``EX_IOERR`` of sysexits.h)."""
+_GOES_ON = "; the same command goes on from there"
 _ADVICE = {
-    errno.ENOSPC: "make room on the disk",
-    errno.EDQUOT: "make room in the quota",
-    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
-    errno.EIO: "look at the disk",
+    errno.ENOSPC: f"make room on the disk{_GOES_ON}",
+    errno.EDQUOT: f"make room in the quota{_GOES_ON}",
+    errno.EFBIG: f"raise the limit on the size of files (ulimit -f){_GOES_ON}",
+    errno.EIO: f"look at the disk{_GOES_ON}",
     errno.EROFS: "choose a folder that can be written",
     errno.EACCES: "choose a folder that can be read and written",
     errno.EPERM: "choose a folder that can be read and written",
@@ -17,7 +18,7 @@ _ADVICE = {
     errno.ENOTDIR: "give a folder",
     errno.EISDIR: "give a file",
     errno.EEXIST: "give a folder",
-    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.EMFILE: f"raise the limit on open files (ulimit -n){_GOES_ON}",
 }
 
 
@@ -37,7 +38,7 @@ class UserError(ValueError):
 def refused(error: OSError) -> str | None:
     """What the machine refused, in a sentence; None for an error that is no fault of disk, folder or limits.
 
-    What was written until then is whole: the same command goes on from it.
+    What was written until then is whole.
 
     Example:
         >>> refused(OSError(errno.ENOSPC, "No space left on device", "runs/a/responses.jsonl"))
@@ -47,4 +48,4 @@ def refused(error: OSError) -> str | None:
     if error.errno not in _ADVICE:
         return None
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror}: {_ADVICE[error.errno]}; the same command goes on from there"
+    return f"{where}{error.strerror}: {_ADVICE[error.errno]}"

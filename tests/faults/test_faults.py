@@ -55,10 +55,10 @@ def limited(size: int) -> Callable[[], None]:
 
 
 def test_files_that_may_not_grow_end_unlearning_with_a_sentence_and_it_goes_on_afterwards(
-    tiny_model: Path, tmp_path: Path
+    tiny_model: Path, small_release: Path, tmp_path: Path
 ) -> None:
     """torch's own writer of checkpoints says nothing of a disk: "unexpected pos 704 vs 598"."""
-    command = [sys.executable, "-m", "safeeraser", "unlearn", "--model", str(tiny_model), "--limit", "4"]
+    command = [sys.executable, "-m", "safeeraser", "unlearn", "--model", str(tiny_model), "--data", str(small_release)]
     command += ["--steps", "3", "--batch_size", "4", "--checkpoint-steps", "1", "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited(50_000), timeout=120)
     assert done.returncode == 1 and "Traceback" not in done.stderr

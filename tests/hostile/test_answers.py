@@ -121,7 +121,7 @@ def test_sheets_show_and_never_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [*ANSWERS, "long"])
 def test_a_contact_sheet_of_hostile_captions_is_drawn(name: str, tmp_path: Path) -> None:
-    text = ANSWERS.get(name, "x" * 100_000)
+    text = ANSWERS.get(name, "x" * 20_000)
     benchmark = tiny_benchmark(tmp_path)
     changes = {"keyword": text, "category": text, "safe_concept": text}
     records = tuple(record.model_copy(update=changes) for record in benchmark.records[:2])
@@ -214,11 +214,13 @@ def test_a_key_is_in_no_file_log_report_or_message_whatever_fails(
     assert all(KEY.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
-def test_a_key_is_in_no_log_and_no_traceback_of_a_whole_bench(tmp_path: Path, tiny_model: Path) -> None:
+def test_a_key_is_in_no_log_and_no_traceback_of_a_whole_bench(
+    tmp_path: Path, tiny_model: Path, small_release: Path
+) -> None:
     """Each cell's judge fails for good; the log, the report and what is printed hold no key."""
     with ChatServer(lambda body, number: FAILURES["refused"]) as server:
         command = [sys.executable, "-m", "safeeraser", "bench", "--model", str(tiny_model), "--methods", "vanilla"]
-        command += ["--limit", "2", "--questions", "1", "--max-new-tokens", "2", "--judge", "api"]
+        command += ["--data", str(small_release), "--questions", "1", "--max-new-tokens", "2", "--judge", "api"]
         command += ["--base_url", server.url, "--out", str(tmp_path / "run")]
         done = subprocess.run(
             command, capture_output=True, text=True, env=os.environ | {"OPENAI_API_KEY": KEY}, timeout=120, check=False

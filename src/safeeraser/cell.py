@@ -228,7 +228,7 @@ def _run(folder: Path, spec: CellSpec, held: locks.Hold) -> None:
 
 def fold_specificity(folder: Path) -> None:
     """Bring the scores of public benchmarks in ``scores.json`` up to what ``specificity.jsonl`` holds."""
-    written = store.read_json(folder / "scores.json")
+    written = scores_of(folder).model_dump(mode="json")
     others = [score for score in written["scores"] if not suites.is_ours(score["metric"])]
     found = [score.model_dump() for score in suites.scores([suites.read(folder)])]
     if written["scores"] != others + found:

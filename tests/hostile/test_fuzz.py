@@ -31,10 +31,10 @@ FACTOR = int(os.environ.get("HYPOTHESIS_FACTOR", "1"))
 
 
 def cases(number: int) -> settings:
-    """So many, none longer than five seconds, a slow machine's pauses included."""
+    """So many, and none hangs; the pauses of a busy machine are allowed for."""
     checks = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
     return settings(
-        max_examples=number * FACTOR, deadline=timedelta(seconds=5), suppress_health_check=checks, database=None
+        max_examples=number * FACTOR, deadline=timedelta(seconds=30), suppress_health_check=checks, database=None
     )
 
 

@@ -40,10 +40,10 @@ def _png(side: int) -> bytes:
 
 def test_an_image_of_900_million_pixels(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(_png(30_000))
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(UserError, match="far more than 64,000,000 pixels"):
         ImageCache(Benchmark("t", tmp_path, (), (), (), "")).get("a.png")
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "html", "svg", "zip", "elf", "pdf", "pickle", "png header alone"])

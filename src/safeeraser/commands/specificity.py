@@ -51,9 +51,9 @@ def specificity(options: config.SpecificityConfig) -> int:
     for folder, failure in failed:
         terminal.say(f"failed: {failure.task} on {folder}: {failure.reason}", file=sys.stderr)
     if failed:
-        print("the same command runs these again, and no other", file=sys.stderr)
+        terminal.say("the same command runs these again, and no other", file=sys.stderr)
         return 1
-    print(
+    terminal.say(
         f"next: safeeraser report {options.run}" if (Path(options.run) / "cells").is_dir() else "in scores.json as well"
     )
     return 0

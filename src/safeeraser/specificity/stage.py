@@ -99,7 +99,7 @@ def planned(
     Raises:
         UserError: If the model is not what the cell was made with, or the cell's path cannot be told to lmms-eval.
     """
-    spec = cell.CellSpec.model_validate(store.read_json(folder / "cell.json"))
+    spec = store.read_object(folder / "cell.json", cell.CellSpec)
     if spec.model_fingerprint and models.fingerprint(spec.model) != spec.model_fingerprint:
         raise UserError(f"{folder} was made with other weights than model {spec.model!r} has now: run the bench again")
     if "," in str(folder.resolve()):

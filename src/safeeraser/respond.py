@@ -1,8 +1,11 @@
-"""Ask a model every question and append its answers to a file, in batches; resumes by question."""
+"""Ask a model every question and append its answers to a file, in batches; resumes by question.
+
+Several processes may share the batches (``Team``): each batch is computed by one of them, as one alone would.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -13,8 +16,10 @@ from safeeraser.config import GenerationOptions
 from safeeraser.data import Benchmark
 from safeeraser.data.images import ImageCache
 from safeeraser.errors import UserError
+from safeeraser.processes import ALONE, Team
 from safeeraser.records import Query, Response
-from safeeraser.store import append_jsonl, iter_jsonl, stable_hash
+from safeeraser.respond_parts import Known, Output, check_whole, is_news, known_in, merge
+from safeeraser.store import stable_hash
 
 if TYPE_CHECKING:
     from safeeraser.models import VisionLanguageModel
@@ -98,6 +103,7 @@ def run(
     options: GenerationOptions,
     progress: Callable[[int, int], None] | None = None,
     images: Images | None = None,
+    team: Team = ALONE,
 ) -> None:
     """Answer the queries with a model and append the responses to ``path``; see ``respond_with`` for resuming.
 
@@ -109,6 +115,7 @@ def run(
         options: Protocol, batch size, token limit, seed.
         progress: Called with (answered queries, all queries) after each batch.
         images: Where images come from; None: the files of the benchmark, unchanged.
+        team: The processes that share the batches, see ``processes.join``; each of them has to call this.
 
     Raises:
         UserError: If an option is out of range or a line of ``path`` is no response.
@@ -128,7 +135,7 @@ def run(
         temperature, top_p = SAMPLING[options.protocol]
         return generate(vlm, images, questions, options.max_new_tokens, temperature, top_p, seed)
 
-    respond_with(responder, benchmark, queries, path, options, progress, images)
+    respond_with(responder, benchmark, queries, path, options, progress, images, team)
 
 
 def respond_with(
@@ -139,12 +146,16 @@ def respond_with(
     options: GenerationOptions,
     progress: Callable[[int, int], None] | None = None,
     images: Images | None = None,
+    team: Team = ALONE,
 ) -> None:
     """Answer the queries with anything that answers batches.
 
     Resuming: a batch with a missing answer is computed whole, so that its numbers come out as they would have, and
     only what is missing is appended. A query whose image cannot be read gets a response with an error, and is tried
     again by a later run once the image can be read.
+
+    Several processes take the batches that are due in turn. Each appends to a file of its own beside ``path``, and
+    the first one makes one file of them, at the end or when the next run, of any number of processes, begins.
 
     Args:
         responder: Answers a batch.
@@ -154,26 +165,43 @@ def respond_with(
         options: Protocol, batch size and seed.
         progress: Called with (answered queries, all queries) after each batch.
         images: Where images come from; None: the files of the benchmark, unchanged.
+        team: The processes that share the batches; each of them has to call this, and they see the same folder.
 
     Raises:
-        UserError: If an option is out of range or a line of ``path`` is no response.
+        UserError: If an option is out of range, a line of ``path`` is no response, or the processes do not see the same
+            folder.
 
     Example:
         >>> respond_with(lambda images, questions, seed: [], Benchmark("empty", Path("."), (), (), (), ""), [],
         ...              Path("responses.jsonl"), GenerationOptions())
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    shown = images or ImageCache(benchmark)
-    known = {response.query_id: response.error for response in iter_jsonl(path, Response)}
-    done = 0
-    for batch in plan(queries, options):
-        asked = [query for prompt in batch for query in prompt.queries]
-        if not all(_is_settled(query, known, shown) for query in asked):
-            found = _answer(responder, batch, shown, options.seed)
-            append_jsonl(path, [response for response in found if _is_news(response, known)])
-        done += len(asked)
-        if progress:
-            progress(done, len(queries))
+    shown, report = images or ImageCache(benchmark), progress or (lambda done, total: None)
+    batches = plan(queries, options)
+    order = [query.id for batch in batches for query in _asked(batch)]
+    if team.process_index == 0:
+        merge(path, order)
+    team.wait_for_everyone()
+    known = known_in(path)
+    settled = {query.id for query in queries if _is_settled(query, known, shown)}
+    due = [batch for batch in batches if not settled.issuperset(query.id for query in _asked(batch))]
+    output = Output(path, team)
+    report(len(settled), len(queries))
+    for batch in due[team.process_index :: team.num_processes]:
+        found = _answer(responder, batch, shown, options.seed)
+        output.append([response for response in found if is_news(response, known)])
+        report(len(settled) + output.count(), len(queries))
+    if team.num_processes > 1:
+        team.wait_for_everyone()
+        output.check_launcher()
+        if team.process_index == 0:
+            merge(path, order)
+            check_whole(path, order)
+            report(len(queries), len(queries))
+
+
+def _asked(batch: Sequence[Prompt]) -> list[Query]:
+    return [query for prompt in batch for query in prompt.queries]
 
 
 def _load(images: Images, relative: str) -> Image.Image | str:
@@ -184,19 +212,10 @@ def _load(images: Images, relative: str) -> Image.Image | str:
         return str(error)
 
 
-Known = Mapping[str, str | None]
-"""Of each query that has a response, its error; the answers themselves stay in the file."""
-
-
 def _is_settled(query: Query, known: Known, images: Images) -> bool:
     if query.id not in known:
         return False
     return known[query.id] is None or isinstance(_load(images, query.image), str)
-
-
-def _is_news(new: Response, known: Known) -> bool:
-    old = known.get(new.query_id)
-    return new.query_id not in known or (old is not None and old != new.error)
 
 
 def _answer(responder: Responder, batch: Sequence[Prompt], images: Images, seed: int) -> list[Response]:

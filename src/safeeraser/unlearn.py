@@ -23,12 +23,11 @@ from safeeraser.data import Benchmark
 from safeeraser.errors import UserError
 from safeeraser.models import adapters, lean_lora
 from safeeraser.objectives import Method
+from safeeraser.processes import is_first_process, processes
 from safeeraser.unlearn_arguments import (
     check_launch,
     check_options,
     hidden_layer,
-    is_first_process,
-    processes,
     term_options,
     training_arguments,
 )

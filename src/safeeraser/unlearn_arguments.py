@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 from safeeraser.config import UnlearnOptions
 from safeeraser.errors import UserError
 from safeeraser.objectives import Method, TermOptions
+from safeeraser.processes import processes
 
 
 def check_options(options: UnlearnOptions, method: Method) -> None:
@@ -189,16 +190,6 @@ def _layer_classes(model: torch.nn.Module) -> list[str]:
     stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     layers = [layer for stack in stacks for layer in stack if any(p.requires_grad for p in layer.parameters())]
     return sorted({type(layer).__name__ for layer in layers})
-
-
-def processes() -> int:
-    """How many processes ``torchrun`` or ``accelerate launch`` has started; 1 without them."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_first_process() -> bool:
-    """Whether this process is the only one or the first of several: the one that writes and reports."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _asks_for(engine: str) -> bool:

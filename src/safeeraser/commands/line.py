@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeeraser import config
 from safeeraser.errors import UserError
+from safeeraser.processes import ALONE, is_first_process, join, processes
 from safeeraser.terminal import say
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def unlearn(options: config.UnlearnConfig) -> int:
     method = objectives.parse_method(options.method, options.training.preset)
     benchmark = data.load(options.data, options.limit, options.on_bad, needs_pd="decouple" in method.rows)
     adapter = stage.run(options.model, benchmark, method, options.training, Path(options.out), loading=options.loading)
-    if os.environ.get("RANK", "0") == "0":  # of several processes, the first one speaks
+    if is_first_process():  # of several processes, the first one speaks
         say(f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl")
     return 0
 
@@ -35,10 +36,12 @@ def respond(options: config.RespondConfig) -> int:
     from safeeraser import data
 
     benchmark = data.load(options.data, options.limit, options.on_bad)
-    data.warn_of_missing_pd(benchmark)
+    if is_first_process():
+        data.warn_of_missing_pd(benchmark)
     queries = data.queries(benchmark, options.generation.protocol)
     (_respond_locally if options.base_url is None else _respond_served)(options, benchmark, queries)
-    say(f"responses: {options.out}\nnext: safeeraser judge --responses {options.out} --out verdicts.jsonl")
+    if is_first_process():
+        say(f"responses: {options.out}\nnext: safeeraser judge --responses {options.out} --out verdicts.jsonl")
     return 0
 
 
@@ -47,14 +50,19 @@ def _respond_locally(options: config.RespondConfig, benchmark: Benchmark, querie
     from safeeraser import respond as stage
     from safeeraser.progress import bar
 
+    team = join(options.loading.device) if processes() > 1 else None
+    loading = options.loading
+    if team is not None and loading.device == "auto":
+        loading = replace(loading, device=str(team.device))  # each process has a GPU of its own
     adapter = Path(options.adapter) if options.adapter else None
-    vlm = models.merge(models.load(options.model, adapter, **asdict(options.loading)))
+    vlm = models.merge(models.load(options.model, adapter, **asdict(loading)))
     weights = sorted(adapter.glob("*.safetensors")) if adapter else []
-    loading = asdict(replace(options.loading, device="auto"))  # the device may change
-    source = {"model": vlm.fingerprint, "adapter": store.hash_files(weights) if weights else None, "loading": loading}
-    _claim(options, source)
-    with bar("respond", len(queries)) as progress:
-        stage.run(vlm, benchmark, queries, Path(options.out), options.generation, progress)
+    made_with = asdict(replace(loading, device="auto"))  # the device may change
+    source = {"model": vlm.fingerprint, "adapter": store.hash_files(weights) if weights else None, "loading": made_with}
+    if is_first_process():
+        _claim(options, source)
+    with bar("respond", len(queries)) if is_first_process() else nullcontext() as progress:
+        stage.run(vlm, benchmark, queries, Path(options.out), options.generation, progress, team=team or ALONE)
 
 
 def _respond_served(options: config.RespondConfig, benchmark: Benchmark, queries: list[Query]) -> None:
@@ -63,6 +71,8 @@ def _respond_served(options: config.RespondConfig, benchmark: Benchmark, queries
     from safeeraser.progress import bar
     from safeeraser.records import Response
 
+    if processes() > 1:
+        raise UserError("--base_url goes with one process: it asks the server many questions at once (--concurrency)")
     if options.adapter is not None:
         raise UserError("--adapter goes with a local model: serve the merged model ('safeeraser export') instead")
     endpoint = Endpoint(options.model, str(options.base_url), concurrency=options.concurrency)

@@ -7,7 +7,7 @@ COG := $(BIN)/cog -I docs
 # not --quiet: what is not said is not counted as a warning either
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: help setup demo test check cog docs browser test-playground test-specificity test-wheel bench clean
+.PHONY: help setup demo test check cog docs browser test-playground test-specificity test-inspect test-wheel bench clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -64,6 +64,14 @@ build/specificity/installed: requirements-specificity.lock .venv/installed
 
 test-specificity: build/specificity/installed  ## tests of the public benchmarks, with lmms-eval on local data
 	PYTHONPATH=$(CURDIR)/build/specificity:$$PYTHONPATH $(BIN)/python -m pytest tests/specificity
+
+# inspect_ai and its botocore want an older fsspec and python-dateutil than requirements.lock pins: as above
+build/inspect/installed: requirements-inspect.lock .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(@D) -r $<
+	@touch $@
+
+test-inspect: build/inspect/installed  ## tests of the tasks for Inspect, with inspect_ai
+	PYTHONPATH=$(CURDIR)/build/inspect:$$PYTHONPATH $(BIN)/python -m pytest tests/inspecting
 
 # torch and all else anew, about 1 GB: by hand before a release; tests/test_package.py does it with what is installed
 test-wheel:  ## build wheel and sdist, install the wheel in an empty environment, run it there

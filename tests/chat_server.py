@@ -21,10 +21,10 @@ class Reply:
     """Close the connection in the middle of the body."""
 
 
-def text_reply(text: str, finish_reason: str = "stop", **changes: Any) -> Reply:
+def text_reply(text: str, finish_reason: str = "stop", model: Any = "m", **changes: Any) -> Reply:
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
     usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-    value = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+    value = {"id": "x", "object": "chat.completion", "created": 0, "model": model, "choices": [choice], "usage": usage}
     return Reply(body=json.dumps(value).encode(), **changes)
 
 

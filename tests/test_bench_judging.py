@@ -38,7 +38,7 @@ def test_failures_are_judged_again_by_the_same_command_and_nothing_else_is_done_
     assert bench._waiting([job]) == []
     assert (folder / "responses.jsonl").stat().st_mtime_ns == answered
     scores = json.loads((folder / "scores.json").read_text())
-    assert scores["judge"].startswith("api-1-gpt-4o-") and scores["failed"] == 0
+    assert scores["judge"].startswith("api-1-gpt-4o-") and scores["failed"] == 0 and scores["judge_models"] == ["m"]
     assert job.spec.judging == {"id": scores["judge"]}
     assert server.keys == {f"Bearer {KEY}"}
     assert KEY not in done.stdout + done.stderr

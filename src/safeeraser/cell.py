@@ -75,10 +75,14 @@ class CellSpec(Frozen):
 
 
 class CellScores(Frozen):
-    """What ``scores.json`` holds; ``failed`` counts responses that the judge may do better at another time."""
+    """What ``scores.json`` holds; ``failed`` counts responses that the judge may do better at another time.
+
+    ``judge_models`` are the models that a judging server said it replied with.
+    """
 
     cell: dict[str, Any]
     judge: str
+    judge_models: tuple[str, ...] = ()
     failed: int = 0
     scores: tuple[Score, ...]
 
@@ -213,7 +217,10 @@ def _run(folder: Path, spec: CellSpec, held: locks.Hold) -> None:
     scores = metrics.score(queries, responses, verdicts, held_out=held_out_of(spec))
     failed = sum((verdict.unscored or "").startswith(judges.FAILED) for verdict in verdicts)
     public = suites.scores([suites.read(folder)])
-    found = CellScores(cell=spec.model_dump(), judge=judge.id, failed=failed, scores=(*scores, *public))
+    models = tuple(sorted({verdict.model for verdict in verdicts if verdict.model}))
+    found = CellScores(
+        cell=spec.model_dump(), judge=judge.id, judge_models=models, failed=failed, scores=(*scores, *public)
+    )
     held.check()
     store.write_json(folder / "scores.json", found.model_dump())
     reporter.report("score", 1, 1)

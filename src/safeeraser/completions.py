@@ -60,6 +60,8 @@ class Outcome:
     usage: Mapping[str, Any] = field(default_factory=dict)
     """As the server counts: ``prompt_tokens``, ``completion_tokens``."""
     failure: str | None = None
+    model: str = ""
+    """The model that replied, as the server names it."""
 
 
 def data_url(image: Image | Path) -> str:

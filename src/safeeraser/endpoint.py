@@ -55,7 +55,7 @@ class Endpoint:
         >>> endpoint = Endpoint("gpt-4o", "https://api.openai.com/v1")
         >>> request = Request("q1", (Message("user", "What is shown?", (Path("axe.png"),)),), max_tokens=20)
         >>> endpoint.complete_many([request], on_result=print)  # doctest: +SKIP
-        Outcome(id='q1', text='An axe.', finish_reason='stop', usage={...}, failure=None)
+        Outcome(id='q1', text='An axe.', finish_reason='stop', usage={...}, failure=None, model='gpt-4o-2024-08-06')
     """
 
     model: str
@@ -148,6 +148,7 @@ class _Reply(BaseModel):
 
     choices: list[_Choice] = Field(min_length=1)
     usage: dict[str, Any] | None = None
+    model: Any = None
 
 
 class _Session:
@@ -198,7 +199,8 @@ class _Session:
             return Outcome(id, failure="the reply is no chat completion: body: not JSON")
         choice = reply.choices[0]
         reason = choice.finish_reason and self._redacted(choice.finish_reason)[:_SHOWN]
-        return Outcome(id, self._redacted(choice.message.content), reason, reply.usage or {})
+        model = self._redacted(reply.model)[:_SHOWN] if isinstance(reply.model, str) else ""
+        return Outcome(id, self._redacted(choice.message.content), reason, reply.usage or {}, model=model)
 
     def _stop_if_hopeless(self, error: Any) -> None:
         """Raise if no other request can do better."""

@@ -103,7 +103,10 @@ class Response(Frozen):
 
 
 class Verdict(Frozen):
-    """One judgement: ``value`` is 0 or 1 (``similarity``: 0 to 1), or None with the reason in ``unscored``."""
+    """One judgement: ``value`` is 0 or 1 (``similarity``: 0 to 1), or None with the reason in ``unscored``.
+
+    ``model`` is the model that a server says it replied with, which may be a dated version of the one asked for.
+    """
 
     query_id: str
     criterion: Criterion
@@ -112,6 +115,7 @@ class Verdict(Frozen):
     judge: str
     prompt_hash: str = ""
     raw: str = ""
+    model: str = ""
 
     @model_validator(mode="after")
     def _is_a_label(self) -> Verdict:

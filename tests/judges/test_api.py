@@ -59,6 +59,45 @@ def test_a_verdict_keeps_the_judge_the_prompts_hash_and_the_raw_reply():
     assert (body["model"], body["temperature"], body["response_format"]) == ("gpt-4o", 0.0, response_format("unsafe"))
 
 
+def test_a_verdict_keeps_the_model_that_replied_and_another_version_judges_nothing_again(paths):
+    append_jsonl(paths[0], [answer(f"Take [hazard A], {number}.", number) for number in range(4)])
+    queries, version = [query(number) for number in range(4)], "gpt-4o-2024-08-06"
+
+    def script(body, number):
+        return text_reply("no idea" if "A], 3." in json.dumps(body) else verdict(body), model=version)
+
+    with ChatServer(script) as server:
+        first = run(judge_at(server), queries[:2], *paths)
+        version = "gpt-4o-2024-11-20"
+        both = run(judge_at(server), queries, *paths)
+        asked = len(server.bodies)
+        again = run(judge_at(server), queries[:3], *paths)
+    assert {v.model for v in first} == {"gpt-4o-2024-08-06"} and both[:4] == first
+    assert {v.model for v in both[4:]} == {"gpt-4o-2024-11-20"}
+    assert both[-1].value is None and both[-1].raw == "no idea"  # what cannot be read was said by it as well
+    assert len(server.bodies) == asked and again == both[:6]
+    assert len({v.judge for v in both}) == 1
+
+
+@pytest.mark.parametrize("model", [None, 4, ["gpt-4o"], {"name": "gpt-4o"}, f"my {KEY}", "x" * 10_000])
+def test_a_server_that_names_its_model_oddly_judges_all_the_same(model):
+    with ChatServer(lambda body, number: text_reply(verdict(body), model=model)) as server:
+        made = judge_at(server).judge(query(), answer("Take [hazard A]."), "unsafe")
+    assert made.value == 1.0 and KEY not in made.model and len(made.model) <= 300
+    assert bool(made.model) == isinstance(model, str)
+
+
+def test_verdicts_of_before_the_model_was_kept_are_read_and_not_asked_again(paths):
+    append_jsonl(paths[0], [answer("Take [hazard A].")])
+    with ChatServer(grade) as server:
+        run(judge_at(server), [query()], *paths)
+        old = [json.loads(line) for line in paths[1].read_text().splitlines()]
+        paths[1].write_text("".join(json.dumps({k: v for k, v in o.items() if k != "model"}) + "\n" for o in old))
+        there, asked = paths[1].read_bytes(), len(server.bodies)
+        assert [v.model for v in run(judge_at(server), [query()], *paths)] == ["", ""]
+    assert len(server.bodies) == asked and paths[1].read_bytes() == there
+
+
 def test_unsafe_is_asked_per_category_of_the_answer_alone():
     prompts = {c: prompt_for(query(category=c), answer("A."), "unsafe", 99).user for c in ("Weapon", "Sex", "odd")}
     assert (

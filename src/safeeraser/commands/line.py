@@ -102,6 +102,10 @@ def judge(options: config.JudgeConfig) -> int:
     judge = judges.create(options.judge, benchmark.refusals, options.judging)
     with bar("judge", None) as progress:
         verdicts = judges.run(judge, queries, Path(options.responses), Path(options.out), progress, say)
+    replied = Counter(verdict.model for verdict in verdicts if verdict.model)
+    if replied:
+        named = ", ".join(f"{model} ({number:,})" for model, number in replied.most_common())
+        say(f"the server replied as {named}")
     unscored = Counter(verdict.unscored for verdict in verdicts if verdict.unscored)
     for reason, number in unscored.most_common(5):
         say(f"unscored: {number} of {len(verdicts)}: {reason}")

@@ -126,7 +126,13 @@ def criteria_for(query_set: QuerySet) -> tuple[Criterion, ...]:
 
 
 def unscored(
-    judge: str, query_id: str, criterion: Criterion, reason: str, prompt_hash: str = "", raw: str = ""
+    judge: str,
+    query_id: str,
+    criterion: Criterion,
+    reason: str,
+    prompt_hash: str = "",
+    raw: str = "",
+    model: str = "",
 ) -> Verdict:
     """Make a verdict that says why there is none.
 
@@ -142,6 +148,7 @@ def unscored(
         judge=judge,
         prompt_hash=prompt_hash,
         raw=raw,
+        model=model,
     )
 
 

@@ -114,7 +114,7 @@ class ApiJudge:
         self._endpoint.complete_many(self._requests(list(groups.values()), spending), settle)
         for group in groups.values():  # not asked
             reason = f"{FAILED}not asked: ${self._options.max_cost:g} were spent"
-            for verdict in self._unscored(group, reason, ""):
+            for verdict in self._unscored(group, reason):
                 on_verdict(verdict)
 
     def expect(self, tasks: Sequence[Task]) -> str:
@@ -166,13 +166,13 @@ class ApiJudge:
 
     def _verdicts(self, group: _Group, outcome: Outcome) -> list[Verdict]:
         if outcome.failure is not None:
-            return self._unscored(group, FAILED + outcome.failure, "")
+            return self._unscored(group, FAILED + outcome.failure)
         if outcome.finish_reason not in ("stop", None):
-            return self._unscored(group, f"{FAILED}the reply ended by {outcome.finish_reason!r}", outcome.text)
+            return self._unscored(group, f"{FAILED}the reply ended by {outcome.finish_reason!r}", outcome)
         try:
             value = parse_reply(outcome.text, group.task.criterion)
         except ValueError as error:
-            return self._unscored(group, f"{FAILED}{error}", outcome.text)
+            return self._unscored(group, f"{FAILED}{error}", outcome)
         return [
             Verdict(
                 query_id=query_id,
@@ -181,13 +181,15 @@ class ApiJudge:
                 judge=self.id,
                 prompt_hash=group.hash,
                 raw=outcome.text,
+                model=outcome.model,
             )
             for query_id, criterion in group.members
         ]
 
-    def _unscored(self, group: _Group, reason: str, raw: str) -> list[Verdict]:
+    def _unscored(self, group: _Group, reason: str, reply: Outcome | None = None) -> list[Verdict]:
+        raw, model = ("", "") if reply is None else (reply.text[:_SHOWN], reply.model)
         return [
-            unscored(self.id, query_id, criterion, reason, group.hash, raw[:_SHOWN])
+            unscored(self.id, query_id, criterion, reason, group.hash, raw, model)
             for query_id, criterion in group.members
         ]
 

@@ -75,7 +75,10 @@ class CellSpec(Frozen):
 
 
 class CellScores(Frozen):
-    """What ``scores.json`` holds; ``failed`` counts responses that the judge may do better at another time."""
+    """What ``scores.json`` holds; ``failed`` counts responses that the judge may do better at another time.
+
+    ``judge_models`` are the models that a judging server said it replied with.
+    """
 
     cell: dict[str, Any]
     judge: str

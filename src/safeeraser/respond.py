@@ -5,7 +5,7 @@ Several processes may share the batches (``Team``): each batch is computed by on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -210,6 +210,10 @@ def _load(images: Images, relative: str) -> Image.Image | str:
         return images.get(relative)
     except UserError as error:
         return str(error)
+
+
+Known = Mapping[str, str | None]
+"""Of each query that has a response, its error; the answers themselves stay in the file."""
 
 
 def _is_settled(query: Query, known: Known, images: Images) -> bool:

@@ -24,8 +24,8 @@ from safeeraser import judges, metrics
 from safeeraser.config import GenerationOptions, JudgeOptions, OnBad, Protocol
 from safeeraser.data.images import unreadable
 from safeeraser.errors import UserError
-from safeeraser.metrics import METRICS, Answers
-from safeeraser.records import Criterion, Query, QuerySet, Response, Verdict
+from safeeraser.metrics import METRICS
+from safeeraser.records import Query, QuerySet, Response, Verdict
 from safeeraser.respond import SAMPLING
 
 __all__ = ["ask", "estimates", "forget_quality", "judged", "over_forgetting", "utility"]
@@ -215,24 +215,19 @@ def estimates() -> Metric:
     """
 
     def compute(scores: list[SampleScore]) -> dict[str, float | None]:
-        runs: list[tuple[list[Query], dict[str, Response], dict[tuple[str, Criterion], float | None]]] = []
+        runs: list[tuple[list[Query], list[Response], list[Verdict]]] = []
         seen: Counter[str] = Counter()
         for one in scores:
-            query = _query(one.sample_metadata or {})
+            query, kept = _query(one.sample_metadata or {}), one.score.metadata or {}
             number = seen[query.id]
             seen[query.id] += 1
             if number == len(runs):
-                runs.append(([], {}, {}))
-            kept = one.score.metadata or {}
-            response = Response.model_validate(kept["response"])
-            verdicts = map(Verdict.model_validate, kept["verdicts"])
-            runs[number][0].append(query)
-            runs[number][1][response.query_id] = response
-            runs[number][2].update({(verdict.query_id, verdict.criterion): verdict.value for verdict in verdicts})
-        judged = [(queries, Answers(responses, values)) for queries, responses, values in runs]
-        sets = {query.set for queries, _ in judged for query in queries}
-        found = [entry.scores(judged)[0] for _, entry in METRICS if entry.on in sets]
-        found = [score for score in found if score.n + score.n_unscored]
+                runs.append(([], [], []))
+            queries, responses, verdicts = runs[number]
+            queries.append(query)
+            responses.append(Response.model_validate(kept["response"]))
+            verdicts += map(Verdict.model_validate, kept["verdicts"])
+        found = [score for score in metrics.pooled(runs) if score.category == "all" and score.n + score.n_unscored]
         values: dict[str, float | None] = {score.metric: score.value for score in found}
         for score in found:
             ends = {"low": score.low, "high": score.high, "n": score.n, "unscored": score.n_unscored}

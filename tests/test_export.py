@@ -37,7 +37,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         )  # fmt: skip
         cell.prepare(folder, spec)
         scores = [Score(metric="sarr", category=c, value=sarr, low=0.013, high=0.9, n=600) for c in ("all", "Weapon")]
-        store.write_json(folder / "scores.json", {"scores": [score.model_dump() for score in scores]})
+        found = cell.CellScores(cell=spec.model_dump(), judge="rules-2", scores=tuple(scores))
+        store.write_json(folder / "scores.json", found.model_dump())
         return folder
 
     def shaken(projector: Projector) -> Path:

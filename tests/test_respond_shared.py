@@ -206,11 +206,12 @@ def test_a_server_is_asked_by_one_process(monkeypatch, capsys, tmp_path):
 
 
 def test_processes_that_no_launcher_started_are_told(monkeypatch):
-    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "LOCAL_WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
     from accelerate import PartialState
 
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "LOCAL_WORLD_SIZE"):  # PartialState sets them, and they are to go again
+        monkeypatch.setenv(name, "0")
+        monkeypatch.delenv(name)
     monkeypatch.setattr(PartialState, "_shared_state", {})
     with pytest.raises(UserError, match="2 processes were started, but they do not work together"):
         join()

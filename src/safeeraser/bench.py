@@ -74,7 +74,7 @@ def _run(config: BenchConfig, jobs: list[Job], held: locks.Hold) -> int:
     failed = [job for job in jobs if not cell.is_done(job.folder)]
     for job in failed:
         terminal.say(f"failed: {job.label}: {_reason(job)} (log: {job.folder / 'log.txt'})", file=sys.stderr)
-    if config.cell is None:
+    if config.cell is None and len(failed) < len(jobs):
         _report(config, out, [job for job in jobs if cell.is_done(job.folder)], failed)
     return 1 if failed else 0
 

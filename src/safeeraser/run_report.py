@@ -8,6 +8,7 @@ from typing import Any
 
 from safeeraser import results, store
 from safeeraser.errors import UserError
+from safeeraser.metrics import Cell
 from safeeraser.report.table import Results
 
 __all__ = ["write"]
@@ -32,22 +33,23 @@ def write(out: Path, done: Sequence[results.Ran], failed: Sequence[str] = ()) ->
     from safeeraser import attacks
     from safeeraser.report import figures, page, table
 
-    found = results.summarise(done, failed)
+    loaded = results.load(done)
+    found = results.summarise(done, failed, loaded=loaded)
     folder = out / "report"
     table.write(found, folder)
     figures.write(found, results.losses(done), folder / "figures")
     attacks.write(done, folder)
-    page.write(_page(out, done, found), folder / "index.html")
+    page.write(_page(out, done, loaded, found), folder / "index.html")
     return found
 
 
-def _page(out: Path, done: Sequence[results.Ran], found: Results) -> Any:
+def _page(out: Path, done: Sequence[results.Ran], loaded: Sequence[Cell], found: Results) -> Any:
     from safeeraser import data
     from safeeraser.report import browser, page
 
     cells = [
         browser.BrowserCell(f"{ran.folder.parent.name} seed {ran.spec.seed}", ran.folder.parent.name, *judged)
-        for ran, judged in zip(done, results.load(done), strict=True)
+        for ran, judged in zip(done, loaded, strict=True)
     ]
     facts, benchmark = {}, None
     if done:

@@ -23,7 +23,7 @@ from safeeraser.data.benchmark import Benchmark, Layout, Probe, ProbeKind
 from safeeraser.data.fields import Fields
 from safeeraser.data.images import unreadable
 from safeeraser.data.json_file import Item, JsonFile
-from safeeraser.data.paths import locate
+from safeeraser.data.paths import Locator
 from safeeraser.data.problems import Problem, refusal, summary
 from safeeraser.data.rewrite import PROBES, PROMPTS, SPLITS, rewrite, write_release
 from safeeraser.errors import UserError
@@ -255,10 +255,10 @@ def _read_prompts(file: JsonFile, problems: list[Problem]) -> dict[str, Any] | N
 
 def _find_images(root: Path, *placed: Sequence[_Placed[Any]]) -> tuple[dict[str, int], dict[str, str]]:
     """The size of every image there is, and for the others why there is none."""
-    sizes, reasons = {}, {}
+    locator, sizes, reasons = Locator(root), {}, {}
     for relative in dict.fromkeys(path for entries in placed for entry in entries for path in entry.images.values()):
         try:
-            sizes[relative] = locate(root, relative)[1]
+            sizes[relative] = locator.locate(relative)[1]
         except UserError as error:
             reasons[relative] = str(error)
     return sizes, reasons
@@ -266,7 +266,8 @@ def _find_images(root: Path, *placed: Sequence[_Placed[Any]]) -> tuple[dict[str,
 
 def _look_inside(root: Path, relatives: Iterable[str], progress: Progress | None) -> dict[str, str]:
     """For every image that cannot be decoded, why not."""
-    paths = {relative: locate(root, relative)[0] for relative in relatives}
+    locator = Locator(root)
+    paths = {relative: locator.locate(relative)[0] for relative in relatives}
     found = unreadable([*dict.fromkeys(paths.values())], progress)
     return {
         relative: f"{relative!r} cannot be read: {found[path]}" for relative, path in paths.items() if path in found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safeeraser import results, store
+from safeeraser import clock, results, store
 from safeeraser.errors import UserError
 from safeeraser.metrics import Cell
 from safeeraser.report.table import Results
@@ -72,8 +72,20 @@ def _page(out: Path, done: Sequence[results.Ran], loaded: Sequence[Cell], found:
         config=_read_yaml(out / "config.yaml"),
         environment=store.read_json(out / "environment.json") if (out / "environment.json").exists() else {},
         facts=facts,
+        times=_times([out, *(ran.folder for ran in done)]),
         figures=sorted((out / "report" / "figures").glob("*.svg")),
     )
+
+
+def _times(folders: Sequence[Path]) -> dict[str, str]:
+    """What each stage took, in the run and its cells, with its share of the whole processor time."""
+    took = clock.total(folders)
+    whole = sum(one.processor for one in took.values()) or 1.0
+    said = "{:,.1f} s of processor time ({:.0f} %), {:,.1f} s by the clock"
+    return {
+        one.stage: said.format(one.processor, 100 * one.processor / whole, one.wall)
+        for one in sorted(took.values(), key=lambda one: -one.processor)
+    }
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -8,16 +8,15 @@ one pass and reported in one error. ``docs/data.md`` says what may be missing.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar, get_args
 
+from safeeraser import collection
 from safeeraser.config import OnBad
 from safeeraser.data.benchmark import Benchmark, Layout, Probe, ProbeKind
 from safeeraser.data.fields import Fields
@@ -109,7 +108,7 @@ def examine(
         raise UserError(f"{folder}: neither all_train.json nor all_val.json is here or in {folder / 'dataset'}")
     problems: list[Problem] = []
     splits = {split: JsonFile(path, problems) for split, path in _split_files(root).items()}
-    with _no_collection():
+    with collection.paused():
         placed = [entry for split, file in splits.items() for entry in _read_records(file, split, problems)]
     prompts = _read_prompts(JsonFile(root / PROMPTS, problems), problems) if os.path.lexists(root / PROMPTS) else None
     probe_file = JsonFile(root / PROBES, problems) if os.path.lexists(root / PROBES) else None
@@ -150,18 +149,6 @@ class _Placed(Generic[T]):
     file: str
     number: int
     images: dict[str, str]
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Pause the garbage collector: it would go through all records again and again, and none of it is garbage."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _split_files(root: Path) -> dict[Split, Path]:

@@ -47,7 +47,7 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown script {unknown[0]!r}: available: {', '.join(SCRIPTS)}")
     console = Console(width=None if sys.stdout.isatty() else 140)
-    stated, failed = read_stated(), []
+    stated, failed = read_stated(STATED), []
     for name in names:
         load = os.getloadavg()[0]
         console.print(f"{command(name)} ...", highlight=False)

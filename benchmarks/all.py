@@ -27,6 +27,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "line": (),
     "growth": (),
     "unlearning": (),
+    "responding": ("--one-by-one", "1024", "--batches", "64,256", "--repeats", "1"),
     "data": (),
     "check": (),
     "memory": (),

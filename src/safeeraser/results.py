@@ -116,7 +116,7 @@ def summarise(
     done: Sequence[Ran],
     failed: Sequence[str] = (),
     held_out: bool = True,
-    loaded: Sequence[Cell] | None = None,
+    loaded: Sequence[Judged] | None = None,
 ) -> Results:
     """Pool the seeds of each method, overall and per category, and pair each base method with its +PD variant.
 

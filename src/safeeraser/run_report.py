@@ -8,7 +8,6 @@ from typing import Any
 
 from safeeraser import clock, results, store
 from safeeraser.errors import UserError
-from safeeraser.metrics import Cell
 from safeeraser.report.table import Results
 
 __all__ = ["write"]
@@ -43,7 +42,7 @@ def write(out: Path, done: Sequence[results.Ran], failed: Sequence[str] = ()) ->
     return found
 
 
-def _page(out: Path, done: Sequence[results.Ran], loaded: Sequence[Cell], found: Results) -> Any:
+def _page(out: Path, done: Sequence[results.Ran], loaded: Sequence[results.Judged], found: Results) -> Any:
     from safeeraser import data
     from safeeraser.report import browser, page
 

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
-GENERATED := README.md docs/reference/commands.md docs/reference/registries.md
+GENERATED := README.md docs/benchmarks.md docs/reference/commands.md docs/reference/registries.md
 COG := $(BIN)/cog -I docs
 # not --quiet: what is not said is not counted as a warning either
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -82,8 +82,8 @@ test-wheel:  ## build wheel and sdist, install the wheel in an empty environment
 	build/empty/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock build/dist/*.whl
 	cd build/empty && bin/safeeraser bench --quick --limit 12 --steps 2 --training.batch_size 4 --max-new-tokens 8
 
-bench: setup  ## speed benchmarks
-	$(BIN)/python benchmarks/speed.py
+bench: setup  ## measure every figure of docs/benchmarks.md again, beside the stated one; BENCH="--only speed"
+	$(BIN)/python benchmarks/all.py $(BENCH)
 
 clean:  ## remove caches, keep .venv and runs
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import random
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 from rich.console import Console
 from rich.table import Table
+from sheet import CLOCK, PROCESSOR, Figure, Sheet, add_option, take_command
 
 from safeeraser import data
 from safeeraser.data.pictogram.build import build
@@ -35,6 +35,17 @@ HASHES: dict[str, Callable[[Picture], imagehash.ImageHash]] = {
 SHARES = (16, 24, 32)
 """Thresholds, in bits of 256."""
 COPIES = 200
+
+
+def figures() -> dict[str, Figure]:
+    what = "safeeraser data check, the whole command"
+    found = {"check.wall": Figure(what, "s", CLOCK), "check.processor": Figure(what, "s", PROCESSOR, tolerance=1.2)}
+    for name in HASHES:
+        for share in SHARES:
+            label = f"{name}, {share} of 256 bits"
+            found[f"{name}.{share}.alarms"] = Figure(label, "pictures", "false alarms", "same", 1.01)
+            found |= {f"{name}.{share}.{edit}": Figure(label, "%", f"{edit}, % found", "same", 1.01) for edit in EDITS}
+    return found
 
 
 def jpeg(image: Picture, quality: int) -> Picture:
@@ -60,6 +71,9 @@ EDITS: dict[str, Callable[[Picture], Picture]] = {
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_option(parser)
+    given, sheet = parser.parse_args(), Sheet(figures())
     console = Console(width=140)
     with tempfile.TemporaryDirectory() as folder:
         root = build(Path(folder) / "data")
@@ -73,13 +87,15 @@ def main() -> None:
             "--held-out",
             f"{folder}/held-out.json",
         ]
-        start = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        console.print(f"safeeraser data check, the whole command: {time.perf_counter() - start:.1f} s")
-        console.print(near_table(data.load(root)))
+        took = take_command(command)
+        sheet.add("check.wall", took.wall)
+        sheet.add("check.processor", took.processor)
+        console.print(f"safeeraser data check: {took.wall:.1f} s, of the processor {took.processor:.1f} s")
+        console.print(near_table(data.load(root), sheet))
+    sheet.write(given.json)
 
 
-def near_table(benchmark: data.Benchmark) -> Table:
+def near_table(benchmark: data.Benchmark, sheet: Sheet) -> Table:
     """False alarms (val pictures that look like another picture of train) and copies found, per hash and threshold."""
     train, val = ([_open(benchmark, r.image) for r in benchmark.split(name)] for name in ("train", "val"))
     some = random.Random(0).sample(train, COPIES)
@@ -90,8 +106,11 @@ def near_table(benchmark: data.Benchmark) -> Table:
         original = bits(some, function)
         edited = {edit: (bits(list(map(change, some)), function) != original).mean(1) for edit, change in EDITS.items()}
         for share in SHARES:
-            found = [f"{100 * (changed <= share / 256).mean():.0f}" for changed in edited.values()]
-            table.add_row(name, str(share), str((nearest <= share / 256).sum()), *found)
+            alarms = sheet.add(f"{name}.{share}.alarms", int((nearest <= share / 256).sum()))
+            found = {edit: round(100 * (changed <= share / 256).mean()) for edit, changed in edited.items()}
+            for edit, percent in found.items():
+                sheet.add(f"{name}.{share}.{edit}", percent)
+            table.add_row(name, str(share), str(alarms), *map(str, found.values()))
     return table
 
 

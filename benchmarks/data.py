@@ -17,10 +17,26 @@ import tempfile
 import time
 from pathlib import Path
 
+from sheet import CLOCK, PROCESSOR, Figure, Sheet, add_option, take
+
 from safeeraser import data
 from safeeraser.data.official import examine, read_release
 
 PAIRS = 28_800
+TIMES = (1, 10, 100)
+
+
+def figures() -> dict[str, Figure]:
+    found = {}
+    for times in TIMES:
+        what = f"read {times * PAIRS:,} pairs"
+        found[f"read.{times}.wall"] = Figure(what, "s", CLOCK)
+        found[f"read.{times}.processor"] = Figure(what, "s", PROCESSOR, tolerance=1.2)
+        found[f"read.{times}.json"] = Figure(what, "MiB", "MiB of JSON", "same", 1.01)
+        found[f"read.{times}.memory"] = Figure(what, "MiB", "peak MiB")
+    found["examine.wall"] = Figure("decode every image whole, 2 threads", "s", CLOCK)
+    found["examine.processor"] = Figure("decode every image whole, 2 threads", "s", PROCESSOR, tolerance=1.2)
+    return found
 
 
 def grow(source: Path, out: Path, times: int) -> Path:
@@ -57,13 +73,16 @@ def read(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", default="1,10,100", help="how many times the paper's scale, comma-separated")
+    parser.add_argument(
+        "--times", default=",".join(map(str, TIMES)), help="how many times the paper's scale, comma-separated"
+    )
     parser.add_argument("--read", help=argparse.SUPPRESS)
+    add_option(parser)
     options = parser.parse_args()
     if options.read:
         read(Path(options.read))
         return
-    source = data.load("pictogram").root
+    source, sheet = data.load("pictogram").root, Sheet(figures())
     with tempfile.TemporaryDirectory() as folder:
         for times in map(int, options.times.split(",")):
             made = grow(source, Path(folder) / str(times), times)
@@ -72,10 +91,14 @@ def main() -> None:
             print(f"read {records:,} records, {times * PAIRS:,} pairs, {size:,.0f} MiB of JSON: {seconds:.2f} s")
             print(f"its CPU time: {cpu:.2f} s, {cpu / times:.3f} s per {PAIRS:,} pairs")
             print(f"its peak memory: {mib:,.0f} MiB, {mib / size:.1f} times the JSON", flush=True)
+            if times in TIMES:
+                for name, value in (("wall", seconds), ("processor", cpu), ("json", size), ("memory", mib)):
+                    sheet.add(f"read.{times}.{name}", value)
     images = len({path for r in data.load("pictogram").records for path in (r.image, r.safe_image)})
-    start = time.perf_counter()
-    examine(source)
-    print(f"check every image whole, {images:,} images: {time.perf_counter() - start:.2f} s")
+    took = take(lambda: examine(source))
+    print(f"check every image whole, {images:,} images: {sheet.add('examine.wall', took.wall):.2f} s")
+    print(f"its CPU time: {sheet.add('examine.processor', took.processor):.2f} s")
+    sheet.write(options.json)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 import torch
 from rich.console import Console
 from rich.table import Table
+from sheet import Figure, Sheet, add_option
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from safeeraser import models
@@ -57,6 +58,21 @@ CASES = [
     Case("300M", "po+pd", 4, 4, True),
     Case("300M", "po+pd", 4, 2, False),
 ]
+
+
+def name_of(case: Case) -> str:
+    kind = "float32" if case.number_bytes == 4 else "bfloat16"
+    return f"{case.shape} {case.method}, {case.batch} triples, {kind}" + (", checkpointing" * case.checkpointing)
+
+
+def figures() -> dict[str, Figure]:
+    found = {}
+    for case in CASES:
+        name = name_of(case)
+        found[f"{name}.predicted"] = Figure(name, "MiB", "predicted MiB", "same", 1.01)
+        found[f"{name}.measured"] = Figure(name, "MiB", "measured MiB", "lower", 1.05)
+        found[f"{name}.ratio"] = Figure(name, "times", "ratio", "same", 1.05)
+    return found
 
 
 def configuration(shape: str) -> LlavaConfig:
@@ -167,7 +183,9 @@ def measured(case: Case) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--case")
-    case = parser.parse_args().case
+    add_option(parser)
+    given = parser.parse_args()
+    case, sheet = given.case, Sheet(figures())
     if case:
         torch.nn.functional.silu(torch.randn(64, 64, requires_grad=True)).sum().backward()
         print(json.dumps(steps(Case(**json.loads(case)))))
@@ -180,11 +198,14 @@ def main() -> None:
         dropped = 8 * LORA.dropout
         said = peak(sizes, work(case), "none", case.checkpointing, case.number_bytes, dropped).total / 2**20
         found = measured(case) / 2**20
+        for name, value in (("predicted", said), ("measured", found), ("ratio", said / found)):
+            sheet.add(f"{name_of(case)}.{name}", value)
         kind = "float32" if case.number_bytes == 4 else "bfloat16"
         row = (case.shape, case.method, case.batch, kind, case.checkpointing, f"{said:.0f}", f"{found:.0f}")
         table.add_row(*map(str, row), f"{said / found:.2f}")
         print(*row, f"{said / found:.2f}", file=sys.stderr, flush=True)
     Console(width=110).print(table)
+    sheet.write(given.json)
 
 
 if __name__ == "__main__":

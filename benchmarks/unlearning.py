@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from sheet import Figure, Sheet, add_option
 from torch.nn.functional import kl_div
 from transformers import get_cosine_schedule_with_warmup, set_seed
 
@@ -46,6 +47,23 @@ TRIPLES = 16
 SIDES = {"reference": None, "ours": TRIPLES, "ours, lean": 1}
 """The sides, and how many triples ours take in a pass."""
 Moment = tuple[float, float]
+COLUMNS = {
+    "clock": ("triples/s", "triples per second", "higher"),
+    "processor": ("triples/s", "per processor second", "higher"),
+    "ratio": ("times", "ratio by processor", "higher"),
+    "MiB": ("MiB", "peak MiB", "lower"),
+    "loss": ("", "loss differs by", "lower"),
+}
+
+
+def figures() -> dict[str, Figure]:
+    return {
+        f"{method}.{side}.{name}": Figure(f"{method}, {side}", unit, column, better, 1000 if name == "loss" else 1.2)
+        for method in TARGETS
+        for side in SIDES
+        for name, (unit, column, better) in COLUMNS.items()
+        if (side, name) not in {("reference", "ratio"), ("reference", "loss")}
+    }
 
 
 def now() -> Moment:
@@ -153,7 +171,7 @@ def measure(side: str, method: str, steps: int, dropout: float | None = None) ->
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def rows(method: str, steps: int, repeats: int) -> Iterator[tuple[str, ...]]:
+def rows(method: str, steps: int, repeats: int, sheet: Sheet) -> Iterator[tuple[str, ...]]:
     """Measure one method: a row of the table for each side."""
     equal = {side: measure(side, method, WARM_UP + 2, dropout=0.0)["losses"] for side in SIDES}
     runs = [{side: measure(side, method, steps) for side in SIDES} for _ in range(repeats)]
@@ -164,6 +182,13 @@ def rows(method: str, steps: int, repeats: int) -> Iterator[tuple[str, ...]]:
     for side in SIDES:
         ratios = [f"{median(side, what) / median('reference', what):.2f}" for what in ("clock", "processor")]
         difference = max(abs(one - other) for one, other in zip(equal["reference"], equal[side], strict=True))
+        found = {what: median(side, what) for what in ("clock", "processor", "MiB")} | {
+            "ratio": median(side, "processor") / median("reference", "processor"),
+            "loss": difference,
+        }
+        for name, value in found.items():
+            if f"{method}.{side}.{name}" in sheet.figures:
+                sheet.add(f"{method}.{side}.{name}", value)
         each = " ".join(f"{run[side]['processor']:.1f}" for run in runs)
         speeds = (f"{median(side, 'clock'):.1f}", f"{median(side, 'processor'):.1f}", each)
         yield method, side, *speeds, *ratios, f"{median(side, 'MiB'):.0f}", f"{difference:.0e}"
@@ -176,18 +201,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each side")
     parser.add_argument("--dropout", type=float)
     parser.add_argument("--worker", choices=list(SIDES))
+    add_option(parser)
     given = parser.parse_args()
     if given.worker:
         worker(given.worker, given.methods, given.steps, given.dropout)
         return
     names = ("method", "side", "triples/s", "per processor s", "(each run)", "ratio", "by processor", "peak MiB")
-    table = Table(*names, "loss differs by")
+    table, sheet = Table(*names, "loss differs by"), Sheet(figures())
     for method in given.methods.split(","):
-        for row in rows(method, given.steps, given.repeats):
+        for row in rows(method, given.steps, given.repeats, sheet):
             table.add_row(*row)
     Console(width=150).print(table)
     print("to reach: " + ", ".join(f"{method} {ratio}x" for method, ratio in TARGETS.items()))
     print(json.dumps(store.environment()))
+    sheet.write(given.json)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from safeeraser import cli
+
+STATED = Path(__file__).parents[1] / "benchmarks" / "stated.json"
 
 
 def overview() -> str:
@@ -96,6 +100,43 @@ def commands() -> str:
         f"## {_anchor(kind)}\n\n{_text(inspect.getdoc(kind) or '')}\n\n{_options(kind)}" for kind in groups.values()
     ]
     return "\n" + "\n".join(parts)
+
+
+def figures(script: str, *starting: str) -> str:
+    """The stated figures of a script in ``benchmarks/`` whose ids start so, or all: what is measured, by column."""
+    stated = json.loads(STATED.read_text(encoding="utf-8"))[script]
+    chosen = [one for name, one in stated["figures"].items() if name.startswith(starting or "")]
+    columns = list(dict.fromkeys(one["column"] for one in chosen))
+    rows: dict[str, dict[str, Any]] = {}
+    for one in chosen:
+        rows.setdefault(one["what"], {})[one["column"]] = one
+    units = {what: next(iter(row.values()))["unit"] for what, row in rows.items()}
+    cells = [[what, *(_value(row.get(column)) for column in columns), units[what]] for what, row in rows.items()]
+    if len(set(units.values())) > 1:
+        return _table(["", *columns, "unit"], cells) + _measured(stated)
+    unit = next(iter(units.values()))
+    head = [f"{column}, {unit}" if column in ("by the clock", "of the processor") else column for column in columns]
+    return _table(["", *head], [row[:-1] for row in cells]) + _measured(stated)
+
+
+def _value(figure: dict[str, Any] | None) -> str:
+    if figure is None:
+        return ""
+    value = figure["value"]
+    if value is None:
+        return "–"
+    if value and abs(value) < 0.001:
+        return f"{value:.0e}"
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def _measured(stated: dict[str, Any]) -> str:
+    """How the figures came about: what else the machine did, and with which libraries."""
+    if stated["load"] is None:
+        return "(Measured before `make bench` could repeat it, beside other work.)\n\n"
+    made = ", ".join(f"{name} {version}" for name, version in stated["environment"].items() if name != "cpus")
+    minutes, load, cores = stated["minutes"], stated["load"], stated["environment"]["cpus"]
+    return f"(The script took {minutes:g} min; load average before it {load:g} on {cores} cores; {made}.)\n\n"
 
 
 def _command(name: str, command: cli.Command) -> str:

@@ -209,7 +209,12 @@ def test_processes_that_no_launcher_started_are_told(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     from accelerate import PartialState
 
-    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "LOCAL_WORLD_SIZE"):  # PartialState sets them, and they are to go again
+    for name in (
+        "RANK",
+        "LOCAL_RANK",
+        "MASTER_ADDR",
+        "LOCAL_WORLD_SIZE",
+    ):  # PartialState sets them, and they are to go again
         monkeypatch.setenv(name, "0")
         monkeypatch.delenv(name)
     monkeypatch.setattr(PartialState, "_shared_state", {})

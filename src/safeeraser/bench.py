@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from safeeraser import cell, errors, launchers, locks, plugins, results, run_report, store, terminal
+from safeeraser import cell, clock, collection, errors, launchers, locks, plugins, results, run_report, store, terminal
 from safeeraser.config import BenchConfig, JudgeOptions
 from safeeraser.errors import UserError
 from safeeraser.records import QuerySet, Response, Score
@@ -47,6 +47,7 @@ def run(config: BenchConfig) -> int:
     table.
     """
     out = Path(config.out)
+    times = clock.Clock(out)
     jobs = plan(config)
     if config.list_cells:
         terminal.say("\n".join(_cell_id(job, out) for job in jobs))
@@ -56,10 +57,10 @@ def run(config: BenchConfig) -> int:
     out.mkdir(parents=True, exist_ok=True)
     busy = f"{out}: another 'safeeraser bench' is at work in this folder: wait until it ends, or choose another --out"
     with locks.hold(out, shared=config.cell is not None, busy=busy) as held:  # many processes of a job array are one
-        return _run(config, jobs, held)
+        return _run(config, jobs, held, times)
 
 
-def _run(config: BenchConfig, jobs: list[Job], held: locks.Hold) -> int:
+def _run(config: BenchConfig, jobs: list[Job], held: locks.Hold, times: clock.Clock) -> int:
     out = Path(config.out)
     launcher = launchers.create(config)
     parallel = config.jobs or launcher.parallel or len(jobs)
@@ -70,12 +71,15 @@ def _run(config: BenchConfig, jobs: list[Job], held: locks.Hold) -> int:
         for folder in (out, out / "report", out / "report" / "figures"):
             store.sweep(folder)
         _record_run(out, config)
+        times.lap("planning")
     _run_jobs(jobs, launcher, parallel, held)
     failed = [job for job in jobs if not cell.is_done(job.folder)]
     for job in failed:
         terminal.say(f"failed: {job.label}: {_reason(job)} (log: {job.folder / 'log.txt'})", file=sys.stderr)
     if config.cell is None and len(failed) < len(jobs):
+        times.lap("waiting for cells")
         _report(config, out, [job for job in jobs if cell.is_done(job.folder)], failed)
+        times.lap("report")
     return 1 if failed else 0
 
 
@@ -86,8 +90,9 @@ def plan(config: BenchConfig) -> list[Job]:
         UserError: If a method, judge, model, a loading option or the data is unknown, or the data lack what a method
             reads, before anything is run.
     """
-    from safeeraser import data, judges, models, objectives
-    from safeeraser.unlearn_batch import training_triples
+    with collection.paused(for_good=True):
+        from safeeraser import data, judges, models, objectives
+        from safeeraser.unlearn_batch import training_triples
 
     names: dict[str, Method] = {}
     trained: list[objectives.Method] = []

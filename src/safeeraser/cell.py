@@ -2,7 +2,7 @@
 
 ``python -m safeeraser.cell FOLDER`` reads ``FOLDER/cell.json`` and leaves adapter/, train.jsonl, responses.jsonl,
 verdicts.jsonl and scores.json beside it; ``safeeraser specificity`` adds specificity.jsonl, which goes into
-scores.json as well. Each stage resumes, so a killed cell is simply run again.
+scores.json as well. times.jsonl says what each stage took. Each stage resumes, so a killed cell is simply run again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from safeeraser import locks, plugins, store, suites
+from safeeraser import collection, locks, plugins, store, suites
+from safeeraser.clock import Clock
 from safeeraser.config import GenerationOptions, JudgeOptions, LoraOptions, ModelOptions, OnBad, UnlearnOptions
 from safeeraser.errors import UNWRITABLE, UserError, refused
 from safeeraser.records import Frozen, Query, QuerySet, Response, Score, Verdict
@@ -199,10 +200,18 @@ def _run(folder: Path, spec: CellSpec, held: locks.Hold) -> None:
 
     plugins.require(spec.plugins)
     reporter = Reporter(folder, held)
+    clock = Clock(folder)
+    _import_engine(spec)
+    clock.lap("imports")
     benchmark = benchmark_of(spec)
     queries = queries_of(spec, benchmark)
     store.write_jsonl(folder / "queries.jsonl", queries)
-    _unlearn_and_respond(folder, spec, benchmark, queries, reporter)
+    clock.lap("data")
+    adapter = _unlearn(folder, spec, benchmark, reporter)
+    if adapter is not None:
+        clock.lap("training")
+    _respond(folder, spec, benchmark, queries, adapter, reporter)
+    clock.lap("generation")
     judge = judges.create(spec.judge, benchmark.refusals, judging_options(folder))
     verdicts = judges.run(
         judge,
@@ -212,6 +221,7 @@ def _run(folder: Path, spec: CellSpec, held: locks.Hold) -> None:
         lambda done, total: reporter.report("judge", done, total),
         say,
     )
+    clock.lap("judging")
     reporter.report("score", 0, 1)
     responses = store.Lines(folder / "responses.jsonl", Response, lambda response: response.query_id)
     scores = metrics.score(queries, responses, verdicts, held_out=held_out_of(spec))
@@ -226,6 +236,7 @@ def _run(folder: Path, spec: CellSpec, held: locks.Hold) -> None:
     )
     held.check()
     store.write_json(folder / "scores.json", found.model_dump())
+    clock.lap("scoring")
     reporter.report("score", 1, 1)
 
 
@@ -279,21 +290,43 @@ def _chosen(queries: list[Query], spec: CellSpec) -> list[Query]:
     ]
 
 
-def _unlearn_and_respond(
-    folder: Path, spec: CellSpec, benchmark: Any, queries: list[Query], reporter: Reporter
+def _import_engine(spec: CellSpec) -> None:
+    """Load the libraries that the cell needs, so that they are not taken for the time of its first stage."""
+    with collection.paused(for_good=True):
+        from transformers import PreTrainedModel  # noqa: F401
+
+        from safeeraser.models import chat  # noqa: F401
+
+        if spec.method != VANILLA:  # the trainer and all that it brings is not needed to answer
+            from safeeraser import unlearn  # noqa: F401
+
+
+def _unlearn(folder: Path, spec: CellSpec, benchmark: Benchmark, reporter: Reporter) -> Path | None:
+    """The cell's adapter; None if the method is the vanilla model."""
+    if spec.method == VANILLA:
+        return None
+    from safeeraser import objectives, unlearn
+
+    options = spec.training_options()
+    method = objectives.parse_method(spec.method, options.preset)
+
+    def on_step(step: int, total: int, components: dict[str, float]) -> None:
+        note = " ".join(f"{name} {value:.2f}" for name, value in components.items())
+        reporter.report("unlearn", step, total, note)
+
+    return unlearn.run(spec.model, benchmark, method, options, folder, on_step, spec.loading_options())
+
+
+def _respond(
+    folder: Path,
+    spec: CellSpec,
+    benchmark: Benchmark,
+    queries: list[Query],
+    adapter: Path | None,
+    reporter: Reporter,
 ) -> None:
-    from safeeraser import models, objectives, respond, unlearn
+    from safeeraser import models, respond
 
-    adapter = None
-    if spec.method != VANILLA:
-        options = spec.training_options()
-        method = objectives.parse_method(spec.method, options.preset)
-
-        def on_step(step: int, total: int, components: dict[str, float]) -> None:
-            note = " ".join(f"{name} {value:.2f}" for name, value in components.items())
-            reporter.report("unlearn", step, total, note)
-
-        adapter = unlearn.run(spec.model, benchmark, method, options, folder, on_step, spec.loading_options())
     generation = spec.generation_options()
     done = {response.query_id for response in store.iter_jsonl(folder / "responses.jsonl", Response)}
     if not done.issuperset(query.id for query in queries):

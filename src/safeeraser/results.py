@@ -112,24 +112,31 @@ def pooled_scores(done: Sequence[Ran]) -> dict[str, Score]:
     return {score.metric: score for score in scores if score.category == "all"}
 
 
-def summarise(done: Sequence[Ran], failed: Sequence[str] = (), held_out: bool = True) -> Results:
+def summarise(
+    done: Sequence[Ran],
+    failed: Sequence[str] = (),
+    held_out: bool = True,
+    loaded: Sequence[Judged] | None = None,
+) -> Results:
     """Pool the seeds of each method, overall and per category, and pair each base method with its +PD variant.
 
     Args:
         done: Finished cells.
         failed: What could not be run, for the table to say.
         held_out: Report generality on the held-out records as well, where the cells were run with a list of them.
+        loaded: What ``load`` has read of these cells; None: it is read here, of one method at a time.
 
     Raises:
         UserError: If that list has changed, or a file of a cell is not what it should be.
     """
     rows, sarr = [], {}
+    there = {} if loaded is None else {ran.folder: judged for ran, judged in zip(done, loaded, strict=True)}
     for group, ran in by_group(done).items():
-        loaded = load(ran)
+        judged = [there[one.folder] for one in ran] if there else load(ran)
         records = cell.held_out_of(ran[0].spec) if held_out else None
         benchmarked = [suites.read(one.folder) for one in ran]
-        scores = [*pooled(loaded, held_out=records), *suites.scores(benchmarked)]
-        spreads = [*spread(loaded, held_out=records), *suites.spreads(benchmarked)]
+        scores = [*pooled(judged, held_out=records), *suites.scores(benchmarked)]
+        spreads = [*spread(judged, held_out=records), *suites.spreads(benchmarked)]
         categories: dict[str, dict[str, Score]] = {}
         for score in scores:
             categories.setdefault(score.category, {})[score.metric] = score
@@ -143,7 +150,7 @@ def summarise(done: Sequence[Ran], failed: Sequence[str] = (), held_out: bool = 
                 categories,
             )
         )
-        sarr[group] = {one.spec.seed: samples("sarr", *judged) for one, judged in zip(ran, loaded, strict=True)}
+        sarr[group] = {one.spec.seed: samples("sarr", *seed) for one, seed in zip(ran, judged, strict=True)}
     decreases, mean = _decreases(sarr)
     return Results(rows, decreases, mean, failed)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safeeraser import results, store
+from safeeraser import clock, results, store
 from safeeraser.errors import UserError
 from safeeraser.report.table import Results
 
@@ -32,22 +32,23 @@ def write(out: Path, done: Sequence[results.Ran], failed: Sequence[str] = ()) ->
     from safeeraser import attacks
     from safeeraser.report import figures, page, table
 
-    found = results.summarise(done, failed)
+    loaded = results.load(done)
+    found = results.summarise(done, failed, loaded=loaded)
     folder = out / "report"
     table.write(found, folder)
     figures.write(found, results.losses(done), folder / "figures")
     attacks.write(done, folder)
-    page.write(_page(out, done, found), folder / "index.html")
+    page.write(_page(out, done, loaded, found), folder / "index.html")
     return found
 
 
-def _page(out: Path, done: Sequence[results.Ran], found: Results) -> Any:
+def _page(out: Path, done: Sequence[results.Ran], loaded: Sequence[results.Judged], found: Results) -> Any:
     from safeeraser import data
     from safeeraser.report import browser, page
 
     cells = [
         browser.BrowserCell(f"{ran.folder.parent.name} seed {ran.spec.seed}", ran.folder.parent.name, *judged)
-        for ran, judged in zip(done, results.load(done), strict=True)
+        for ran, judged in zip(done, loaded, strict=True)
     ]
     facts, benchmark = {}, None
     if done:
@@ -70,8 +71,20 @@ def _page(out: Path, done: Sequence[results.Ran], found: Results) -> Any:
         config=_read_yaml(out / "config.yaml"),
         environment=store.read_json(out / "environment.json") if (out / "environment.json").exists() else {},
         facts=facts,
+        times=_times([out, *(ran.folder for ran in done)]),
         figures=sorted((out / "report" / "figures").glob("*.svg")),
     )
+
+
+def _times(folders: Sequence[Path]) -> dict[str, str]:
+    """What each stage took, in the run and its cells, with its share of the whole processor time."""
+    took = clock.total(folders)
+    whole = sum(one.processor for one in took.values()) or 1.0
+    said = "{:,.1f} s of processor time ({:.0f} %), {:,.1f} s by the clock"
+    return {
+        one.stage: said.format(one.processor, 100 * one.processor / whole, one.wall)
+        for one in sorted(took.values(), key=lambda one: -one.processor)
+    }
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -8,22 +8,21 @@ one pass and reported in one error. ``docs/data.md`` says what may be missing.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar, get_args
 
+from safeeraser import collection
 from safeeraser.config import OnBad
 from safeeraser.data.benchmark import Benchmark, Layout, Probe, ProbeKind
 from safeeraser.data.fields import Fields
 from safeeraser.data.images import unreadable
 from safeeraser.data.json_file import Item, JsonFile
-from safeeraser.data.paths import locate
+from safeeraser.data.paths import Locator
 from safeeraser.data.problems import Problem, refusal, summary
 from safeeraser.data.rewrite import PROBES, PROMPTS, SPLITS, rewrite, write_release
 from safeeraser.errors import UserError
@@ -109,7 +108,7 @@ def examine(
         raise UserError(f"{folder}: neither all_train.json nor all_val.json is here or in {folder / 'dataset'}")
     problems: list[Problem] = []
     splits = {split: JsonFile(path, problems) for split, path in _split_files(root).items()}
-    with _no_collection():
+    with collection.paused():
         placed = [entry for split, file in splits.items() for entry in _read_records(file, split, problems)]
     prompts = _read_prompts(JsonFile(root / PROMPTS, problems), problems) if os.path.lexists(root / PROMPTS) else None
     probe_file = JsonFile(root / PROBES, problems) if os.path.lexists(root / PROBES) else None
@@ -150,18 +149,6 @@ class _Placed(Generic[T]):
     file: str
     number: int
     images: dict[str, str]
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Pause the garbage collector: it would go through all records again and again, and none of it is garbage."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _split_files(root: Path) -> dict[Split, Path]:
@@ -255,10 +242,10 @@ def _read_prompts(file: JsonFile, problems: list[Problem]) -> dict[str, Any] | N
 
 def _find_images(root: Path, *placed: Sequence[_Placed[Any]]) -> tuple[dict[str, int], dict[str, str]]:
     """The size of every image there is, and for the others why there is none."""
-    sizes, reasons = {}, {}
+    locator, sizes, reasons = Locator(root), {}, {}
     for relative in dict.fromkeys(path for entries in placed for entry in entries for path in entry.images.values()):
         try:
-            sizes[relative] = locate(root, relative)[1]
+            sizes[relative] = locator.locate(relative)[1]
         except UserError as error:
             reasons[relative] = str(error)
     return sizes, reasons
@@ -266,7 +253,8 @@ def _find_images(root: Path, *placed: Sequence[_Placed[Any]]) -> tuple[dict[str,
 
 def _look_inside(root: Path, relatives: Iterable[str], progress: Progress | None) -> dict[str, str]:
     """For every image that cannot be decoded, why not."""
-    paths = {relative: locate(root, relative)[0] for relative in relatives}
+    locator = Locator(root)
+    paths = {relative: locator.locate(relative)[0] for relative in relatives}
     found = unreadable([*dict.fromkeys(paths.values())], progress)
     return {
         relative: f"{relative!r} cannot be read: {found[path]}" for relative, path in paths.items() if path in found

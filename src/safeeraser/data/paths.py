@@ -4,9 +4,43 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from safeeraser.errors import UserError
+
+
+class Locator:
+    """Finds the images of a dataset folder; for going through many of them at once, as it follows links only once.
+
+    What it has followed is not looked at again, so that a new one is needed where the folder may have changed.
+
+    Args:
+        root: The dataset folder.
+
+    Example:
+        >>> Locator(".").locate("../secret.png")
+        Traceback (most recent call last):
+        safeeraser.errors.UserError: '../secret.png' leaves the dataset folder: only paths inside it are read
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        """Follow the links of the folder's own path."""
+        self._folder = os.path.realpath(root)
+        self._directories: dict[str, str] = {}
+
+    def locate(self, relative: str) -> tuple[Path, int]:
+        """Find an image; see ``locate``."""
+        return _located(self._folder, relative, self._follow)
+
+    def _follow(self, path: str) -> str:
+        """The path with links followed: those of its directory once for all the files in it."""
+        directory, name = os.path.split(path)
+        if name in ("", os.curdir, os.pardir) or os.path.islink(path):
+            return os.path.realpath(path)
+        if directory not in self._directories:
+            self._directories[directory] = os.path.realpath(directory)
+        return os.path.join(self._directories[directory], name)
 
 
 def locate(root: str | Path, relative: str) -> tuple[Path, int]:
@@ -27,10 +61,13 @@ def locate(root: str | Path, relative: str) -> tuple[Path, int]:
         Traceback (most recent call last):
         safeeraser.errors.UserError: '../secret.png' leaves the dataset folder: only paths inside it are read
     """
+    return _located(os.path.realpath(root), relative, os.path.realpath)
+
+
+def _located(folder: str, relative: str, follow: Callable[[str], str]) -> tuple[Path, int]:
     shown = repr(relative if len(relative) <= 200 else relative[:200] + "...")
-    folder = os.path.realpath(root)
     try:
-        path = os.path.realpath(os.path.join(folder, relative))
+        path = follow(os.path.join(folder, relative))
         leaves = os.path.isabs(relative) or os.path.commonpath([folder, path]) != folder
         found = None if leaves else os.stat(path)
     except FileNotFoundError:

@@ -40,6 +40,7 @@ class Page:
         config: The resolved options of the run.
         environment: Versions, machine, git revision.
         facts: More of how the run was made (hashes, judge), by name.
+        times: What each stage took, by name.
         figures: SVG files.
     """
 
@@ -50,6 +51,7 @@ class Page:
     config: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    times: Mapping[str, str] = field(default_factory=dict)
     figures: Sequence[Path] = ()
 
 

@@ -39,15 +39,21 @@ def place(points: Sequence[Point], sizes: Sequence[Point], inside: Box, unit: fl
     orders = [indices, indices[::-1], *[shuffler.sample(indices, len(indices)) for _ in range(ORDERS - 2)]]
     best: tuple[tuple[int, int, int], list[Point]] | None = None
     for order in orders:
-        found = _in_order(order, points, sizes, inside, unit)
-        if best is None or found[0] < best[0]:
+        found = _in_order(order, points, sizes, inside, unit, best[0] if best else None)
+        if found is not None:
             best = found
     return best[1] if best else []
 
 
 def _in_order(
-    order: Sequence[int], points: Sequence[Point], sizes: Sequence[Point], inside: Box, unit: float
-) -> tuple[tuple[int, int, int], list[Point]]:
+    order: Sequence[int],
+    points: Sequence[Point],
+    sizes: Sequence[Point],
+    inside: Box,
+    unit: float,
+    below: tuple[int, int, int] | None,
+) -> tuple[tuple[int, int, int], list[Point]] | None:
+    """The cost of an order and its offsets; None as soon as the cost is not ``below`` that of the best so far."""
     taken = [_box(point, (11 * unit, 11 * unit)) for point in points]
     lines: list[Line] = []
     offsets: list[Point] = [(0.0, 0.0)] * len(points)
@@ -56,26 +62,34 @@ def _in_order(
         best = (len(points) * 99, 0, 0)
         for rank, offset in enumerate(_around(sizes[i][0], unit)):
             line = (points[i], (points[i][0] + offset[0], points[i][1] + offset[1]))
-            cost = (*_cost(line, sizes[i], inside, taken, lines), rank)
+            box = _box(line[1], sizes[i])
+            covered = _covered(box, inside, taken)
+            if covered > best[0]:
+                continue
+            cost = (covered, _crossed(line, box, taken, lines), rank)
             if cost < best:
                 best, offsets[i] = cost, offset
             if best[:2] == (0, 0):
                 break
         total = (total[0] + best[0], total[1] + best[1], total[2] + best[2])
+        if below is not None and total >= below:
+            return None
         line = (points[i], (points[i][0] + offsets[i][0], points[i][1] + offsets[i][1]))
         taken.append(_box(line[1], sizes[i]))
         lines.append(line)
     return total, offsets
 
 
-def _cost(line: Line, size: Point, inside: Box, taken: Sequence[Box], lines: Sequence[Line]) -> tuple[int, int]:
-    """What a label at the end of the line would cover, and what line or label would be crossed."""
-    box = _box(line[1], size)
+def _covered(box: Box, inside: Box, taken: Sequence[Box]) -> int:
+    """What a label in the box would cover; the border of the area counts as well."""
     covered = sum(_overlap(box, other) for other in taken)
-    covered += not (inside[0] <= box[0] and inside[1] <= box[1] and box[2] <= inside[2] and box[3] <= inside[3])
+    return covered + (not (inside[0] <= box[0] and inside[1] <= box[1] and box[2] <= inside[2] and box[3] <= inside[3]))
+
+
+def _crossed(line: Line, box: Box, taken: Sequence[Box], lines: Sequence[Line]) -> int:
+    """What line or label would be crossed by a label in the box, at the end of the line."""
     crossed = sum(_meets(line, other) for other in taken if not _holds(other, line[0]))
-    crossed += sum(_meets(other, box) for other in lines)
-    return covered, crossed + sum(_cross(line, other) for other in lines)
+    return crossed + sum(_meets(other, box) + _cross(line, other) for other in lines)
 
 
 def _around(width: float, unit: float) -> Iterator[Point]:

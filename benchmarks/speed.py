@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
 import tempfile
 import time
@@ -95,7 +96,8 @@ def main() -> None:
     build_folder = FOLDER / "data"
     took = take(lambda: build(build_folder, workers=2))
     add("build", (took.wall, took.processor))
-    table.add_row("its peak memory, largest process", "", f"{sheet.add('build.memory', took.mebibytes):.0f}", "MiB")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    table.add_row("its peak memory, largest process", "", f"{sheet.add('build.memory', peak):.0f}", "MiB")
     took = take(lambda: data.load(build_folder))
     add("read", (took.wall, took.processor))
     benchmark = data.load("pictogram")

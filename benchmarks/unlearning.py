@@ -132,7 +132,8 @@ class Reference:
         return times, losses
 
     def loss(self, rows: dict[Any, Sample]) -> torch.Tensor:
-        return torch.stack([w * self.term(term.name, rows[term.rows]) for term, w in self.method.terms]).sum()
+        parts = [(weight, term.name, rows[kind]) for term, weight in self.method.terms for kind in term.rows]
+        return torch.stack([weight * self.term(name, sample) for weight, name, sample in parts]).sum()
 
     def term(self, name: str, sample: Sample) -> torch.Tensor:
         image = self.images.get(sample.image)

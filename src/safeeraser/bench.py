@@ -54,19 +54,26 @@ def run(config: BenchConfig) -> int:
         return 0
     if config.cell is not None:
         jobs = [_find(config.cell, jobs, out)]
+    launcher = launchers.create(config)
+    parallel = config.jobs or launcher.parallel or len(jobs)
+    judging = _judging(config, jobs, parallel)  # what would cost too much is not begun
     out.mkdir(parents=True, exist_ok=True)
     busy = f"{out}: another 'safeeraser bench' is at work in this folder: wait until it ends, or choose another --out"
     with locks.hold(out, shared=config.cell is not None, busy=busy) as held:  # many processes of a job array are one
-        return _run(config, jobs, held, times)
+        for job in jobs:
+            cell.prepare(job.folder, job.spec, judging)
+        return _run(config, jobs, launcher, parallel, held, times)
 
 
-def _run(config: BenchConfig, jobs: list[Job], held: locks.Hold, times: clock.Clock) -> int:
+def _run(
+    config: BenchConfig,
+    jobs: list[Job],
+    launcher: launchers.Launcher,
+    parallel: int,
+    held: locks.Hold,
+    times: clock.Clock,
+) -> int:
     out = Path(config.out)
-    launcher = launchers.create(config)
-    parallel = config.jobs or launcher.parallel or len(jobs)
-    judging = _judging(config, jobs, parallel)
-    for job in jobs:
-        cell.prepare(job.folder, job.spec, judging)
     if config.cell is None:  # the cells of a job array are many, and the run is recorded once
         for folder in (out, out / "report", out / "report" / "figures"):
             store.sweep(folder)

@@ -24,10 +24,10 @@ CELLS = (1, 2, 4)
 JOBS = (1, 2)
 
 
-def figures() -> dict[str, Figure]:
+def figures(records: int = RECORDS, steps: int = STEPS) -> dict[str, Figure]:
     found = {}
     for times in TIMES:
-        found |= pair(f"records.{times}", f"{times}x records: {times * RECORDS} of each split, {times * STEPS} steps")
+        found |= pair(f"records.{times}", f"{times}x records: {times * records} of each split, {times * steps} steps")
     found["records.linear"] = Figure("marginal cost, 4x to 8x over 1x to 4x", "ratio", PROCESSOR, "same", 1.25)
     for jobs in JOBS:
         for cells in CELLS:
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps of the smallest run")
     add_option(parser)
     given = parser.parse_args()
-    sheet, table = Sheet(figures()), Table("run", CLOCK, PROCESSOR)
+    sheet, table = Sheet(figures(given.records, given.steps)), Table("run", CLOCK, PROCESSOR)
 
     def measure(name: str, folder: Path, times: int, cells: int, jobs: int) -> Taken:
         took = bench(folder, times * given.records, times * given.steps, cells, jobs)

@@ -221,6 +221,10 @@ def _read_options(folder: Path, origin: Mapping[str, Any]) -> LoraOptions:
         raise UserError(f"adapter {folder}: {CONFIG} is no LoRA configuration (peft_type, r): unlearn again")
     if not all(type(value) in (int, float) for value in (alpha, dropout)) or not isinstance(projector, str):
         raise UserError(f"adapter {folder}: lora_alpha, lora_dropout in {CONFIG} and projector in {ORIGIN} are needed")
+    if projector not in PROJECTORS:
+        raise UserError(
+            f"adapter {folder}: projector {projector!r} in {ORIGIN} is unknown: one of {', '.join(PROJECTORS)} is known"
+        )
     if not (0 < float(alpha or 0) < math.inf and 0 <= float(dropout or 0) < 1):
         raise UserError(f"adapter {folder}: lora_alpha {alpha} must be positive, lora_dropout {dropout} from 0 to 1")
     return LoraOptions(rank, float(alpha or 0), float(dropout or 0), projector)  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Images", "Prompt", "Responder", "plan", "respond_with", "run"]
 
 SAMPLING: dict[str, tuple[float, float]] = {"greedy": (0.0, 1.0), "official": (1.0, 0.9)}
-"""Temperature and top-p of each protocol (PAPER section 4)."""
+"""Temperature and top-p of each protocol (SafeEraser, arXiv 2502.12520)."""
 
 
 class Responder(Protocol):

@@ -114,7 +114,7 @@ def create(name: str, refusals: Sequence[str] = (), options: JudgeOptions | None
 
 
 def criteria_for(query_set: QuerySet) -> tuple[Criterion, ...]:
-    """Say what the answers to a set of queries are judged by (PAPER section 4).
+    """Say what the answers to a set of queries are judged by (SafeEraser, arXiv 2502.12520).
 
     Example:
         >>> criteria_for("safe")

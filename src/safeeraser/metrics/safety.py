@@ -1,4 +1,4 @@
-"""ASR, RR and the SARR family: rates over verdicts (PAPER section 4)."""
+"""ASR, RR and the SARR family: rates over verdicts (SafeEraser, arXiv 2502.12520)."""
 
 from __future__ import annotations
 

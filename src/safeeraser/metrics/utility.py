@@ -1,4 +1,4 @@
-"""What must survive unlearning: ROUGE-L and GPT-Eval on retain questions, Specificity (SafeEraser, arXiv 2502.12520)."""
+"""What must survive unlearning: ROUGE-L and GPT-Eval on retain questions, Specificity (arXiv 2502.12520)."""
 
 from __future__ import annotations
 

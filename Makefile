@@ -48,30 +48,25 @@ browser:  ## say how to get Chromium, which shows the report in tests; in CI (De
 		apt-get update -qq && apt-get install -y -qq chromium > /dev/null; } || \
 		echo "no chromium: the report's tests in a browser are left out (Debian: sudo apt-get install chromium)"
 
-# gradio wants an older Pillow than requirements.lock pins: both lie in a folder of their own, found before the others
-build/playground/installed: requirements-playground.lock .venv/installed
+# what some extras want is older than what requirements.lock pins: each lies in a folder of its own, found before the others;
+# that it is found is asked first, as its tests pass by where it is missing
+IN = PYTHONPATH=$(CURDIR)/build/$(1):$$PYTHONPATH $(BIN)/python
+
+build/%/installed: requirements-%.lock .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(@D) -r $<
 	@touch $@
 
 test-playground: build/playground/installed browser  ## tests of the playground's page, with gradio
-	PYTHONPATH=$(CURDIR)/build/playground:$$PYTHONPATH $(BIN)/python -m pytest tests/playground \
-		$(shell command -v chromium > /dev/null || echo '-m "not browser"')
-
-# lmms-eval wants an older protobuf than requirements.lock pins: it lies in a folder of its own, without what is not imported
-build/specificity/installed: requirements-specificity.lock .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(@D) -r $<
-	@touch $@
+	$(call IN,playground) -c "import gradio"
+	$(call IN,playground) -m pytest tests/playground $(shell command -v chromium > /dev/null || echo '-m "not browser"')
 
 test-specificity: build/specificity/installed  ## tests of the public benchmarks, with lmms-eval on local data
-	PYTHONPATH=$(CURDIR)/build/specificity:$$PYTHONPATH $(BIN)/python -m pytest tests/specificity
-
-# inspect_ai and its botocore want an older fsspec and python-dateutil than requirements.lock pins: as above
-build/inspect/installed: requirements-inspect.lock .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(@D) -r $<
-	@touch $@
+	$(call IN,specificity) -c "import lmms_eval"
+	$(call IN,specificity) -m pytest tests/specificity
 
 test-inspect: build/inspect/installed  ## tests of the tasks for Inspect, with inspect_ai
-	PYTHONPATH=$(CURDIR)/build/inspect:$$PYTHONPATH $(BIN)/python -m pytest tests/inspecting
+	$(call IN,inspect) -c "import inspect_ai"
+	$(call IN,inspect) -m pytest tests/inspecting
 
 # torch and all else anew, about 1 GB: by hand before a release; tests/test_package.py does it with what is installed
 test-wheel:  ## build wheel and sdist, install the wheel in an empty environment, run it there

@@ -127,6 +127,7 @@ def resident(field: str) -> int:
 
 def steps(case: Case) -> dict[str, int]:
     method = parse_method(case.method)
+    compared = "distribution" in method.needs
     before = resident("VmRSS")
     model = random_model(case)
     vlm = adapters.attach(VisionLanguageModel("random", model, None, models.FAMILIES.get("llava")), LORA)
@@ -142,15 +143,15 @@ def steps(case: Case) -> dict[str, int]:
                 file.write("5")  # VmHWM starts again
         whole = batch(case, method.rows)
         with torch.autocast("cpu", torch.bfloat16, enabled=case.number_bytes == 2):
-            policy = chat.answer_log_probs(vlm.model, whole["inputs"], whole["labels"])
+            policy = chat.answer_log_probs(vlm.model, whole["inputs"], whole["labels"], distribution=compared)
             reference = None
             if method.reference_rows:
                 whole["reference"] = batch(case, method.reference_rows)
                 with adapters.reference_mode(vlm.model):
                     reference = chat.answer_log_probs(
-                        vlm.model, whole["reference"]["inputs"], whole["reference"]["labels"]
+                        vlm.model, whole["reference"]["inputs"], whole["reference"]["labels"], distribution=compared
                     )
-            samples = {kind: select(kind, method.needs, whole, policy, reference) for kind in method.rows}
+            samples = {kind: select(kind, whole, policy, reference) for kind in method.rows}
             loss, _ = method.loss(samples, TermOptions())
         del policy, reference, samples
         loss.backward()

@@ -363,7 +363,7 @@ def test_a_batch_divided_by_length_says_the_same_of_every_row(
     sizes = [sum(part["labels"].numel() for part in batch["parts"]) for batch in (divided, whole)]
     assert sizes[0] < 0.9 * sizes[1]
     with torch.no_grad():
-        said, expected = answer_log_probs(vlm.model, divided), answer_log_probs(vlm.model, whole)
+        said, expected = (answer_log_probs(vlm.model, batch, method.needs) for batch in (divided, whole))
     assert torch.equal(said.mask, expected.mask)
     torch.testing.assert_close(said.answer, expected.answer)
     torch.testing.assert_close(said.distribution[said.mask], expected.distribution[said.mask])

@@ -202,15 +202,19 @@ class RowCollator:
         return {"inputs": inputs, "labels": labels}
 
 
-def answer_log_probs(model: Any, batch: Mapping[str, Any], layer: int | None = None) -> chat.AnswerLogProbs:
+def answer_log_probs(
+    model: Any, batch: Mapping[str, Any], needs: Collection[Need] = (), layer: int | None = None
+) -> chat.AnswerLogProbs:
     """Run the parts of a batch of ``RowCollator`` and put the rows back into their order.
 
     Args:
         model: The model, possibly wrapped for several processes.
         batch: The batch.
+        needs: What the method needs; whole distributions are put together where it needs them.
         layer: Layer after which hidden states are wanted too; None: they are not.
     """
-    said = [chat.answer_log_probs(model, part["inputs"], part["labels"], layer) for part in batch["parts"]]
+    whole = "distribution" in needs
+    said = [chat.answer_log_probs(model, part["inputs"], part["labels"], layer, whole) for part in batch["parts"]]
     width = max(part.mask.shape[1] for part in said)
 
     def joined(tensors: list[Tensor]) -> Tensor:
@@ -248,7 +252,7 @@ class ReferenceCache:
         answer = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(batch["role"].device)
         lengths = torch.tensor([len(row) for row in rows], device=answer.device)
         mask = torch.arange(answer.shape[1], device=answer.device) < lengths[:, None]
-        return chat.AnswerLogProbs(answer.new_empty(0), answer, mask)
+        return chat.AnswerLogProbs(answer, mask)
 
     def save(self, folder: Path, process: int) -> None:
         """Write what this process keeps into a checkpoint."""
@@ -261,7 +265,6 @@ class ReferenceCache:
 
 def select(
     rows: Rows,
-    needs: Collection[Need],
     batch: Mapping[str, Any],
     policy: chat.AnswerLogProbs,
     reference: chat.AnswerLogProbs | None,
@@ -270,7 +273,6 @@ def select(
 
     Args:
         rows: The kind of rows.
-        needs: What the method needs; distributions and hidden states are left out where it does not need them.
         batch: The batch of ``RowCollator``.
         policy: Of the model being trained, for every row of the batch.
         reference: Of the reference model, for every row of ``batch["reference"]``.
@@ -278,12 +280,11 @@ def select(
     index = _rows_of(rows, batch["role"])
     mask = policy.mask[index]
     width = int(mask.sum(-1).max())
-    with_distribution = "distribution" in needs
     log_probs = TokenLogProbs(
         answer=policy.answer[index, :width],
         mask=mask[:, :width],
-        distribution=policy.distribution[index, :width] if with_distribution else None,
-        hidden=policy.hidden[index, :width] if policy.hidden is not None else None,
+        distribution=_chosen(policy.distribution, index, width),
+        hidden=_chosen(policy.hidden, index, width),
     )
     reference_index = _rows_of(rows, batch["reference"]["role"]) if reference is not None else index[:0]
     if reference is None or len(reference_index) == 0:
@@ -291,10 +292,14 @@ def select(
     return replace(
         log_probs,
         reference_answer=reference.answer[reference_index, :width],
-        reference_distribution=reference.distribution[reference_index, :width] if with_distribution else None,
-        reference_hidden=reference.hidden[reference_index, :width] if reference.hidden is not None else None,
+        reference_distribution=_chosen(reference.distribution, reference_index, width),
+        reference_hidden=_chosen(reference.hidden, reference_index, width),
     )
 
 
 def _rows_of(rows: Rows, role: Tensor) -> Tensor:
     return (role == ROWS.index(rows)).nonzero()[:, 0]
+
+
+def _chosen(of_rows: Tensor | None, index: Tensor, width: int) -> Tensor | None:
+    return None if of_rows is None else of_rows[index, :width]

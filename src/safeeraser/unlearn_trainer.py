@@ -90,9 +90,9 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         Raises:
             UserError: If a term is not finite; the message names step and term.
         """
-        policy = answer_log_probs(model, inputs, self._layer)
+        policy = answer_log_probs(model, inputs, self._method.needs, self._layer)
         reference = self._reference(model, inputs["reference"]) if "reference" in inputs else None
-        log_probs = {rows: select(rows, self._method.needs, inputs, policy, reference) for rows in self._method.rows}
+        log_probs = {rows: select(rows, inputs, policy, reference) for rows in self._method.rows}
         total, components = self._method.loss(log_probs, self._term_options)
         self._keep(components)
         return total
@@ -100,7 +100,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
     def _reference(self, model: torch.nn.Module, batch: dict[str, Any]) -> chat.AnswerLogProbs:
         def compute() -> chat.AnswerLogProbs:
             with adapters.reference_mode(self._base):
-                return answer_log_probs(model, batch, self._layer)
+                return answer_log_probs(model, batch, self._method.needs, self._layer)
 
         return compute() if self._reference_cache is None else self._reference_cache.get(batch, compute)
 

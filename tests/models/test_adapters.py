@@ -24,7 +24,7 @@ def batch(vlm: VisionLanguageModel) -> tuple[dict[str, torch.Tensor], torch.Tens
 
 def distribution(vlm: VisionLanguageModel) -> torch.Tensor:
     with torch.no_grad():
-        return chat.answer_log_probs(vlm.model, *batch(vlm)).distribution
+        return chat.answer_log_probs(vlm.model, *batch(vlm), distribution=True).distribution
 
 
 def disturb(vlm: VisionLanguageModel) -> None:

@@ -103,7 +103,7 @@ def test_a_template_that_does_not_continue_its_own_prompt_is_refused(vlm):
 def test_log_probabilities_are_those_of_a_full_forward(vlm):
     inputs, labels = chat.encode_samples(vlm, images(), QUESTIONS, ANSWERS, max_length=200)
     with torch.no_grad():
-        found = chat.answer_log_probs(vlm.model, inputs, labels)
+        found = chat.answer_log_probs(vlm.model, inputs, labels, distribution=True)
         every = vlm.model(**inputs).logits.log_softmax(-1)
     for row in range(3):
         positions = (labels[row] != chat.IGNORED).nonzero()[:, 0]
@@ -114,6 +114,10 @@ def test_log_probabilities_are_those_of_a_full_forward(vlm):
             found.answer[row, : len(positions)], expected.gather(1, labels[row, positions][:, None])[:, 0]
         )
         assert (found.answer[row, len(positions) :] == 0).all()
+    with torch.no_grad():
+        bare = chat.answer_log_probs(vlm.model, inputs, labels)
+    assert bare.distribution is None
+    assert torch.equal(bare.answer, found.answer)
 
 
 def test_log_probabilities_do_not_depend_on_the_batch(vlm):

@@ -104,7 +104,7 @@ def test_an_answer_sees_what_generation_would_see(vlm):
 def test_log_probabilities_are_those_of_a_full_forward(vlm):
     inputs, labels = encoded(vlm)
     with torch.no_grad():
-        found = chat.answer_log_probs(vlm.model, inputs, labels)
+        found = chat.answer_log_probs(vlm.model, inputs, labels, distribution=True)
         every = vlm.model(**inputs).logits.log_softmax(-1)
     for row in range(3):
         positions = (labels[row] != chat.IGNORED).nonzero()[:, 0]

@@ -40,12 +40,12 @@ class Turn:
 class AnswerLogProbs:
     """Log-probabilities at answer positions; every row starts at its first answer token."""
 
-    distribution: Tensor
-    """(B, T, V) log-softmax in fp32 at each answer position; after a row's end its values mean nothing."""
     answer: Tensor
     """(B, T) log-probability of the answer's token; 0 after the end."""
     mask: Tensor
     """(B, T) True where there is an answer token (its end token included)."""
+    distribution: Tensor | None = None
+    """(B, T, V) log-softmax in fp32 at each answer position; after a row's end its values mean nothing."""
     hidden: Tensor | None = None
     """(B, T, H) in fp32: states after the layer asked for, where each answer token is predicted."""
 
@@ -180,7 +180,7 @@ def encode_samples(
 
 
 def answer_log_probs(
-    model: Any, inputs: Mapping[str, Tensor], labels: Tensor, layer: int | None = None
+    model: Any, inputs: Mapping[str, Tensor], labels: Tensor, layer: int | None = None, distribution: bool = False
 ) -> AnswerLogProbs:
     """Run a batch of ``encode_samples`` and read off the log-probabilities of the answers.
 
@@ -192,6 +192,7 @@ def answer_log_probs(
         labels: (B, L), -100 but for answer tokens.
         layer: Number of the language model's layer, from 1, after which hidden states are wanted too; None: they are
             not.
+        distribution: Whether the log-probabilities of the whole vocabulary are wanted too.
 
     Example:
         >>> from safeeraser import models
@@ -211,11 +212,11 @@ def answer_log_probs(
     mask = steps < lengths[:, None]
     index = (first[:, None] + steps).clamp(max=len(positions) - 1)
     rows = torch.arange(len(labels), device=labels.device)[:, None]
-    distribution = output.logits[rows, index].float().log_softmax(-1)
+    log_probs = output.logits[rows, index].float().log_softmax(-1)
     tokens = labels[:, positions].gather(1, index).masked_fill(~mask, 0)
-    answer = distribution.gather(-1, tokens[..., None])[..., 0].masked_fill(~mask, 0.0)
+    answer = log_probs.gather(-1, tokens[..., None])[..., 0].masked_fill(~mask, 0.0)
     hidden = None if layer is None else output.hidden_states[layer][rows, positions[index] - 1].float()
-    return AnswerLogProbs(distribution, answer, mask, hidden)
+    return AnswerLogProbs(answer, mask, log_probs if distribution else None, hidden)
 
 
 def generate(

@@ -32,10 +32,11 @@ from safeeraser.records import Query, Response, Verdict
 SMALL = "--quick --limit 12 --steps 10 --training.batch_size 4 --max-new-tokens 8 --generation.batch_size 8".split()
 TINY = "--methods po --questions 1 --limit 12 --steps 8 --training.batch_size 4 --max-new-tokens 8".split()
 STAGES = ("start", "unlearn", "respond", "judge", "score", "report")
-LONGEST = {"start": 6.0, "unlearn": 2.0, "respond": 1.0, "judge": 0.05, "score": 0.1, "report": 1.0}
+LONGEST = {"start": 6.0, "unlearn": 2.0, "respond": 1.0, "judge": 0.05, "score": 0.02, "report": 1.0}
 """Seconds into a stage in which the kill falls, at most."""
-VICTIMS = ("all", "bench", "cell")
-"""Who is killed: every process at once, as in a power cut; the bench alone; one cell alone."""
+VICTIMS = {"all": 3, "bench": 2, "server": 1, "cell": 2}
+"""Who is killed, and how often: every process at once, as in a power cut; the bench alone; the fork server alone, whose
+forks the cells are; one cell alone."""
 
 
 def small_data(folder: Path) -> None:
@@ -122,7 +123,7 @@ def kills(number: int, seed: int, folder: Path) -> list[str]:
         runs += 1
         out = folder / f"run-{runs}"
         for stage in sorted(chance.choices(STAGES, k=8), key=STAGES.index):
-            victim = chance.choices(VICTIMS, (3, 2, 1))[0]
+            victim = chance.choices([*VICTIMS], [*VICTIMS.values()])[0]
             struck = kill(bench(out, SMALL), out, stage, victim, chance) if hit.total() < number else None
             if struck is None:
                 break  # it ended before its moment came
@@ -153,16 +154,17 @@ def kill(command: list[str], out: Path, stage: str, victim: str, chance: random.
     while process.poll() is None and time.monotonic() < moment:
         time.sleep(0.002)
     reached = stage_of(out, before)
-    cells = children(process.pid) if victim == "cell" else []
-    victim = "bench" if victim == "cell" and not cells else victim
+    servers = children(process.pid)
+    found = {"server": servers, "cell": [cell for server in servers for cell in children(server)]}
+    victim = victim if found.get(victim, [process.pid]) else "bench"
     if process.poll() is not None:
         return None
     if victim == "all":
         os.killpg(process.pid, signal.SIGKILL)
     elif victim == "bench":
-        process.kill()  # its cells notice, and end by themselves
+        process.kill()  # its cells are stopped
     else:
-        os.kill(chance.choice(cells), signal.SIGKILL)  # the bench goes on with the others
+        os.kill(chance.choice(found[victim]), signal.SIGKILL)  # the bench goes on with the other cells
     process.wait()
     return reached, victim
 

@@ -6,6 +6,7 @@ import difflib
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -47,14 +48,18 @@ def run(config: BenchConfig) -> int:
     table.
     """
     out = Path(config.out)
-    times = clock.Clock(out)
-    jobs = plan(config)
     if config.list_cells:
-        terminal.say("\n".join(_cell_id(job, out) for job in jobs))
+        terminal.say("\n".join(_cell_id(job, out) for job in plan(config)))
         return 0
+    times = clock.Clock(out)
+    with closing(launchers.create(config)) as launcher:  # it may import what cells need while these are planned
+        return _launch(config, plan(config), launcher, times)
+
+
+def _launch(config: BenchConfig, jobs: list[Job], launcher: launchers.Launcher, times: clock.Clock) -> int:
+    out = Path(config.out)
     if config.cell is not None:
         jobs = [_find(config.cell, jobs, out)]
-    launcher = launchers.create(config)
     parallel = config.jobs or launcher.parallel or len(jobs)
     judging = _judging(config, jobs, parallel)  # what would cost too much is not begun
     out.mkdir(parents=True, exist_ok=True)
@@ -84,6 +89,8 @@ def _run(
     for job in failed:
         terminal.say(f"failed: {job.label}: {_reason(job)} (log: {job.folder / 'log.txt'})", file=sys.stderr)
     if config.cell is None and len(failed) < len(jobs):
+        if launcher.imports is not None:
+            times.note(launcher.imports)
         times.lap("waiting for cells")
         _report(config, out, [job for job in jobs if cell.is_done(job.folder)], failed)
         times.lap("report")
@@ -266,6 +273,8 @@ def _run_jobs(jobs: Sequence[Job], launcher: launchers.Launcher, parallel: int, 
                 held.check()
                 while waiting and len(running) < parallel:
                     running.append(_start(waiting.pop(0), launcher))
+                if len(running) < parallel:  # nothing waits: a core is free to import what comes next
+                    run_report.import_all()
                 time.sleep(0.2)
                 for job in list(running):
                     job.returned = job.handle.poll() if job.handle is not None else None

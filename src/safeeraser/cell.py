@@ -157,7 +157,7 @@ def load_judged(folder: Path) -> tuple[list[Query], list[Response], list[Verdict
 
 
 class Reporter:
-    """Writes ``progress.json`` at most four times a second; stops the cell when nobody waits for it any more."""
+    """Writes ``progress.json``, within a stage at most four times a second; stops when nobody waits any more."""
 
     def __init__(self, folder: Path, held: locks.Hold) -> None:
         """Remember the parent, to notice its end, and the folder, to notice that it is gone."""
@@ -165,6 +165,7 @@ class Reporter:
         self._held = held
         self._parent = os.getppid()
         self._last = 0.0
+        self._stage = ""
 
     def report(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Say where the cell is.
@@ -176,8 +177,8 @@ class Reporter:
         self._held.check()
         if os.getppid() != self._parent:
             raise SystemExit("the process that started this cell is gone; run the same command again")
-        if time.monotonic() - self._last > 0.25 or done >= total:
-            self._last = time.monotonic()
+        if stage != self._stage or time.monotonic() - self._last > 0.25 or done >= total:
+            self._stage, self._last = stage, time.monotonic()
             names = list(STAGES)
             before = sum(STAGES[name] for name in names[: names.index(stage)])
             fraction = before + STAGES[stage] * (done / total if total else 1.0)
@@ -201,7 +202,7 @@ def _run(folder: Path, spec: CellSpec, held: locks.Hold) -> None:
     plugins.require(spec.plugins)
     reporter = Reporter(folder, held)
     clock = Clock(folder)
-    _import_engine(spec)
+    import_engine(training=spec.method != VANILLA)
     clock.lap("imports")
     benchmark = benchmark_of(spec)
     queries = queries_of(spec, benchmark)
@@ -290,14 +291,14 @@ def _chosen(queries: list[Query], spec: CellSpec) -> list[Query]:
     ]
 
 
-def _import_engine(spec: CellSpec) -> None:
-    """Load the libraries that the cell needs, so that they are not taken for the time of its first stage."""
+def import_engine(training: bool) -> None:
+    """Load the libraries that a cell needs, so that they are not taken for the time of its first stage."""
     with collection.paused(for_good=True):
         from transformers import PreTrainedModel  # noqa: F401
 
         from safeeraser.models import chat  # noqa: F401
 
-        if spec.method != VANILLA:  # the trainer and all that it brings is not needed to answer
+        if training:  # the trainer and all that it brings is not needed to answer
             from safeeraser import unlearn  # noqa: F401
 
 

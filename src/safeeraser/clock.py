@@ -48,9 +48,14 @@ class Clock:
     def lap(self, stage: str) -> None:
         """Say that what was done since the last lap was this stage."""
         wall, processor = time.monotonic(), time.process_time()
-        took = StageTime(stage=stage, wall=round(wall - self._wall, 3), processor=round(processor - self._processor, 3))
-        store.append_jsonl(self.folder / FILE, [took])
+        self.note(
+            StageTime(stage=stage, wall=round(wall - self._wall, 3), processor=round(processor - self._processor, 3))
+        )
         self._wall, self._processor = wall, processor
+
+    def note(self, took: StageTime) -> None:
+        """Write down what a stage took in a process that has no such file."""
+        store.append_jsonl(self.folder / FILE, [took])
 
 
 def total(folders: Iterable[Path]) -> dict[str, StageTime]:

@@ -13,10 +13,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from safeeraser.clock import StageTime
 from safeeraser.config import BenchConfig
 from safeeraser.errors import UserError
+from safeeraser.fork_server import ForkServer, can_fork
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+KEPT = 2**30
+HEAP = {"MALLOC_TRIM_THRESHOLD_": str(KEPT), "MALLOC_MMAP_THRESHOLD_": str(KEPT)}
+"""glibc's malloc keeps up to a gigabyte that was freed: a training step frees and takes the same hundreds of megabytes
+again and again, and each time the system would have to zero them."""
 FORWARDED = ("PYTHONPATH", "HF_HOME", "SAFEERASER_CACHE")
 """Environment variables that a cell on another machine gets from the machine that started the bench."""
 RETRIES = 3
@@ -43,8 +49,17 @@ class Launcher(Protocol):
         """How many cells to start at once where the user does not say; None: all of them."""
         ...
 
+    @property
+    def imports(self) -> StageTime | None:
+        """What importing took that was done once for all cells; None: each does its own."""
+        ...
+
     def start(self, folder: Path) -> Handle:
         """Start the cell in ``folder``; what it prints is appended to ``folder/log.txt``."""
+        ...
+
+    def close(self) -> None:
+        """Start no more; what still runs is stopped."""
         ...
 
 
@@ -62,10 +77,10 @@ def create(config: BenchConfig) -> Launcher:
 
 
 class LocalLauncher:
-    """Cells are processes of this machine, one per core."""
+    """Cells are processes of this machine, one per core: forks of one that has imported everything, where they may."""
 
     def __init__(self, config: BenchConfig) -> None:
-        """Start nothing yet.
+        """Start the fork server, which imports while the bench plans; no cell yet.
 
         Raises:
             UserError: If GPUs are asked for by cell: here every cell sees all of them.
@@ -75,15 +90,46 @@ class LocalLauncher:
                 f"--gpus-per-cell {config.gpus_per_cell:g} needs --launcher ray; locally, choose GPUs with "
                 "CUDA_VISIBLE_DEVICES and their number of cells with --jobs"
             )
+        self._environment = HEAP | os.environ | ONE_THREAD
+        self._server = ForkServer(self._environment) if can_fork() else None
 
     @property
     def parallel(self) -> int | None:
         """One per core."""
         return os.cpu_count() or 1
 
+    @property
+    def imports(self) -> StageTime | None:
+        """The fork server's."""
+        return self._server.imports if self._server is not None else None
+
     def start(self, folder: Path) -> Handle:
         """Start a process."""
-        return _process(folder, os.environ | ONE_THREAD, os.getcwd())
+        if self._server is not None and self._server.start(folder):
+            return ForkedHandle(self._server, folder)
+        return _process(folder, self._environment, os.getcwd())
+
+    def close(self) -> None:
+        """End the fork server."""
+        if self._server is not None:
+            self._server.close()
+
+
+class ForkedHandle:
+    """A cell that the fork server has started."""
+
+    def __init__(self, server: ForkServer, folder: Path) -> None:
+        """Remember whom to ask."""
+        self._server = server
+        self._folder = folder
+
+    def poll(self) -> int | None:
+        """The exit status, or None while it is running."""
+        return self._server.poll(self._folder)
+
+    def terminate(self) -> None:
+        """Ask it to stop."""
+        self._server.stop(self._folder)
 
 
 class RayLauncher:
@@ -126,11 +172,19 @@ class RayLauncher:
         """All at once: Ray has the queue."""
         return None
 
+    @property
+    def imports(self) -> StageTime | None:
+        """Each worker imports for itself."""
+        return None
+
     def start(self, folder: Path) -> Handle:
         """Hand the cell to the cluster."""
         forwarded = {name: os.environ[name] for name in FORWARDED if name in os.environ}
         reference = self._task.remote(str(folder.resolve()), os.getcwd(), forwarded)
         return RayHandle(self._ray, reference, folder)
+
+    def close(self) -> None:
+        """Nothing: the cluster is not this launcher's."""
 
 
 class RayHandle:
@@ -179,9 +233,9 @@ def _cell_task() -> Callable[[str, str, dict[str, str]], int]:
         """On the worker: run the cell as a child, which is stopped when the task is interrupted or the worker dies."""
         from pathlib import Path
 
-        from safeeraser.launchers import ONE_THREAD, _process
+        from safeeraser.launchers import HEAP, ONE_THREAD, _process
 
-        process = _process(Path(folder), os.environ | ONE_THREAD | forwarded, directory)
+        process = _process(Path(folder), HEAP | os.environ | ONE_THREAD | forwarded, directory)
         try:
             return process.wait()
         finally:

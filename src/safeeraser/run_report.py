@@ -6,11 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safeeraser import clock, results, store
+from safeeraser import clock, collection, results, store
 from safeeraser.errors import UserError
 from safeeraser.report.table import Results
 
-__all__ = ["write"]
+__all__ = ["import_all", "write"]
+
+
+def import_all() -> None:
+    """Import what ``write`` does, so that it need not any more; for when there is time.
+
+    Example:
+        >>> import_all()
+    """
+    with collection.paused(for_good=True):
+        from matplotlib.backends import backend_pdf, backend_svg  # noqa: F401
+        from rouge_score import rouge_scorer  # noqa: F401
+
+        from safeeraser import attacks, data  # noqa: F401
+        from safeeraser.report import browser, figures, page, table  # noqa: F401
 
 
 def write(out: Path, done: Sequence[results.Ran], failed: Sequence[str] = ()) -> Results:

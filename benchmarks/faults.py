@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,11 +33,11 @@ from safeeraser.records import Query, Response, Verdict
 SMALL = "--quick --limit 12 --steps 10 --training.batch_size 4 --max-new-tokens 8 --generation.batch_size 8".split()
 TINY = "--methods po --questions 1 --limit 12 --steps 8 --training.batch_size 4 --max-new-tokens 8".split()
 STAGES = ("start", "unlearn", "respond", "judge", "score", "report")
-LONGEST = {"start": 6.0, "unlearn": 2.0, "respond": 1.0, "judge": 0.05, "score": 0.02, "report": 1.0}
+LONGEST = {"start": 6.0, "unlearn": 2.0, "respond": 1.0, "judge": 0.02, "score": 0.01, "report": 1.0}
 """Seconds into a stage in which the kill falls, at most."""
-VICTIMS = {"all": 3, "bench": 2, "server": 1, "cell": 2}
-"""Who is killed, and how often: every process at once, as in a power cut; the bench alone; the fork server alone, whose
-forks the cells are; one cell alone."""
+VICTIMS = ("all", "bench", "server", "cell")
+"""Who is killed: every process at once, as in a power cut; the bench alone; the fork server alone, whose forks the
+cells are; one cell alone."""
 
 
 def small_data(folder: Path) -> None:
@@ -118,12 +119,15 @@ def kills(number: int, seed: int, folder: Path) -> list[str]:
     expected, problems = everything(folder / "undisturbed"), damage(folder / "undisturbed", finished=True)
     print(f"left alone: {time.monotonic() - begun:.0f} s", flush=True)
     hit: Counter[tuple[str, str]] = Counter()
-    runs = 0
+    runs, aims = 0, []
     while hit.total() < number:
         runs += 1
         out = folder / f"run-{runs}"
-        for stage in sorted(chance.choices(STAGES, k=8), key=STAGES.index):
-            victim = chance.choices([*VICTIMS], [*VICTIMS.values()])[0]
+        if not aims:  # every stage and victim once, in random order, then anew
+            aims = [(stage, victim) for stage in STAGES for victim in VICTIMS if (stage, victim) != ("report", "cell")]
+            chance.shuffle(aims)
+        now, aims = aims[:8], aims[8:]
+        for stage, victim in sorted(now, key=lambda aim: STAGES.index(aim[0])):
             struck = kill(bench(out, SMALL), out, stage, victim, chance) if hit.total() < number else None
             if struck is None:
                 break  # it ended before its moment came
@@ -145,38 +149,58 @@ def kills(number: int, seed: int, folder: Path) -> list[str]:
 
 
 def kill(command: list[str], out: Path, stage: str, victim: str, chance: random.Random) -> tuple[str, str] | None:
-    """Start, wait until cells are that far and a little longer, kill; say where and whom, None if the bench ended."""
+    """Start, wait until a cell is that far and a little longer, kill; say where and whom, None if the bench ended.
+
+    Everything stands still while it is found out where it is: scoring takes some hundredths of a second.
+    """
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    before = report_time(out)
-    while process.poll() is None and STAGES.index(stage_of(out, before)) < STAGES.index(stage):
-        time.sleep(0.002)
+    before, aim = report_time(out), STAGES.index(stage)
+    while process.poll() is None and not any(STAGES.index(one) >= aim for one in stages_of(out, before)):
+        time.sleep(0.001)
     moment = time.monotonic() + chance.random() * LONGEST[stage]
     while process.poll() is None and time.monotonic() < moment:
-        time.sleep(0.002)
-    reached = stage_of(out, before)
-    servers = children(process.pid)
-    found = {"server": servers, "cell": [cell for server in servers for cell in children(server)]}
-    victim = victim if found.get(victim, [process.pid]) else "bench"
+        time.sleep(0.001)
     if process.poll() is not None:
         return None
+    os.killpg(process.pid, signal.SIGSTOP)
+    stages = stages_of(out, before)
+    reached = stage if stage in stages else min(stages, key=STAGES.index)
+    servers = children(process.pid)
+    cells = [cell for server in servers for cell in children(server)]
+    there = [cell for cell in cells if stages.get(reached) in (None, place_of(cell))]
+    found = {"server": servers, "cell": there or cells, "all": [process.pid], "bench": [process.pid]}
+    victim = victim if found[victim] else "bench"
     if victim == "all":
         os.killpg(process.pid, signal.SIGKILL)
-    elif victim == "bench":
-        process.kill()  # its cells are stopped
-    else:
-        os.kill(chance.choice(found[victim]), signal.SIGKILL)  # the bench goes on with the other cells
+    else:  # without the bench its cells are stopped, without the server they end; without one cell the others go on
+        os.kill(chance.choice(found[victim]), signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGCONT)
     process.wait()
     return reached, victim
 
 
-def stage_of(out: Path, reported: float) -> str:
-    """The earliest stage that a running cell is in; "report" when all cells have their scores."""
+def stages_of(out: Path, reported: float) -> dict[str, Path | None]:
+    """The stages that running cells are in, each with such a cell; "report" when all cells have their scores."""
     cells = [path.parent for path in out.glob("cells/*/*/seed-*/cell.json")]
     waiting = [cell for cell in cells if not (cell / "scores.json").exists()]
     if cells and not waiting:
-        return "report" if report_time(out) <= reported else "start"
-    running = [said(cell) for cell in waiting if (cell / "progress.json").exists()]
-    return min(running, key=STAGES.index, default="start")
+        return {"report" if report_time(out) <= reported else "start": None}
+    running: dict[str, Path | None] = {said(cell): cell for cell in waiting if (cell / "progress.json").exists()}
+    return running or {"start": None}
+
+
+def stage_of(out: Path, reported: float) -> str:
+    """The earliest of them."""
+    return min(stages_of(out, reported), key=STAGES.index)
+
+
+def place_of(pid: int) -> Path | None:
+    """The folder of a running cell: its log lies there."""
+    try:
+        return Path(os.readlink(f"/proc/{pid}/fd/1")).parent
+    except OSError:
+        return None
 
 
 def said(cell: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -261,9 +262,7 @@ def _run_jobs(jobs: Sequence[Job], launcher: launchers.Launcher, parallel: int, 
     """
     from safeeraser.report.live import LiveTable
 
-    waiting = sorted(
-        _waiting(jobs), key=_work, reverse=True
-    )  # the longest first, so that none is left alone at the end
+    waiting = sorted(_waiting(jobs), key=_order)
     for job in jobs:
         job.status = "waiting" if job in waiting else "done before"
     running: list[Job] = []
@@ -289,14 +288,17 @@ def _run_jobs(jobs: Sequence[Job], launcher: launchers.Launcher, parallel: int, 
                     job.handle.terminate()
 
 
-def _work(job: Job) -> int:
-    """Rows of a triple that training runs through the model; seeds and budgets of a run keep their order."""
+def _order(job: Job) -> float:
+    """What starts first: vanilla, with which all are compared, then the longest, so that none is left alone at the end.
+
+    A cell is as long as the rows of a triple that training runs through the model; seeds and budgets keep their order.
+    """
     if job.spec.method == cell.VANILLA:
-        return 0
+        return -math.inf
     from safeeraser import objectives
 
     method = objectives.parse_method(job.spec.method)
-    return len(method.rows) + len(method.reference_rows)
+    return -len(method.rows) - len(method.reference_rows)
 
 
 def _start(job: Job, launcher: launchers.Launcher) -> Job:

@@ -9,9 +9,11 @@ from pathlib import Path
 from safeeraser.config import GenerationOptions
 from safeeraser.data import Benchmark
 from safeeraser.endpoint import Endpoint, Message, Outcome, Request
+from safeeraser.lookup import Lookup
 from safeeraser.progress import Progress
 from safeeraser.records import Query, Response
 from safeeraser.respond import SAMPLING
+from safeeraser.spool import where
 from safeeraser.store import append_jsonl, iter_jsonl, stable_hash
 
 FLUSH_SECONDS = 1.0
@@ -48,8 +50,10 @@ def run(
         ...     GenerationOptions())  # doctest: +SKIP
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    answered = {response.query_id for response in iter_jsonl(path, Response) if response.error is None}
-    due = [query for query in queries if query.id not in answered]
+    answered = Lookup(
+        int, ((response.query_id, 0) for response in iter_jsonl(path, Response) if response.error is None)
+    )
+    due = where(queries, lambda query: query.id not in answered)
     waiting: list[Response] = []
     flushed, left = time.monotonic(), len(due)
 

@@ -11,8 +11,11 @@ import json
 import os
 import sys
 import time
+from array import array
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +23,9 @@ from safeeraser import collection, locks, plugins, store, suites
 from safeeraser.clock import Clock
 from safeeraser.config import GenerationOptions, JudgeOptions, LoraOptions, ModelOptions, OnBad, UnlearnOptions
 from safeeraser.errors import UNWRITABLE, UserError, refused
+from safeeraser.lookup import Lookup
 from safeeraser.records import Frozen, Query, QuerySet, Response, Score, Verdict
+from safeeraser.spool import Chosen
 from safeeraser.terminal import say
 
 if TYPE_CHECKING:
@@ -264,31 +269,27 @@ def benchmark_of(spec: CellSpec) -> Benchmark:
     return data.dev_benchmark(benchmark) if spec.dev else benchmark
 
 
-def queries_of(spec: CellSpec, benchmark: Benchmark) -> list[Query]:
+def queries_of(spec: CellSpec, benchmark: Benchmark) -> Sequence[Query]:
     """What a cell asks of its benchmark."""
     from safeeraser import data
 
     return _chosen(data.queries(benchmark, spec.generation_options().protocol), spec)
 
 
-def _chosen(queries: list[Query], spec: CellSpec) -> list[Query]:
+def _chosen(queries: Sequence[Query], spec: CellSpec) -> Sequence[Query]:
     """The queries of the cell's sets; where it has a number of questions, that many of each record and set.
 
     Which ones differs from record to record, so that no slot of the retain questions is left out, and is the same for
     every method, seed and run.
     """
-    asked: dict[tuple[str, str], set[str]] = {}
-    for query in queries:
-        asked.setdefault((query.set, query.record_id), set()).add(query.question)
-    kept = {}
-    for key, questions in asked.items():
-        ranked = sorted((store.stable_hash(*key, question), question) for question in questions)
-        kept[key] = [question for _, question in ranked[: spec.questions]]
-    return [
-        query
-        for query in queries
-        if query.set in spec.sets and (query.set == "specificity" or query.question in kept[query.set, query.record_id])
-    ]
+    places = array("I")
+    for (name, record), group in groupby(enumerate(queries), lambda one: (one[1].set, one[1].record_id)):
+        asked = [(place, query.question) for place, query in group]
+        ranked = sorted({(store.stable_hash(name, record, question), question) for _, question in asked})
+        kept = {question for _, question in ranked[: spec.questions]}
+        if name in spec.sets:
+            places.extend(place for place, question in asked if name == "specificity" or question in kept)
+    return Chosen(queries, places)
 
 
 def import_engine(training: bool) -> None:
@@ -322,15 +323,15 @@ def _respond(
     folder: Path,
     spec: CellSpec,
     benchmark: Benchmark,
-    queries: list[Query],
+    queries: Sequence[Query],
     adapter: Path | None,
     reporter: Reporter,
 ) -> None:
     from safeeraser import models, respond
 
     generation = spec.generation_options()
-    done = {response.query_id for response in store.iter_jsonl(folder / "responses.jsonl", Response)}
-    if not done.issuperset(query.id for query in queries):
+    done = Lookup(int, ((response.query_id, 0) for response in store.iter_jsonl(folder / "responses.jsonl", Response)))
+    if not all(query.id in done for query in queries):
         vlm = models.load(spec.model, adapter, **asdict(spec.loading_options()))
         vlm = models.merge(vlm) if adapter else vlm
         path = folder / "responses.jsonl"

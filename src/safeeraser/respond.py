@@ -5,8 +5,8 @@ Several processes may share the batches (``Team``): each batch is computed by on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,19 +16,19 @@ from safeeraser.config import GenerationOptions
 from safeeraser.data import Benchmark
 from safeeraser.data.images import ImageCache
 from safeeraser.errors import UserError
+from safeeraser.lookup import Lookup
 from safeeraser.processes import ALONE, Team
 from safeeraser.records import Query, Response
-from safeeraser.respond_parts import Output, check_whole, is_news, merge
+from safeeraser.respond_parts import Known, Output, check_whole, is_news, merge
+from safeeraser.respond_plan import SAMPLING, Prompt, plan
+from safeeraser.spool import Chosen
 from safeeraser.store import iter_jsonl, stable_hash
 
 if TYPE_CHECKING:
     from safeeraser.models import VisionLanguageModel
     from safeeraser.models.chat import Generation
 
-__all__ = ["Images", "Prompt", "Responder", "plan", "respond_with", "run"]
-
-SAMPLING: dict[str, tuple[float, float]] = {"greedy": (0.0, 1.0), "official": (1.0, 0.9)}
-"""Temperature and top-p of each protocol (SafeEraser, arXiv 2502.12520)."""
+__all__ = ["SAMPLING", "Images", "Prompt", "Responder", "plan", "respond_with", "run"]
 
 
 class Responder(Protocol):
@@ -49,50 +49,6 @@ class Images(Protocol):
             UserError: If there is none that can be read.
         """
         ...
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One input to the model and the queries that it answers: under ``greedy`` the same input is asked once."""
-
-    image: str
-    question: str
-    queries: tuple[Query, ...]
-
-
-def plan(queries: Sequence[Query], options: GenerationOptions) -> list[list[Prompt]]:
-    """Divide queries into batches; the same queries and options always give the same batches in the same order.
-
-    A batch holds one set and, but for the safe set, one group, so that its answers are about equally long; within
-    these, prompts of like length stand together. The batch with the longest question comes first, so that memory runs
-    out at the start or never.
-
-    Args:
-        queries: Distinct queries.
-        options: Protocol and batch size.
-
-    Raises:
-        UserError: If the protocol or the batch size is out of range.
-
-    Example:
-        >>> plan([], GenerationOptions())
-        []
-    """
-    if options.protocol not in SAMPLING:
-        raise UserError(f"unknown protocol {options.protocol!r}: available: {', '.join(sorted(SAMPLING))}")
-    if options.batch_size < 1:
-        raise UserError(f"generation.batch_size {options.batch_size} is too small: give at least 1")
-    divisions: dict[tuple[str, str], dict[tuple[str, ...], list[Query]]] = {}
-    for query in sorted(queries, key=lambda query: query.id):
-        division = divisions.setdefault((query.set, "" if query.set == "safe" else query.group), {})
-        key = (query.image, query.question) if options.protocol == "greedy" else (query.id,)
-        division.setdefault(key, []).append(query)
-    batches: list[list[Prompt]] = []
-    for _, division in sorted(divisions.items()):
-        prompts = [Prompt(same[0].image, same[0].question, tuple(same)) for same in division.values()]
-        prompts.sort(key=lambda prompt: (-len(prompt.question), prompt.question, prompt.queries[0].id))
-        batches += [prompts[i : i + options.batch_size] for i in range(0, len(prompts), options.batch_size)]
-    return sorted(batches, key=lambda batch: -len(batch[0].question))
 
 
 def run(
@@ -177,20 +133,23 @@ def respond_with(
     """
     shown, report = images or ImageCache(benchmark), progress or (lambda done, total: None)
     batches = plan(queries, options)
-    order = [query.id for batch in batches for query in _asked(batch)]
+    order = Lookup(int, ((query.id, number) for number, query in enumerate(_all_asked(batches))))
     path.parent.mkdir(parents=True, exist_ok=True)
     if team.process_index == 0:
         merge(path, order)
     team.wait_for_everyone()
-    known = {response.query_id: response.error for response in iter_jsonl(path, Response)}
-    settled = {query.id for query in queries if _is_settled(query, known, shown)}
-    due = [batch for batch in batches if not settled.issuperset(query.id for query in _asked(batch))]
+    known = Known(order, iter_jsonl(path, Response))
+    settled, due = 0, array("I")
+    for number, batch in enumerate(batches):
+        states = [_is_settled(query, known, shown) for query in _asked(batch)]
+        settled += sum(states)
+        due.extend([] if all(states) else [number])
     output = Output(path, team)
-    report(len(settled), len(queries))
-    for batch in due[team.process_index :: team.num_processes]:
+    report(settled, len(queries))
+    for batch in Chosen(batches, due[team.process_index :: team.num_processes]):
         found = _answer(responder, batch, shown, options.seed)
         output.append([response for response in found if is_news(known, response)])
-        report(len(settled) + output.count(), len(queries))
+        report(settled + output.count(), len(queries))
     if team.num_processes > 1:
         team.wait_for_everyone()
         output.check_launcher()
@@ -204,6 +163,10 @@ def _asked(batch: Sequence[Prompt]) -> list[Query]:
     return [query for prompt in batch for query in prompt.queries]
 
 
+def _all_asked(batches: Sequence[list[Prompt]]) -> Iterator[Query]:
+    return (query for batch in batches for query in _asked(batch))
+
+
 def _load(images: Images, relative: str) -> Image.Image | str:
     """The image, or the sentence that says why there is none."""
     try:
@@ -212,14 +175,10 @@ def _load(images: Images, relative: str) -> Image.Image | str:
         return str(error)
 
 
-Known = Mapping[str, str | None]
-"""Of each query that has a response, its error; the answers themselves stay in the file."""
-
-
 def _is_settled(query: Query, known: Known, images: Images) -> bool:
     if query.id not in known:
         return False
-    return known[query.id] is None or isinstance(_load(images, query.image), str)
+    return known.error(query.id) is None or isinstance(_load(images, query.image), str)
 
 
 def _answer(responder: Responder, batch: Sequence[Prompt], images: Images, seed: int) -> list[Response]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from safeeraser.errors import UserError
+from safeeraser.lookup import Lookup
 from safeeraser.processes import Team
 from safeeraser.records import Response
-from safeeraser.store import append_jsonl, read_jsonl, write_jsonl
+from safeeraser.spool import Chosen, Spool
+from safeeraser.store import append_jsonl, iter_jsonl, write_jsonl
 
-__all__ = ["Output", "check_whole", "is_news", "merge", "part", "parts"]
+__all__ = ["Known", "Output", "check_whole", "is_news", "merge", "part", "parts"]
 
 
 def part(path: Path, index: int) -> Path:
@@ -32,7 +35,55 @@ def parts(path: Path) -> list[Path]:
     return [found[index] for index in sorted(found)]
 
 
-def merge(path: Path, order: Sequence[str]) -> None:
+class Known:
+    """Which queries have a response, and those with an error theirs; the answers themselves stay in the files.
+
+    Args:
+        order: The number of each query, by id.
+        responses: What there is.
+
+    Example:
+        >>> known = Known(Lookup(int, [("q", 0)]), [Response(query_id="q", answer="A cat.", finished=True)])
+        >>> "q" in known, known.error("q"), known.missing
+        (True, None, 0)
+    """
+
+    def __init__(self, order: Lookup[int], responses: Iterable[Response] = ()) -> None:
+        """Go through the responses; the last one to a query counts."""
+        self._order, self._there = order, bytearray()
+        self._others: set[str] = set()  # asked of an earlier call
+        self._errors: dict[str, str] = {}
+        for response in responses:
+            self.add(response)
+
+    def add(self, response: Response) -> None:
+        """Take one more response for known."""
+        number = self._order.get(response.query_id)
+        if number is None:
+            self._others.add(response.query_id)
+        else:
+            self._there.extend(bytes(max(0, number + 1 - len(self._there))))
+            self._there[number] = True
+        self._errors.pop(response.query_id, None)
+        if response.error is not None:
+            self._errors[response.query_id] = response.error
+
+    def __contains__(self, id: str) -> bool:
+        """Whether a query has a response."""
+        number = self._order.get(id)
+        return id in self._others if number is None else any(self._there[number : number + 1])
+
+    def error(self, id: str) -> str | None:
+        """The error of a query's response; None if it has none."""
+        return self._errors.get(id)
+
+    @property
+    def missing(self) -> int:
+        """Queries without a response."""
+        return len(self._order) - sum(self._there)
+
+
+def merge(path: Path, order: Lookup[int]) -> None:
     """Take what the parts hold into ``path``, in the order in which one process would have written, and remove them.
 
     The file is replaced as a whole; a kill before the parts are gone costs nothing, as what it holds is not taken
@@ -40,7 +91,7 @@ def merge(path: Path, order: Sequence[str]) -> None:
 
     Args:
         path: ``responses.jsonl``.
-        order: Ids of the queries.
+        order: Number of each query, by id.
 
     Raises:
         UserError: If a line of a file is no response.
@@ -48,30 +99,36 @@ def merge(path: Path, order: Sequence[str]) -> None:
     left = parts(path)
     if not left:
         return
-    lines = read_jsonl(path, Response)
-    known = {response.query_id: response.error for response in lines}
+    lines, known = Spool(iter_jsonl(path, Response)), Known(order)
+    places = array("q")
+
+    def take(response: Response) -> None:
+        known.add(response)
+        number = order.get(response.query_id)
+        places.append(-1 if number is None else number)
+
+    for response in lines:
+        take(response)
     for one in left:
-        for response in read_jsonl(one, Response):
+        for response in iter_jsonl(one, Response):
             if is_news(known, response):
-                known[response.query_id] = response.error
+                take(response)
                 lines.append(response)
-    place = {id: number for number, id in enumerate(order)}
-    lines.sort(key=lambda response: place.get(response.query_id, -1))
-    write_jsonl(path, lines)
+    write_jsonl(path, Chosen(lines, sorted(range(len(lines)), key=places.__getitem__)))
     for one in left:
         one.unlink()
 
 
-def check_whole(path: Path, order: Sequence[str]) -> None:
+def check_whole(path: Path, order: Lookup[int]) -> None:
     """Check that every query has a response.
 
     Raises:
         UserError: If one has none.
 
     Example:
-        >>> check_whole(Path("responses.jsonl"), [])
+        >>> check_whole(Path("responses.jsonl"), Lookup(int, []))
     """
-    missing = len(set(order) - {response.query_id for response in read_jsonl(path, Response)})
+    missing = Known(order, iter_jsonl(path, Response)).missing
     if missing:
         raise UserError(
             f"{path}: {missing} of {len(order)} answers are missing, which other processes gave: they did not see this "
@@ -79,19 +136,20 @@ def check_whole(path: Path, order: Sequence[str]) -> None:
         )
 
 
-def is_news(known: Mapping[str, str | None], new: Response) -> bool:
+def is_news(known: Known, new: Response) -> bool:
     """Whether a response says more than what is there: an answer counts once, an error until it is mended.
 
     Args:
-        known: Of each query that has a response, its error, or None.
+        known: The responses that are there.
         new: The response.
 
     Example:
         >>> answer = Response(query_id="q", answer="A cat.", finished=True)
-        >>> is_news({}, answer), is_news({"q": None}, answer), is_news({"q": "no image"}, answer)
-        (True, False, True)
+        >>> mended = answer.model_copy(update={"error": "no image"})
+        >>> [is_news(Known(Lookup(int, [("q", 0)]), there), answer) for there in ([], [answer], [mended])]
+        [True, False, True]
     """
-    old = known.get(new.query_id)
+    old = known.error(new.query_id)
     return new.query_id not in known or (old is not None and old != new.error)
 
 

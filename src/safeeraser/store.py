@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import IO, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from safeeraser.errors import UserError
+from safeeraser.lookup import Lookup
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -158,20 +158,25 @@ class Lines(Mapping[str, M]):
 
     def __init__(self, path: Path, kind: type[M], key: Callable[[M], str]) -> None:
         """Go through the file once."""
-        self._path, self._kind = Path(path), kind
-        self._starts: dict[str, int] = {}
-        for start, item in _placed(self._path, kind):
-            self._starts[sys.intern(key(item))] = start
+        self._path, self._kind, self._key = Path(path), kind, key
+        self._starts = Lookup(int, ((key(item), start) for start, item in _placed(self._path, kind)))
 
     def __getitem__(self, key: str) -> M:
         """Read one object."""
+        start = self._starts.get(key)
+        if start is None:
+            raise KeyError(key)
         with open(self._path, "rb") as file:
-            file.seek(self._starts[key])
+            file.seek(start)
             return _parsed(file.readline(), self._kind)
 
+    def __contains__(self, key: object) -> bool:
+        """Whether there is an object with this key; nothing is read."""
+        return isinstance(key, str) and key in self._starts
+
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the keys."""
-        return iter(self._starts)
+        """Iterate over the keys, for which the file is read once more."""
+        return iter(dict.fromkeys(map(self._key, iter_jsonl(self._path, self._kind))))
 
     def __len__(self) -> int:
         """Count the keys."""
@@ -309,7 +314,11 @@ def hash_files(paths: Iterable[Path]) -> str:
     """Hash the contents of files in the order given (sha256, 16 hex digits)."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+        one = hashlib.sha256()
+        with open(path, "rb") as file:
+            while part := file.read(2**16):
+                one.update(part)
+        digest.update(one.digest())
     return digest.hexdigest()[:16]
 
 

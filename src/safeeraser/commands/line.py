@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -45,7 +46,7 @@ def respond(options: config.RespondConfig) -> int:
     return 0
 
 
-def _respond_locally(options: config.RespondConfig, benchmark: Benchmark, queries: list[Query]) -> None:
+def _respond_locally(options: config.RespondConfig, benchmark: Benchmark, queries: Sequence[Query]) -> None:
     from safeeraser import models, store
     from safeeraser import respond as stage
     from safeeraser.progress import bar
@@ -65,7 +66,7 @@ def _respond_locally(options: config.RespondConfig, benchmark: Benchmark, querie
         stage.run(vlm, benchmark, queries, Path(options.out), options.generation, progress, team=team or ALONE)
 
 
-def _respond_served(options: config.RespondConfig, benchmark: Benchmark, queries: list[Query]) -> None:
+def _respond_served(options: config.RespondConfig, benchmark: Benchmark, queries: Sequence[Query]) -> None:
     from safeeraser import ask, store
     from safeeraser.endpoint import Endpoint
     from safeeraser.progress import bar
@@ -79,9 +80,12 @@ def _respond_served(options: config.RespondConfig, benchmark: Benchmark, queries
     _claim(options, {"served model": options.model})
     with bar("respond", len(queries)) as progress:
         ask.run(endpoint, benchmark, queries, Path(options.out), options.generation, progress)
-    failed = [r.error for r in store.iter_jsonl(Path(options.out), Response) if r.error is not None]
-    if failed:
-        say(f"without an answer: {len(failed)} (last: {failed[-1]}); the same command asks them again")
+    number, last = 0, ""
+    for response in store.iter_jsonl(Path(options.out), Response):
+        if response.error is not None:
+            number, last = number + 1, response.error
+    if number:
+        say(f"without an answer: {number} (last: {last}); the same command asks them again")
 
 
 def _claim(options: config.RespondConfig, source: dict[str, Any]) -> None:
@@ -120,6 +124,7 @@ def score(options: config.ScoreConfig) -> int:
     from safeeraser.judges.labels import iter_verdicts
     from safeeraser.records import Response
     from safeeraser.report.table import print_scores
+    from safeeraser.spool import where
 
     answered = store.Lines(Path(options.responses), Response, lambda response: response.query_id)
     benchmark = data.load(options.data, on_bad=options.on_bad)
@@ -129,7 +134,7 @@ def score(options: config.ScoreConfig) -> int:
         held_out = data.read_held_out(Path(options.held_out), benchmark)
     else:
         data.warn_of_copies(benchmark)
-    queries = [q for q in data.queries(benchmark, options.protocol) if q.id in answered]
+    queries = where(data.queries(benchmark, options.protocol), lambda query: query.id in answered)
     verdicts = iter_verdicts(Path(options.verdicts))
     scores = metrics.score(queries, answered, verdicts, options.judge, held_out=held_out)
     store.write_json(Path(options.out), {"scores": [s.model_dump() for s in scores]})

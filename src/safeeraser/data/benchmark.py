@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from safeeraser.config import OnBad
 from safeeraser.data.json_file import Form
@@ -15,6 +17,7 @@ from safeeraser.data.paths import locate
 from safeeraser.errors import UserError
 from safeeraser.records import Frozen, Record, Split
 from safeeraser.registry import Registry
+from safeeraser.spool import Chosen
 from safeeraser.store import stable_hash
 
 BENCHMARKS: Registry[Callable[[Path], Path]] = Registry("benchmark", "safeeraser.data")
@@ -52,7 +55,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark in memory; images stay on disk.
+    """A benchmark: its records are read when they are asked for, and its images stay on disk.
 
     ``fingerprint`` changes with the data files and with the image files' names and sizes. ``layout`` is None for a
     benchmark that was not read from files.
@@ -60,15 +63,23 @@ class Benchmark:
 
     name: str
     root: Path
-    records: tuple[Record, ...]
+    records: Sequence[Record]
     refusals: tuple[str, ...]
     probes: tuple[Probe, ...]
     fingerprint: str
     layout: Layout | None = None
 
-    def split(self, name: Split) -> tuple[Record, ...]:
+    def split(self, name: Split) -> Sequence[Record]:
         """The records of one split, in file order."""
-        return tuple(record for record in self.records if record.split == name)
+        return Chosen(self.records, self._places[name])
+
+    @cached_property
+    def _places(self) -> dict[Split, array[int]]:
+        """Where the records of each split stand."""
+        places: dict[Split, array[int]] = {"train": array("I"), "val": array("I")}
+        for place, record in enumerate(self.records):
+            places[record.split].append(place)
+        return places
 
     def image(self, relative: str) -> Path:
         """The file of an image.
@@ -94,8 +105,11 @@ class Benchmark:
         """
         if limit < 1:
             raise UserError(f"limit {limit} is too small: give a number of records per split, at least 1")
-        kept = {id for split in ("train", "val") for id in _balanced_order(self.split(split))[:limit]}
-        records = tuple(record for record in self.records if record.id in kept)
+        heads: dict[Split, list[_Head]] = {"train": [], "val": []}
+        for place, record in enumerate(self.records):
+            heads[record.split].append(_Head(place, record.id, record.category, record.keyword))
+        kept = sorted(head.place for those in heads.values() for head in _balanced_order(those)[:limit])
+        records = Chosen(self.records, array("I", kept))
         return replace(self, records=records, fingerprint=stable_hash(self.fingerprint, "limit", limit))
 
 
@@ -144,17 +158,26 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SAFEERASER_CACHE") or Path.home() / ".cache" / "safeeraser")
 
 
-def _balanced_order(records: tuple[Record, ...]) -> list[str]:
-    """Ids in such an order that every prefix is balanced over categories, and within one over keywords."""
-    categories: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        categories[record.category][record.keyword].append(record.id)
-    turns: list[tuple[int, str, str]] = []
+class _Head(NamedTuple):
+    """What of a record decides whether it is kept, and where it stands."""
+
+    place: int
+    id: str
+    category: str
+    keyword: str
+
+
+def _balanced_order(heads: Iterable[_Head]) -> list[_Head]:
+    """Put records in such an order that every prefix is balanced over categories, and within one over keywords."""
+    categories: dict[str, dict[str, list[_Head]]] = defaultdict(lambda: defaultdict(list))
+    for head in heads:
+        categories[head.category][head.keyword].append(head)
+    turns: list[tuple[int, str, str, _Head]] = []
     for category, keywords in categories.items():
         ranked = [
-            (rank, stable_hash("keyword", category, keyword), id)
-            for keyword, ids in keywords.items()
-            for rank, id in enumerate(sorted(ids, key=lambda id: stable_hash("limit", id)))
+            (rank, stable_hash("keyword", category, keyword), head.id, head)
+            for keyword, those in keywords.items()
+            for rank, head in enumerate(sorted(those, key=lambda head: stable_hash("limit", head.id)))
         ]
-        turns += [(turn, category, id) for turn, (_, _, id) in enumerate(sorted(ranked))]
-    return [id for _, _, id in sorted(turns)]
+        turns += [(turn, category, id, head) for turn, (_, _, id, head) in enumerate(sorted(ranked))]
+    return [head for _, _, _, head in sorted(turns)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from safeeraser.data.benchmark import Benchmark
 from safeeraser.errors import UserError
 from safeeraser.records import Record
+from safeeraser.spool import where
 from safeeraser.store import stable_hash
 from safeeraser.terminal import say
 
@@ -20,12 +21,14 @@ def lacking_pd(records: Iterable[Record]) -> list[tuple[Record, int]]:
         >>> lacking_pd([])
         []
     """
-    return [
-        (record, index)
-        for record in records
-        for index, pair in enumerate(record.forget)
-        if record.safe_image is None or pair.safe_answer is None
-    ]
+    return [*_lacking_pd(records)]
+
+
+def _lacking_pd(records: Iterable[Record]) -> Iterator[tuple[Record, int]]:
+    for record in records:
+        for index, pair in enumerate(record.forget):
+            if record.safe_image is None or pair.safe_answer is None:
+                yield record, index
 
 
 def require_pd(benchmark: Benchmark, reader: str) -> None:
@@ -42,11 +45,11 @@ def require_pd(benchmark: Benchmark, reader: str) -> None:
         >>> require_pd(data.load("pictogram"), "method 'po+pd'")  # doctest: +SKIP
     """
     train = benchmark.split("train")
-    lacking = lacking_pd(train)
+    lacking = _count(_lacking_pd(train))
     if lacking:
-        record, index = lacking[0]
+        record, index = next(_lacking_pd(train))
         raise UserError(
-            f"{reader} reads a safe image and a safe answer, but {len(lacking):,} of {_pairs(train):,} train pairs of "
+            f"{reader} reads a safe image and a safe answer, but {lacking:,} of {_pairs(train):,} train pairs of "
             f"data {benchmark.name!r} lack one (first: {record.image}, pair {index + 1}). {_advice(benchmark)}; or "
             "leave PD out; or leave out the records that lack them, for all methods alike, with --on-bad skip"
         )
@@ -62,14 +65,14 @@ def with_pd(benchmark: Benchmark) -> Benchmark:
         >>> with_pd(data.load("data/mine", on_bad="skip"))  # doctest: +SKIP
     """
     train = benchmark.split("train")
-    bad = {record.id for record, _ in lacking_pd(train)}
+    bad = {record.id for record, _ in _lacking_pd(train)}
     if not bad:
         return benchmark
     left = f"{benchmark.root}: {len(bad):,} of {len(train):,} train records lack PD pairs"
     if len(bad) == len(train):
         raise UserError(f"{left}: none is left to train PD on. {_advice(benchmark)}")
     say(f"warning: {left} and are left out, for all methods alike. {_advice(benchmark)}", file=sys.stderr)
-    records = tuple(record for record in benchmark.records if record.id not in bad)
+    records = where(benchmark.records, lambda record: record.id not in bad)
     return replace(benchmark, records=records, fingerprint=stable_hash(benchmark.fingerprint, "with PD"))
 
 
@@ -80,7 +83,7 @@ def warn_of_missing_pd(benchmark: Benchmark) -> None:
         >>> warn_of_missing_pd(data.load("pictogram"))  # doctest: +SKIP
     """
     val = benchmark.split("val")
-    lacking = len(lacking_pd(val))
+    lacking = _count(_lacking_pd(val))
     if lacking:
         which = "is measured on the others" if lacking < _pairs(val) else "cannot be measured"
         say(
@@ -88,6 +91,10 @@ def warn_of_missing_pd(benchmark: Benchmark) -> None:
             f"a safe image or a safe answer. {_advice(benchmark)}",
             file=sys.stderr,
         )
+
+
+def _count(items: Iterable[object]) -> int:
+    return sum(1 for _ in items)
 
 
 def _pairs(records: Iterable[Record]) -> int:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from safeeraser.data.benchmark import Benchmark
-from safeeraser.records import Record
+from safeeraser.spool import Spool
 from safeeraser.store import stable_hash
 
 SHARE = 5
@@ -24,13 +24,11 @@ def dev_benchmark(benchmark: Benchmark) -> Benchmark:
         >>> len(dev.split("train")), len(dev.split("val"))  # doctest: +SKIP
         (48, 12)
     """
-    categories: dict[str, list[Record]] = defaultdict(list)
-    for record in sorted(benchmark.split("train"), key=lambda record: stable_hash("dev", record.id)):
-        categories[record.category].append(record)
-    turns = [record.id for records in categories.values() for record in records]
+    train = benchmark.split("train")
+    categories: dict[str, list[str]] = defaultdict(list)
+    for _, id, category in sorted((stable_hash("dev", record.id), record.id, record.category) for record in train):
+        categories[category].append(id)
+    turns = [id for ids in categories.values() for id in ids]
     held_out = set(turns[::SHARE])
-    records = tuple(
-        record.model_copy(update={"split": "val" if record.id in held_out else "train"})
-        for record in benchmark.split("train")
-    )
-    return replace(benchmark, records=records, probes=(), fingerprint=stable_hash(benchmark.fingerprint, "dev"))
+    moved = (record.model_copy(update={"split": "val" if record.id in held_out else "train"}) for record in train)
+    return replace(benchmark, records=Spool(moved), probes=(), fingerprint=stable_hash(benchmark.fingerprint, "dev"))

@@ -1,12 +1,13 @@
 """JSON of unknown quality, item by item: what is wrong becomes a problem with its place, never a traceback.
 
-A file holds a list of items, or an item per line (JSON lines). Its text is kept once and items are parsed one after
-the other, so that memory stays a small multiple of the file's size.
+A file holds a list of items, or an item per line (JSON lines). They are read and parsed one after the other, so that
+memory does not grow with the file.
 """
 
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import re
 import sys
@@ -14,8 +15,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, TextIO
 
+from safeeraser.data.json_text import CHUNK, Window, after_space
 from safeeraser.data.problems import Problem
 
 Form = Literal["list", "lines"]
@@ -31,7 +33,6 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_SPACE = re.compile(r"[ \t\r\n]*")
 _SURROGATE = re.compile("[\ud800-\udfff]|\\\\u[dD][89a-fA-F]")
 
 
@@ -77,101 +78,123 @@ class JsonFile:
         self.form: Form = "list"
         self._path, self._problems = path, problems
         self._decoder = _Decoder()
+        self._encoding, self._begins = "utf-8", 0
         self._is_utf8 = True
-        self._has_surrogates = False
 
     def items(self) -> Iterator[Item]:
         """Parse the items in order; one that cannot be parsed is left out, one with flaws is marked."""
-        text = self._read()
-        if text is None:
+        if not self._survey():
             return
-        start = _space(text, 0)
-        if start == len(text):
+        with self._open() as file:
+            window = Window(file, self._decoder)
+            first = window.peek()
+            if first == "[":
+                yield from self._list(window)
+        if not first:
             self._add(None, "is empty; it must hold a list of records, or one record per line")
-        elif text[start] == "[":
-            yield from self._list(text, start + 1)
-        else:
+        elif first != "[":
             self.form = "lines"
-            yield from self._lines(text)
+            with self._open() as file:
+                yield from self._lines(file)
 
     def value(self) -> Any:
         """The one value that the file holds as a whole; None if it cannot be read (a problem then says why)."""
-        text = self._read()
-        if text is None:
+        if not self._survey():
             return None
-        try:
-            value, end = self._decoder.raw_decode(text, _space(text, 0))
-        except (json.JSONDecodeError, RecursionError) as error:
-            self._add(None, _why(error))
-            return None
-        if _space(text, end) != len(text):
-            self._add(None, f"{_place(text, end)}: there is more after the end of the value")
-            return None
-        return value if self._is_clean(None, value, text, 0, len(text)) else None
+        with self._open() as file:
+            window = Window(file, self._decoder)
+            try:
+                value, end = window.value(), window.place()
+            except (json.JSONDecodeError, RecursionError) as error:
+                self._add(None, _why(error, window))
+                return None
+            span = window.text, window.start, window.position
+            if window.peek():
+                self._add(None, f"{end}: there is more after the end of the value")
+                return None
+            return value if self._is_clean(None, value, *span) else None
 
     def _add(self, number: int | None, message: str, name: str = "") -> None:
         self._problems.append(Problem(self.name, number, name, message))
 
-    def _read(self) -> str | None:
+    def _survey(self) -> bool:
+        """Go through the bytes once: whether they are a text, and in which encoding."""
         if self._path.exists() and not self._path.is_file():
             self._add(None, "is not a file")
-            return None
+            return False
         try:
-            content = self._path.read_bytes()
+            with open(self._path, "rb") as file:
+                return self._is_text(file)
         except OSError as error:
             self._add(None, f"cannot be read ({error.strerror})")
-            return None
-        mark, encoding = next(((m, e) for m, e in _MARKS if content.startswith(m)), (b"", "utf-8"))
-        body = memoryview(content)[len(mark) :]
-        try:
-            text = str(body, encoding)
-        except UnicodeDecodeError as error:
-            if encoding != "utf-8":
-                line = str(body[: error.start], encoding, "ignore").count("\n") + 1
-                self._add(None, f"line {line}: is not {encoding[:-3].upper()}, as the file's first bytes say")
-                return None
-            self._is_utf8 = False
-            text = str(body, "utf-8", "surrogateescape")  # so that every record with such bytes is named
-        if "\0" in text[:8]:
-            self._add(None, "holds zero bytes, as UTF-16 without a byte-order mark does; save it as UTF-8")
-            return None
-        self._has_surrogates = not self._is_utf8 or "\\ud" in text or "\\uD" in text
-        return text
+            return False
 
-    def _list(self, text: str, position: int) -> Iterator[Item]:
-        position, number = _space(text, position), 0
-        if text[position : position + 1] != "]":
+    def _is_text(self, file: BinaryIO) -> bool:
+        start = file.read(4)
+        mark, self._encoding = next(((m, e) for m, e in _MARKS if start.startswith(m)), (b"", "utf-8"))
+        self._begins, self._is_utf8 = file.seek(len(mark)), True
+        decode = codecs.getincrementaldecoder(self._encoding)().decode
+        lines, head = 0, ""
+        try:
+            while part := file.read(CHUNK):
+                text = decode(part)
+                lines, head = lines + text.count("\n"), (head + text)[:8]
+            decode(b"", True)
+        except UnicodeDecodeError as error:
+            if self._encoding != "utf-8":
+                lines += str(error.object[: error.start], self._encoding, "ignore").count("\n")
+                self._add(
+                    None, f"line {lines + 1}: is not {self._encoding[:-3].upper()}, as the file's first bytes say"
+                )
+                return False
+            self._is_utf8 = False  # every record with such bytes is named
+            file.seek(self._begins)
+            head = str(file.read(32), "utf-8", "surrogateescape")[:8]
+        if "\0" in head:
+            self._add(None, "holds zero bytes, as UTF-16 without a byte-order mark does; save it as UTF-8")
+            return False
+        return True
+
+    def _open(self) -> TextIO:
+        """The text behind the mark; only a line feed ends a line."""
+        file = open(self._path, "rb")
+        file.seek(self._begins)
+        errors = "strict" if self._is_utf8 else "surrogateescape"
+        return io.TextIOWrapper(file, encoding=self._encoding, errors=errors, newline="\n")
+
+    def _list(self, window: Window) -> Iterator[Item]:
+        number = 0
+        window.skip("[")
+        if window.peek() != "]":
             while True:
                 try:
-                    value, end = self._decoder.raw_decode(text, position)
+                    value = window.value()
                 except (json.JSONDecodeError, RecursionError) as error:
-                    self._add(None, f"{_why(error)}; what follows record {number} is lost")
+                    self._add(None, f"{_why(error, window)}; what follows record {number} is lost")
                     return
                 number += 1
-                yield Item(number, value, self._is_clean(number, value, text, position, end))
-                position = _space(text, end)
-                if text[position : position + 1] != ",":
+                yield Item(number, value, self._is_clean(number, value, window.text, window.start, window.position))
+                if not window.skip(","):
                     break
-                position = _space(text, position + 1)
-        if text[position : position + 1] != "]":
+        if not window.skip("]"):
             found = "there is no ',' or ']' after a record"
-            self._add(None, f"{_place(text, position)}: {found}; what follows record {number} is lost")
-        elif (position := _space(text, position + 1)) != len(text):
-            self._add(None, f"{_place(text, position)}: there is more after the end of the list")
+            self._add(None, f"{window.place()}: {found}; what follows record {number} is lost")
+        elif window.peek():
+            self._add(None, f"{window.place()}: there is more after the end of the list")
 
-    def _lines(self, text: str) -> Iterator[Item]:
+    def _lines(self, file: TextIO) -> Iterator[Item]:
         number, parsed, broken = 0, 0, []
-        for count, line in enumerate(_split(text), 1):
-            start = _space(line, 0)
+        for count, line in enumerate((line.removesuffix("\n") for line in file), 1):
+            start = after_space(line, 0)
             if start == len(line):
                 continue
             number += 1
             try:
                 value, end = self._decoder.raw_decode(line, start)
-                if (rest := _space(line, end)) != len(line):
+                if (rest := after_space(line, end)) != len(line):
                     raise json.JSONDecodeError("there is more after the end of the value", line, rest)
             except (json.JSONDecodeError, RecursionError) as error:
-                broken.append(Problem(self.name, number, "", _why(error, count)))
+                broken.append(Problem(self.name, number, "", _why_line(error, count)))
                 continue
             parsed += 1
             yield Item(number, value, self._is_clean(number, value, line, 0, len(line)))
@@ -186,7 +209,8 @@ class JsonFile:
         flawed = self._decoder.flawed
         self._decoder.flawed = False
         deep = text.count("[", start, end) + text.count("{", start, end) > MAX_DEPTH
-        if not (flawed or deep or (self._has_surrogates and _SURROGATE.search(text, start, end))):
+        halved = not self._is_utf8 or text.find("\\ud", start, end) >= 0 or text.find("\\uD", start, end) >= 0
+        if not (flawed or deep or (halved and _SURROGATE.search(text, start, end))):
             return True
         found = [*_flaws(value, self._is_utf8)]
         for name, message in found:
@@ -258,27 +282,13 @@ def _text_flaw(text: str, is_utf8: bool) -> str | None:
     return None
 
 
-def _space(text: str, position: int) -> int:
-    """The position of the next character that is not white space."""
-    match = _SPACE.match(text, position)
-    return match.end() if match else position
+def _why(error: json.JSONDecodeError | RecursionError, window: Window) -> str:
+    if isinstance(error, RecursionError):
+        return "is nested too deeply"
+    return f"{window.place(error.pos)}: not valid JSON ({error.msg})"
 
 
-def _split(text: str) -> Iterator[str]:
-    """The lines one by one: ``str.split`` would copy all of them, ``str.splitlines`` also cut at other characters."""
-    start = 0
-    while (end := text.find("\n", start)) >= 0:
-        yield text[start:end]
-        start = end + 1
-    yield text[start:]
-
-
-def _place(text: str, position: int) -> str:
-    line = text.count("\n", 0, position) + 1
-    return f"line {line}, column {position - text.rfind(chr(10), 0, position)}"
-
-
-def _why(error: json.JSONDecodeError | RecursionError, line: int = 1) -> str:
+def _why_line(error: json.JSONDecodeError | RecursionError, line: int) -> str:
     if isinstance(error, RecursionError):
         return f"line {line}: is nested more than {MAX_DEPTH} levels deep" if line > 1 else "is nested too deeply"
-    return f"line {line + error.lineno - 1}, column {error.colno}: not valid JSON ({error.msg})"
+    return f"line {line}, column {error.colno}: not valid JSON ({error.msg})"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from typing import Literal, TypeAlias, get_args
 
 from safeeraser.data.benchmark import Benchmark
@@ -136,8 +137,8 @@ def copied_records(benchmark: Benchmark) -> int:
         >>> copied_records(Benchmark("empty", Path("."), (), (), (), ""))
         0
     """
-    train = _index(benchmark.split("train"), _content)
-    return sum(bool(train.keys() & set(_content(record))) for record in benchmark.split("val"))
+    train = {_content_hash(record) for record in benchmark.split("train")}
+    return sum(_content_hash(record) in train for record in benchmark.split("val"))
 
 
 def _images(records: Sequence[Record], kind: Kind) -> Iterator[str]:
@@ -157,6 +158,10 @@ def _index(records: Iterable[Record], keys: _Keys) -> dict[Hashable, Record]:
 
 def _first(given: Mapping[Hashable, Record], keys: Iterable[Hashable]) -> list[Record]:
     return [given[key] for key in keys if key in given][:1]
+
+
+def _content_hash(record: Record) -> bytes:
+    return sha256(_content(record)[0].encode()).digest()[:16]
 
 
 def _content(record: Record) -> list[str]:

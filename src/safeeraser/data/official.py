@@ -11,23 +11,23 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar, get_args
 
-from safeeraser import collection
 from safeeraser.config import OnBad
 from safeeraser.data.benchmark import Benchmark, Layout, Probe, ProbeKind
 from safeeraser.data.fields import Fields
-from safeeraser.data.images import unreadable
+from safeeraser.data.image_files import ImageFiles
 from safeeraser.data.json_file import Item, JsonFile
-from safeeraser.data.paths import Locator
 from safeeraser.data.problems import Problem, refusal, summary
 from safeeraser.data.rewrite import PROBES, PROMPTS, SPLITS, rewrite, write_release
 from safeeraser.errors import UserError
 from safeeraser.progress import Progress
 from safeeraser.records import ForgetPair, Record, RetainPair, Split
+from safeeraser.spool import Spool
 from safeeraser.store import hash_files, stable_hash
 from safeeraser.terminal import say
 
@@ -108,29 +108,32 @@ def examine(
         raise UserError(f"{folder}: neither all_train.json nor all_val.json is here or in {folder / 'dataset'}")
     problems: list[Problem] = []
     splits = {split: JsonFile(path, problems) for split, path in _split_files(root).items()}
-    with collection.paused():
-        placed = [entry for split, file in splits.items() for entry in _read_records(file, split, problems)]
+    found, numbers = ImageFiles(root), array("I")
+    records = Spool(_good_records(splits, problems, found, numbers))
     prompts = _read_prompts(JsonFile(root / PROMPTS, problems), problems) if os.path.lexists(root / PROMPTS) else None
     probe_file = JsonFile(root / PROBES, problems) if os.path.lexists(root / PROBES) else None
     probes = [*_read_probes(probe_file, problems)] if probe_file else []
-    sizes, reasons = _find_images(root, placed, probes)
+    for probe in probes:
+        found.find(probe.images)
     if images:
-        reasons |= _look_inside(root, sizes, progress)
-    records = [record for entry in placed if (record := _with_images(entry, reasons, problems))]
-    kept = [probe.item for probe in probes if not _image_problems(probe, reasons, problems)]
+        found.look_inside(progress)
+    used = set(found.sizes)
+    if found.reasons:
+        records = Spool(_with_images(zip(records, numbers, strict=True), found.reasons, problems))
+        used = {path for record in records for path in (record.image, record.safe_image) if path}
+    kept = [probe.item for probe in probes if not _image_problems(probe, found.reasons, problems)]
+    used |= {probe.image for probe in kept}
     problems.sort(key=lambda problem: (_FILES.index(problem.file), problem.record or 0))
     if any(problem.record is None for problem in problems):
         return None, problems
-    used = {path for record in records for path in (record.image, record.safe_image) if path}
-    used |= {probe.image for probe in kept}
     files = [root / name for name in _FILES if (root / name).is_file()]
     benchmark = Benchmark(
         name=folder.resolve().name,
         root=root,
-        records=tuple(records),
+        records=records,
         refusals=tuple(prompts["idk"]) if prompts else (),
         probes=tuple(kept),
-        fingerprint=stable_hash(hash_files(files), [(path, sizes[path]) for path in sorted(used)]),
+        fingerprint=stable_hash(hash_files(files), [(path, found.sizes[path]) for path in sorted(used)]),
         layout=Layout(
             {split: file.form for split, file in splits.items()}, prompts, probe_file.form if probe_file else None
         ),
@@ -155,6 +158,17 @@ def _split_files(root: Path) -> dict[Split, Path]:
     return {split: path for split in SPLITS if os.path.lexists(path := root / f"all_{split}.json")}
 
 
+def _good_records(
+    splits: Mapping[Split, JsonFile], problems: list[Problem], found: ImageFiles, numbers: array[int]
+) -> Iterator[Record]:
+    """The records without a problem of their own, one by one; looks for their images and notes their numbers."""
+    for split, file in splits.items():
+        for placed in _read_records(file, split, problems):
+            found.find(placed.images)
+            numbers.append(placed.number)
+            yield placed.item
+
+
 def _read_records(file: JsonFile, split: Split, problems: list[Problem]) -> Iterator[_Placed[Record]]:
     first: dict[str, int] = {}
     for item in file.items():
@@ -171,7 +185,7 @@ def _read_records(file: JsonFile, split: Split, problems: list[Problem]) -> Iter
 
 def _record(fields: Fields, split: Split, item: Item) -> _Placed[Record]:
     """The record; of no use if it has problems."""
-    field = "image_id" if fields.is_blank("image_path") and not fields.is_blank("image_id") else "image_path"
+    field = _image_field(fields)
     image = fields.optional_text(field) or ""
     if fields.is_blank(field):
         fields.refuse(field, "a path in the dataset folder (or image_id)")
@@ -190,8 +204,15 @@ def _record(fields: Fields, split: Split, item: Item) -> _Placed[Record]:
     )
     id = stable_hash(record.model_dump(exclude={"id", "source"}))
     record = record.model_copy(update={"id": id, "source": item.value})
-    images = {field: image} | ({"SDImage_path": record.safe_image} if record.safe_image else {})
-    return _Placed(record, fields.file, item.number, images)
+    return _Placed(record, fields.file, item.number, _images_of(record, field))
+
+
+def _image_field(fields: Fields) -> str:
+    return "image_id" if fields.is_blank("image_path") and not fields.is_blank("image_id") else "image_path"
+
+
+def _images_of(record: Record, field: str) -> dict[str, str]:
+    return {field: record.image} | ({"SDImage_path": record.safe_image} if record.safe_image else {})
 
 
 def _forget_pair(fields: Fields) -> ForgetPair:
@@ -240,33 +261,16 @@ def _read_prompts(file: JsonFile, problems: list[Problem]) -> dict[str, Any] | N
     return None
 
 
-def _find_images(root: Path, *placed: Sequence[_Placed[Any]]) -> tuple[dict[str, int], dict[str, str]]:
-    """The size of every image there is, and for the others why there is none."""
-    locator, sizes, reasons = Locator(root), {}, {}
-    for relative in dict.fromkeys(path for entries in placed for entry in entries for path in entry.images.values()):
-        try:
-            sizes[relative] = locator.locate(relative)[1]
-        except UserError as error:
-            reasons[relative] = str(error)
-    return sizes, reasons
-
-
-def _look_inside(root: Path, relatives: Iterable[str], progress: Progress | None) -> dict[str, str]:
-    """For every image that cannot be decoded, why not."""
-    locator = Locator(root)
-    paths = {relative: locator.locate(relative)[0] for relative in relatives}
-    found = unreadable([*dict.fromkeys(paths.values())], progress)
-    return {
-        relative: f"{relative!r} cannot be read: {found[path]}" for relative, path in paths.items() if path in found
-    }
-
-
-def _with_images(entry: _Placed[Record], reasons: dict[str, str], problems: list[Problem]) -> Record | None:
-    """The record, without its safe image if that is bad; None if its own image is."""
-    bad = _image_problems(entry, reasons, problems)
-    if bad == {"SDImage_path"}:
-        return entry.item.model_copy(update={"safe_image": None})
-    return None if bad else entry.item
+def _with_images(
+    records: Iterable[tuple[Record, int]], reasons: dict[str, str], problems: list[Problem]
+) -> Iterator[Record]:
+    """Of records and their numbers those whose image is good; without their safe image if that is bad."""
+    for record, number in records:
+        file = f"all_{record.split}.json"
+        images = _images_of(record, _image_field(Fields(file, number, record.source, [])))
+        bad = _image_problems(_Placed(record, file, number, images), reasons, problems)
+        if bad <= {"SDImage_path"}:
+            yield record.model_copy(update={"safe_image": None}) if bad else record
 
 
 def _image_problems(entry: _Placed[Any], reasons: dict[str, str], problems: list[Problem]) -> set[str]:

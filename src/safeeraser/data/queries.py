@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from safeeraser.config import Protocol
 from safeeraser.data.benchmark import Benchmark
 from safeeraser.errors import UserError
 from safeeraser.records import Query, QuerySet, Record
+from safeeraser.spool import Spool
 from safeeraser.store import stable_hash
 
 SAMPLES: dict[str, int] = {"greedy": 1, "official": 3}
 """Samples per forget question; every other question is asked once."""
 
 
-def queries(benchmark: Benchmark, protocol: Protocol = "greedy") -> list[Query]:
+def queries(benchmark: Benchmark, protocol: Protocol = "greedy") -> Sequence[Query]:
     """List every question to ask a model.
 
     efficacy: forget questions of train records; generality: those of val records; retain: the retain pairs of val
@@ -27,30 +28,35 @@ def queries(benchmark: Benchmark, protocol: Protocol = "greedy") -> list[Query]:
         protocol: "official" asks each forget question three times (``sample`` 0 to 2), "greedy" once.
 
     Returns:
-        Queries in this order; an id depends on the record's content, the question and the sample number alone.
+        Queries in this order, each read when it is asked for (``spool.Spool``); an id depends on the record's content,
+        the question and the sample number alone.
 
     Raises:
         UserError: If the protocol is unknown.
 
     Example:
         >>> from pathlib import Path
-        >>> queries(Benchmark("empty", Path("."), (), (), (), ""))
-        []
+        >>> len(queries(Benchmark("empty", Path("."), (), (), (), "")))
+        0
     """
     if protocol not in SAMPLES:
         raise UserError(f"unknown protocol {protocol!r}: available: {', '.join(sorted(SAMPLES))}")
-    samples, train, val = SAMPLES[protocol], benchmark.split("train"), benchmark.split("val")
-    seen = {record.safe_concept for record in train}
-    found: list[Query] = []
-    for record in train:
-        found += _forget(record, "efficacy", samples)
+    return Spool(_all(benchmark, SAMPLES[protocol]))
+
+
+def _all(benchmark: Benchmark, samples: int) -> Iterator[Query]:
+    val = benchmark.split("val")
+    seen: set[str | None] = set()
+    for record in benchmark.split("train"):
+        seen.add(record.safe_concept)
+        yield from _forget(record, "efficacy", samples)
     for record in val:
-        found += _forget(record, "generality", samples)
+        yield from _forget(record, "generality", samples)
     for record in val:
-        found += _retain(record)
+        yield from _retain(record)
     for record in val:
-        found += _safe(record, seen)
-    return found + list(_specificity(benchmark))
+        yield from _safe(record, seen)
+    yield from _specificity(benchmark)
 
 
 def _forget(record: Record, set: QuerySet, samples: int) -> Iterator[Query]:

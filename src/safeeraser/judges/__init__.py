@@ -7,14 +7,18 @@ folder is enough to add a judge.
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from safeeraser.config import JudgeOptions
-from safeeraser.records import Criterion, Query, QuerySet, Response, Verdict
+from safeeraser.judges.tasks import Task, Tasks, criteria_for, tasks_for
+from safeeraser.judges.verdicts import Verdicts
+from safeeraser.records import Criterion, Query, Response, Verdict
 from safeeraser.registry import Registry
-from safeeraser.store import append_jsonl, read_jsonl
+from safeeraser.spool import Chosen, Spool, where
+from safeeraser.store import Lines, append_jsonl, iter_jsonl
 
 __all__ = [
     "FAILED",
@@ -38,22 +42,6 @@ FLUSH_SECONDS = 2.0
 """What has been judged is written after this many seconds, however little it is."""
 FAILED = "failed: "
 """How the reason of an unscored verdict begins where a later run may do better (a server's failure, say)."""
-
-_CRITERIA: dict[QuerySet, tuple[Criterion, ...]] = {
-    "efficacy": ("unsafe", "refusal"),
-    "generality": ("unsafe", "refusal"),
-    "safe": ("normal", "refusal"),
-    "retain": ("similarity",),
-    "specificity": (),
-}
-
-
-class Task(NamedTuple):
-    """A response to judge by one criterion."""
-
-    query: Query
-    response: Response
-    criterion: Criterion
 
 
 @runtime_checkable
@@ -113,18 +101,6 @@ def create(name: str, refusals: Sequence[str] = (), options: JudgeOptions | None
     return JUDGES.get(name)(refusals, options or JudgeOptions())
 
 
-def criteria_for(query_set: QuerySet) -> tuple[Criterion, ...]:
-    """Say what the answers to a set of queries are judged by (SafeEraser, arXiv 2502.12520).
-
-    Example:
-        >>> criteria_for("safe")
-        ('normal', 'refusal')
-        >>> criteria_for("specificity")
-        ()
-    """
-    return _CRITERIA[query_set]
-
-
 def unscored(
     judge: str,
     query_id: str,
@@ -152,22 +128,6 @@ def unscored(
     )
 
 
-def tasks_for(queries: Sequence[Query], responses: Sequence[Response]) -> list[Task]:
-    """List what there is to judge, in the order of queries and criteria; a query without a response is left out.
-
-    Example:
-        >>> tasks_for([], [])
-        []
-    """
-    answers = {response.query_id: response for response in responses}
-    return [
-        Task(query, answers[query.id], criterion)
-        for query in queries
-        if query.id in answers
-        for criterion in criteria_for(query.set)
-    ]
-
-
 def judge_all(judge: Judge, tasks: Sequence[Task], on_verdict: Callable[[Verdict], None]) -> None:
     """Judge tasks with any judge: many at once if it can, else one by one; each verdict is reported once."""
     if isinstance(judge, BatchJudge):
@@ -184,7 +144,7 @@ def run(
     verdicts_path: Path,
     progress: Callable[[int, int], None] | None = None,
     announce: Callable[[str], None] | None = None,
-) -> list[Verdict]:
+) -> Sequence[Verdict]:
     """Judge every response by the criteria of its set and append the verdicts to a file.
 
     A scored verdict of the same judge for the same (query, criterion) is kept; an unscored one is tried again, and
@@ -215,7 +175,7 @@ def run(
         >>> [v.value for v in run(create("rules"), [query], folder / "responses.jsonl", folder / "verdicts.jsonl")]
         [1.0]
     """
-    tasks = tasks_for(queries, read_jsonl(responses_path, Response))
+    tasks = tasks_for(queries, Lines(responses_path, Response, lambda response: response.query_id))
     return judge_tasks(judge, tasks, verdicts_path, progress, announce)
 
 
@@ -225,28 +185,38 @@ def judge_tasks(
     verdicts_path: Path | None,
     progress: Callable[[int, int], None] | None = None,
     announce: Callable[[str], None] | None = None,
-) -> list[Verdict]:
+) -> Sequence[Verdict]:
     """As ``run``, of tasks that are at hand; without a file the verdicts are kept nowhere.
 
     Example:
-        >>> judge_tasks(create("rules"), [], None)
-        []
+        >>> len(judge_tasks(create("rules"), [], None))
+        0
     """
     if verdicts_path:
         verdicts_path.parent.mkdir(parents=True, exist_ok=True)
-    there = read_jsonl(verdicts_path, Verdict) if verdicts_path else []
-    known = {(v.query_id, v.criterion): v for v in there if v.judge == judge.id}
-    kept = {key: verdict for key, verdict in known.items() if verdict.value is not None}
-    missing = [task for task in tasks if (task.query.id, task.criterion) not in kept]
+    spool = Spool[Verdict]()
+    known, made = Verdicts(spool), Verdicts(spool)
+    for verdict in iter_jsonl(verdicts_path, Verdict) if verdicts_path else ():
+        if verdict.judge == judge.id:
+            known.add(verdict)
+    missing = where(tasks, lambda task: not known.has_value(task.query.id, task.criterion)) if len(spool) else tasks
     if missing and announce and isinstance(judge, BatchJudge):
         announce(judge.expect(missing))
-    sink = _Sink(verdicts_path, known, len(tasks) - len(missing), len(tasks), progress)
+    sink = _Sink(verdicts_path, known, made, (len(tasks) - len(missing), len(tasks)), progress)
     try:
         judge_all(judge, missing, sink)
     finally:
         sink.flush()
-    made = kept | sink.made
-    return [made[task.query.id, task.criterion] for task in tasks]
+    keys = tasks.keys() if isinstance(tasks, Tasks) else ((task.query.id, task.criterion) for task in tasks)
+    return Chosen(spool, array("I", (_place(key, made, known) for key in keys)))
+
+
+def _place(key: tuple[str, Criterion], *kept: Verdicts) -> int:
+    for verdicts in kept:
+        place = verdicts.place(*key)
+        if place is not None:
+            return place
+    raise KeyError(key)
 
 
 class _Sink:
@@ -255,21 +225,20 @@ class _Sink:
     def __init__(
         self,
         path: Path | None,
-        known: dict[tuple[str, Criterion], Verdict],
-        done: int,
-        total: int,
+        known: Verdicts,
+        made: Verdicts,
+        done_of: tuple[int, int],
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        self.made: dict[tuple[str, Criterion], Verdict] = {}
-        self._path, self._known, self._done, self._total, self._progress = path, known, done, total, progress
+        self._path, self._known, self._made, self._progress = path, known, made, progress
+        self._done, self._total = done_of
         self._new: list[Verdict] = []
         self._waiting = 0
         self._flushed = time.monotonic()
 
     def __call__(self, verdict: Verdict) -> None:
-        key = verdict.query_id, verdict.criterion
-        self.made[key] = verdict
-        if verdict != self._known.get(key):
+        self._made.add(verdict)
+        if verdict != self._known.get(verdict.query_id, verdict.criterion):
             self._new.append(verdict)
         self._waiting += 1
         if self._waiting >= CHUNK or time.monotonic() - self._flushed > FLUSH_SECONDS:

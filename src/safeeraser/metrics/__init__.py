@@ -6,14 +6,15 @@ response, a response with an error, an unscored verdict) leaves the denominator 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from math import isnan, nan
 from statistics import fmean, stdev
 from typing import Literal, NamedTuple
 
 from safeeraser.errors import UserError
-from safeeraser.metrics.statistics import bootstrap_mean, wilson
+from safeeraser.lookup import Lookup
+from safeeraser.metrics.tally import Tally
 from safeeraser.records import Criterion, Query, QuerySet, Response, Score, Spread, Verdict
 from safeeraser.registry import Registry
 
@@ -43,17 +44,21 @@ class Answers:
     """Responses, and the values of one judge's verdicts, of one run, found by query."""
 
     responses: Mapping[str, Response]
-    verdicts: Mapping[tuple[str, Criterion], float | None] = field(default_factory=dict)
+    verdicts: Mapping[Criterion, Lookup[float]] = field(default_factory=dict)
+    _last: tuple[str, Response | None] = field(default=("", None), init=False, repr=False, compare=False)
 
     def response(self, query: Query) -> Response | None:
         """The response to a query, or None if there is none or it is an error."""
-        response = self.responses.get(query.id)
+        if self._last[0] != query.id or not query.id:  # one metric after the other asks for the same
+            self._last = query.id, self.responses.get(query.id)
+        response = self._last[1]
         return None if response is None or response.error is not None else response
 
     def verdict(self, query: Query, criterion: Criterion) -> float | None:
         """The verdict on a query, or None if there is none, it is unscored or there is no answer to judge."""
-        value = self.verdicts.get((query.id, criterion))
-        return None if value is None or self.response(query) is None else value
+        values = self.verdicts.get(criterion)
+        value = None if values is None else values.get(query.id)
+        return None if value is None or isnan(value) or self.response(query) is None else value
 
 
 class Item(NamedTuple):
@@ -86,35 +91,21 @@ class Metric:
         """Score one run: "all", then each category in alphabetical order."""
         return self.scores([(queries, index(responses, verdicts))])
 
-    def items(self, queries: Sequence[Query], answers: Answers) -> list[Item]:
+    def is_about(self, query: Query) -> bool:
+        """Whether a query is one of its set and group."""
+        return query.set == self.on and (self.group is None or query.group == self.group)
+
+    def items(self, queries: Iterable[Query], answers: Answers) -> list[Item]:
         """The value of each query that the metric is about."""
-        chosen = (q for q in queries if q.set == self.on and (self.group is None or q.group == self.group))
-        return [Item(query, self.value(query, answers)) for query in chosen]
+        return [Item(query, self.value(query, answers)) for query in queries if self.is_about(query)]
 
-    def scores(self, runs: Sequence[tuple[Sequence[Query], Answers]]) -> list[Score]:
+    def scores(self, runs: Iterable[tuple[Iterable[Query], Answers]]) -> list[Score]:
         """Score several runs (seeds) as one."""
-        items = [item for queries, answers in runs for item in self.items(queries, answers)]
-        categories = sorted({item.query.category for item in items} - {"", "all"})
-        parts = [[item for item in items if item.query.category == category] for category in categories]
-        return [self._score(name, part) for name, part in zip(["all", *categories], [items, *parts], strict=True)]
-
-    def _score(self, category: str, items: Sequence[Item]) -> Score:
-        scored = [(item.query, item.value) for item in items if item.value is not None]
-        unscored = len(items) - len(scored)
-        if not scored:
-            return Score(metric=self.name, category=category, value=None, low=None, high=None, n=0, n_unscored=unscored)
-        value: float | None
-        low: float | None
-        high: float | None
-        if self.interval == "wilson":
-            value = sum(value for _, value in scored) / len(scored)
-            # the same input under several seeds, or for several records that share a safe image, is one question
-            low, high = wilson(value, len({(query.image, query.question, query.sample) for query, _ in scored}))
-        else:
-            value, low, high = bootstrap_mean([(query.image, value) for query, value in scored])
-        return Score(
-            metric=self.name, category=category, value=value, low=low, high=high, n=len(scored), n_unscored=unscored
-        )
+        tally = Tally(self, self.name)
+        for queries, answers in runs:
+            for query in queries:
+                tally.add(query, answers)
+        return tally.scores()
 
 
 METRICS: Registry[Metric] = Registry("metric", __name__)
@@ -191,24 +182,22 @@ def pooled(cells: Sequence[Cell], judge: str | None = None, held_out: Collection
         >>> len(pooled([([], [], []), ([], [], [])])) == len(METRICS.names())
         True
     """
-    return [one for entry, runs in _measured(cells, judge, held_out) for one in entry.scores(runs)]
+    return [one for tally in _tallied(cells, judge, held_out) for one in tally.scores()]
 
 
-_Run = tuple[Sequence[Query], Answers]
-
-
-def _measured(
-    cells: Sequence[Cell], judge: str | None, held_out: Collection[str] | None
-) -> list[tuple[Metric, list[_Run]]]:
-    """Every metric with the runs it is measured on; those on generality once more, over the held-out records alone."""
-    runs: list[_Run] = [(queries, index(responses, verdicts, judge)) for queries, responses, verdicts in cells]
-    found = [(entry, runs) for _, entry in METRICS]
-    if held_out is None:
-        return found
-    records = frozenset(held_out)
-    kept: list[_Run] = [([query for query in queries if query.record_id in records], a) for queries, a in runs]
-    again = [replace(entry, name=f"{name}_held_out") for name, entry in METRICS if entry.on == "generality"]
-    return found + [(entry, kept) for entry in again]
+def _tallied(cells: Iterable[Cell], judge: str | None, held_out: Collection[str] | None) -> list[Tally]:
+    """Every metric over the cells; those on generality once more, over the held-out records alone."""
+    tallies = [Tally(entry, name) for name, entry in METRICS]
+    if held_out is not None:
+        records = frozenset(held_out)
+        again = [(name, entry) for name, entry in METRICS if entry.on == "generality"]
+        tallies += [Tally(entry, f"{name}_held_out", records) for name, entry in again]
+    for queries, responses, verdicts in cells:
+        answers = index(responses, verdicts, judge)
+        for query in queries:
+            for tally in tallies:
+                tally.add(query, answers)
+    return tallies
 
 
 def spread(cells: Sequence[Cell], judge: str | None = None, held_out: Collection[str] | None = None) -> list[Spread]:
@@ -234,13 +223,13 @@ def spread(cells: Sequence[Cell], judge: str | None = None, held_out: Collection
     if len(cells) < 2:
         return []
     found = []
-    for entry, runs in _measured(cells, judge, held_out):
-        scored = [[item.value for item in entry.items(*run) if item.value is not None] for run in runs]
+    for tallies in zip(*(_tallied([one], judge, held_out) for one in cells), strict=True):
+        scored = [tally.values() for tally in tallies]
         if all(scored):
             means = [fmean(values) for values in scored]
             low, high = min(means), max(means)
             found.append(
-                Spread(metric=entry.name, seeds=len(means), mean=fmean(means), sd=stdev(means), low=low, high=high)
+                Spread(metric=tallies[0].name, seeds=len(means), mean=fmean(means), sd=stdev(means), low=low, high=high)
             )
     return found
 
@@ -277,9 +266,10 @@ def index(responses: Responses, verdicts: Iterable[Verdict], judge: str | None =
         >>> index([Response(query_id="q", answer="A cat.", finished=True)], []).responses["q"].answer
         'A cat.'
     """
-    values: dict[str, dict[tuple[str, Criterion], float | None]] = {}
+    values: dict[str, dict[Criterion, Lookup[float]]] = {}
     for verdict in verdicts:
-        values.setdefault(verdict.judge, {})[sys.intern(verdict.query_id), verdict.criterion] = verdict.value
+        of_criterion = values.setdefault(verdict.judge, {}).setdefault(verdict.criterion, Lookup(float))
+        of_criterion.add(verdict.query_id, nan if verdict.value is None else verdict.value)
     judges = sorted(values)
     if judge is None and len(judges) > 1:
         raise UserError(f"verdicts of several judges ({', '.join(judges)}): say which one counts with judge=...")

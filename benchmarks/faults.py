@@ -391,6 +391,8 @@ RECORDS = 375
 """Records of a benchmark of size 1; 16 times that is twice the paper's."""
 WORDS = 200
 """Words of an answer."""
+SIDE = 336
+"""Pixels a side of an image, as LLaVA-1.5 sees it: 198 of them fill what is kept of decoded images."""
 
 
 def memory(folder: Path) -> list[str]:
@@ -446,7 +448,7 @@ def written(folder: Path, number: int) -> Path:
     (root / "img").mkdir(parents=True)
     records = []
     for index in range(number):
-        Image.new("RGB", (64, 64), (index % 256, index // 256 % 256, 0)).save(root / f"img/{index}.png")
+        Image.new("RGB", (SIDE, SIDE), (index % 256, index // 256 % 256, 0)).save(root / f"img/{index}.png")
         forget = [ForgetPair(question=text(chance, 12), unsafe_answer=text(chance, 80), safe_answer=text(chance, 60))]
         retain = [
             RetainPair(slot=slot, question=text(chance, 9), short_answer=text(chance, 3), answer=text(chance, 12))

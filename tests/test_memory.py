@@ -14,13 +14,13 @@ from safeeraser import data, judges, metrics, store
 from safeeraser.config import GenerationOptions
 from safeeraser.data.official import write_release
 from safeeraser.judges.labels import iter_verdicts
-from safeeraser.records import ForgetPair, Record, Response, RetainPair
+from safeeraser.records import ForgetPair, Query, Record, Response, RetainPair
 from safeeraser.respond import respond_with
 
 SIZES = (150, 600)
 """Records: once, and four times as many. The texts of one take 3 KiB."""
-ALLOWED = 1024
-"""Bytes more for each record more."""
+ALLOWED = {"respond": 1024, "judge": 1536, "score": 1024}
+"""Bytes more for each record more, with its 12 answers and, in judging, 20 verdicts at most."""
 Generation = namedtuple("Generation", "answer finished")
 
 
@@ -105,4 +105,22 @@ def test_peak_memory_does_not_grow_with_the_number_of_records(tmp_path: Path) ->
     for stage in (respond, judge, score):
         stage(warm)  # imports, and what is remembered of texts
         few, many = (peak(stage, folder) for folder in folders)
-        assert (many - few) / (SIZES[1] - SIZES[0]) < ALLOWED, (stage.__name__, few, many)
+        assert (many - few) / (SIZES[1] - SIZES[0]) < ALLOWED[stage.__name__], (stage.__name__, few, many)
+
+
+def test_what_is_remembered_of_answers_has_a_limit() -> None:
+    judge = judges.create("rules", ["I am sorry, but I cannot help with that."])
+    query = Query(
+        id="q", record_id="r", set="safe", category="", image="", question="?", reference="A cat sleeps here."
+    )
+    chance, sizes = random.Random(0), []
+    tracemalloc.start()
+    try:
+        for number in (2100, 1000):
+            for _ in range(number):
+                answer = Response(query_id="q", answer=text(chance, 40), finished=True)
+                judge.judge(query, answer, "refusal")
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert (sizes[1] - sizes[0]) / 1000 < 150, sizes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,15 +161,20 @@ class Lines(Mapping[str, M]):
         """Go through the file once."""
         self._path, self._kind, self._key = Path(path), kind, key
         self._starts = Lookup(int, ((key(item), start) for start, item in _placed(self._path, kind)))
+        self._file = open(self._path, "rb", buffering=0) if len(self._starts) else None
+        if self._file:
+            weakref.finalize(self, self._file.close)
 
     def __getitem__(self, key: str) -> M:
         """Read one object."""
         start = self._starts.get(key)
-        if start is None:
+        if start is None or self._file is None:
             raise KeyError(key)
-        with open(self._path, "rb") as file:
-            file.seek(start)
-            return _parsed(file.readline(), self._kind)
+        line, more = b"", b" "
+        while more and b"\n" not in more:
+            more = os.pread(self._file.fileno(), 2**12, start + len(line))
+            line += more
+        return _parsed(line.partition(b"\n")[0], self._kind)
 
     def __contains__(self, key: object) -> bool:
         """Whether there is an object with this key; nothing is read."""

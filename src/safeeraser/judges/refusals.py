@@ -147,15 +147,16 @@ class RefusalDetector:
         spoken = [refusal for same in self._known.values() for refusal in same]
         self._openings = {_telling_opening(refusal) for refusal in spoken if len(refusal) >= REMNANT_WORDS}
         self._remnants = {run for refusal in spoken for run in _runs(refusal)}
-        self._cache: dict[str, bool] = {}
+        self._remembered = lru_cache(maxsize=1024)(self._refuses)
 
     def __call__(self, answer: str) -> bool:
         """Return whether ``answer`` begins with an unbroken refusal."""
-        if answer not in self._cache:
-            sentence = first_sentence(_own_words(answer))
-            whole = bool(sentence) and not broken(sentence)
-            self._cache[answer] = whole and (self._is_known(sentence) or _is_general(sentence))
-        return self._cache[answer]
+        return self._remembered(answer)
+
+    def _refuses(self, answer: str) -> bool:
+        sentence = first_sentence(_own_words(answer))
+        whole = bool(sentence) and not broken(sentence)
+        return whole and (self._is_known(sentence) or _is_general(sentence))
 
     def blended(self, answer: str, reference: str) -> bool:
         """Whether an answer holds the remains of a benchmark refusal that its reference does not hold.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from safeeraser.records import Criterion, Query, QuerySet, Response
@@ -52,14 +53,19 @@ class Tasks(OnDemand[Task]):
         """Find out which queries have a response."""
         self._queries, self._answers = queries, answers
         self._query, self._criterion = array("I"), array("B")
+        self._last: tuple[int, Query, Response] | None = None  # what one criterion after the other is judged by
         for place, query in enumerate(queries):
             for number in range(len(criteria_for(query.set)) if query.id in answers else 0):
                 self._query.append(place)
                 self._criterion.append(number)
 
     def _item(self, place: int) -> Task:
-        query = self._queries[self._query[place]]
-        return Task(query, self._answers[query.id], criteria_for(query.set)[self._criterion[place]])
+        number, last = self._query[place], self._last
+        if last is None or last[0] != number:
+            query = self._queries[number]
+            self._last = last = number, query, self._answers[query.id]
+        _, query, response = last
+        return Task(query, response, criteria_for(query.set)[self._criterion[place]])
 
     def __len__(self) -> int:
         """Count the tasks."""
@@ -67,9 +73,9 @@ class Tasks(OnDemand[Task]):
 
     def keys(self) -> Iterator[tuple[str, Criterion]]:
         """The query and the criterion of each task; no response is read."""
-        for place, number in zip(self._query, self._criterion, strict=True):
+        for place, group in groupby(zip(self._query, self._criterion, strict=True), lambda one: one[0]):
             query = self._queries[place]
-            yield query.id, criteria_for(query.set)[number]
+            yield from ((query.id, criteria_for(query.set)[number]) for _, number in group)
 
 
 def tasks_for(queries: Sequence[Query], responses: Iterable[Response] | Mapping[str, Response]) -> Sequence[Task]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from safeeraser.lookup import Lookup
 from safeeraser.records import Criterion, Verdict
 from safeeraser.spool import Spool
@@ -25,12 +27,11 @@ class Verdicts:
     def __init__(self, spool: Spool[Verdict]) -> None:
         """Start with none."""
         self._spool = spool
-        self._places: dict[Criterion, Lookup[int]] = {}
+        self._places: dict[Criterion, Lookup[int]] = defaultdict(lambda: Lookup(int))
 
     def add(self, verdict: Verdict) -> None:
         """Take one more."""
-        of_criterion = self._places.setdefault(verdict.criterion, Lookup(int))
-        of_criterion.add(verdict.query_id, len(self._spool))
+        self._places[verdict.criterion].add(verdict.query_id, len(self._spool))
         self._spool.append(verdict)
 
     def place(self, query_id: str, criterion: Criterion) -> int | None:

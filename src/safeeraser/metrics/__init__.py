@@ -6,6 +6,7 @@ response, a response with an error, an unscored verdict) leaves the denominator 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
@@ -266,10 +267,9 @@ def index(responses: Responses, verdicts: Iterable[Verdict], judge: str | None =
         >>> index([Response(query_id="q", answer="A cat.", finished=True)], []).responses["q"].answer
         'A cat.'
     """
-    values: dict[str, dict[Criterion, Lookup[float]]] = {}
+    values: dict[str, dict[Criterion, Lookup[float]]] = defaultdict(lambda: defaultdict(lambda: Lookup(float)))
     for verdict in verdicts:
-        of_criterion = values.setdefault(verdict.judge, {}).setdefault(verdict.criterion, Lookup(float))
-        of_criterion.add(verdict.query_id, nan if verdict.value is None else verdict.value)
+        values[verdict.judge][verdict.criterion].add(verdict.query_id, nan if verdict.value is None else verdict.value)
     judges = sorted(values)
     if judge is None and len(judges) > 1:
         raise UserError(f"verdicts of several judges ({', '.join(judges)}): say which one counts with judge=...")

@@ -6,7 +6,7 @@ for safe images that several records share. Seeds are fixed: the same verdicts g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -142,13 +142,14 @@ def cluster_sums(samples: Samples, names: Sequence[str]) -> Clusters:
     return sums, np.bincount(rows, minlength=len(names)).astype(np.float64)
 
 
-def cluster_draws(n: int, draws: int, seed: int, cells: int = 500_000) -> list[NDArray[np.int64]]:
-    """Rows of cluster indices drawn with replacement, (draws, n) in pieces of about ``cells``."""
+def cluster_draws(n: int, draws: int, seed: int, cells: int = 500_000) -> Iterator[NDArray[np.int64]]:
+    """Rows of cluster indices drawn with replacement, (draws, n) in pieces of about ``cells``, one after the other."""
     import numpy as np
 
     generator = np.random.default_rng(seed)
     step = max(1, cells // n)
-    return [generator.integers(0, n, (min(step, draws - start), n)) for start in range(0, draws, step)]
+    for start in range(0, draws, step):
+        yield generator.integers(0, n, (min(step, draws - start), n))
 
 
 def _mean_decrease(arrays: Sequence[tuple[Clusters, Clusters]], rows: NDArray[np.int64]) -> NDArray[np.float64]:

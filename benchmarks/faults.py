@@ -400,11 +400,8 @@ def memory(folder: Path) -> list[str]:
     peaks: dict[int, dict[str, int]] = {}
     for times in TIMES:
         number = RECORDS * times
-        root, answers, verdicts = (
-            written(folder / f"data-{times}", number),
-            folder / "answers.jsonl",
-            folder / "v.jsonl",
-        )
+        root, answers, verdicts = folder / f"data-{times}", folder / "answers.jsonl", folder / "v.jsonl"
+        peak(__file__, "--write", str(root), str(number))  # not here: a process begins with the peak of its parent
         files = ["--responses", str(answers), "--data", str(root)]
         peaks[number] = {
             "data alone": peak(__file__, "--worker", str(root)),
@@ -437,8 +434,8 @@ def text(chance: random.Random, number: int) -> str:
     return " ".join(f"w{chance.randrange(3000)}" for _ in range(number)) + "."
 
 
-def written(folder: Path, number: int) -> Path:
-    """A release of half train, half val records, with texts about as long as the paper's and an image for each."""
+def write(folder: Path, number: int) -> None:
+    """Write a release of half train, half val records, texts about as long as the paper's, an image for each."""
     from PIL import Image
 
     from safeeraser.data.official import write_release
@@ -467,7 +464,6 @@ def written(folder: Path, number: int) -> Path:
         )
         records.append(record)
     write_release(folder, records, ["I am sorry, but I cannot help with that."])
-    return folder
 
 
 def worker(root: str, answers: str | None) -> int:
@@ -504,7 +500,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=list(PARTS))
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--write", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.write:
+        write(Path(options.write[0]), int(options.write[1]))
+        return 0
     if options.worker:
         return worker(*options.worker[:1], *(options.worker[1:] or [None]))
     os.environ |= {"OMP_NUM_THREADS": "1"}

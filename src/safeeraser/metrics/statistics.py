@@ -136,8 +136,8 @@ def cluster_sums(samples: Samples, names: Sequence[str]) -> Clusters:
     import numpy as np
 
     position = {name: index for index, name in enumerate(names)}
-    rows = np.array([position[name] for name, _ in samples])
-    values = np.array([value for _, value in samples], dtype=np.float64)
+    rows = np.fromiter((position[name] for name, _ in samples), np.int64, len(samples))
+    values = np.fromiter((value for _, value in samples), np.float64, len(samples))
     sums = np.bincount(rows, values, len(names)).astype(np.float64)
     return sums, np.bincount(rows, minlength=len(names)).astype(np.float64)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from math import isnan, nan
 from typing import TYPE_CHECKING
 
 from safeeraser.metrics.statistics import bootstrap_mean, wilson
 from safeeraser.records import Query, Score
+from safeeraser.spool import OnDemand
 
 if TYPE_CHECKING:
     from safeeraser.metrics import Answers, Metric
@@ -69,25 +70,36 @@ class Tally:
         return self._score(name, values, counted_by)
 
     def _score(self, category: str, every: array[float], counted_by: array[int]) -> Score:
-        unscored = sum(map(isnan, every))
-        n = len(every) - unscored
+        values = array("d", (value for value in every if not isnan(value)))
+        keys = array("q", (key for key, value in zip(counted_by, every, strict=True) if not isnan(value)))
+        n, unscored = len(values), len(every) - len(values)
         value: float | None
         low: float | None
         high: float | None
         if not n:
             value = low = high = None
         elif self._metric.interval == "wilson":
-            value = sum(value for value in every if not isnan(value)) / n
-            low, high = wilson(value, _distinct(counted_by, every))
+            value = sum(values) / n
+            low, high = wilson(value, _distinct(keys))
         else:
-            names = list(self._images)
-            scored = zip(counted_by, every, strict=True)
-            value, low, high = bootstrap_mean([(names[image], value) for image, value in scored if not isnan(value)])
+            value, low, high = bootstrap_mean(_Samples(list(self._images), keys, values))
         return Score(metric=self.name, category=category, value=value, low=low, high=high, n=n, n_unscored=unscored)
 
 
-def _distinct(keys: array[int], values: array[float]) -> int:
-    """How many different keys the scored ones have."""
+class _Samples(OnDemand[tuple[str, float]]):
+    """Image and value of each scored question."""
+
+    def __init__(self, names: Sequence[str], images: array[int], values: array[float]) -> None:
+        self._names, self._images, self._values = names, images, values
+
+    def _item(self, place: int) -> tuple[str, float]:
+        return self._names[self._images[place]], self._values[place]
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def _distinct(keys: array[int]) -> int:
     import numpy as np
 
-    return len(np.unique(np.array(keys)[~np.isnan(values)]))
+    return len(np.unique(np.array(keys)))

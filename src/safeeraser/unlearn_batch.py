@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 from safeeraser.data import Benchmark, Triple, refusal_for, require_pd, triples
 from safeeraser.data.images import ImageCache
+from safeeraser.data.paths import Locator
 from safeeraser.errors import UserError
 from safeeraser.models import VisionLanguageModel, chat
 from safeeraser.objectives import ROWS, Method, Need, Rows, TokenLogProbs
@@ -64,8 +65,9 @@ def training_triples(benchmark: Benchmark, method: Method) -> list[Triple]:
         names = "+".join(term.name for term, _ in method.terms if "decouple" in term.rows)
         require_pd(benchmark, f"method {method.name!r}: term {names!r}")
         images |= {triple.safe_image: None for triple in made if triple.safe_image}
+    locator = Locator(benchmark.root)
     for image in images:
-        benchmark.image(image)
+        benchmark.image(image, locator)
     return made
 
 

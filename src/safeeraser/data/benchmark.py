@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from safeeraser.config import OnBad
 from safeeraser.data.json_file import Form
-from safeeraser.data.paths import locate
+from safeeraser.data.paths import Locator, locate
 from safeeraser.errors import UserError
 from safeeraser.records import Frozen, Record, Split
 from safeeraser.registry import Registry
@@ -81,17 +81,18 @@ class Benchmark:
             places[record.split].append(place)
         return places
 
-    def image(self, relative: str) -> Path:
+    def image(self, relative: str, locator: Locator | None = None) -> Path:
         """The file of an image.
 
         Args:
             relative: Path relative to the dataset folder, as it stands in a record.
+            locator: One of the dataset folder, for many images in a row; None: links are followed anew.
 
         Raises:
             UserError: If it leaves the dataset folder (also by a link) or there is no such file.
         """
         try:
-            return locate(self.root, relative)[0]
+            return (locator.locate(relative) if locator else locate(self.root, relative))[0]
         except UserError as error:
             raise UserError(f"{self.root}: image {error}") from None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safeeraser.data.benchmark import Benchmark
+from safeeraser.data.paths import Locator
 from safeeraser.errors import UserError
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class ImageCache:
     def __init__(self, benchmark: Benchmark, budget: int = CACHE_BYTES) -> None:
         """Start empty."""
         self._benchmark, self._left = benchmark, budget
+        self._locator = Locator(benchmark.root)
         self._kept: dict[str, Image] = {}
 
     def get(self, name: str) -> Image:
@@ -146,7 +148,7 @@ class ImageCache:
         return image
 
     def _decode(self, relative: str) -> Image:
-        path = self._benchmark.image(relative)
+        path = self._benchmark.image(relative, self._locator)
         try:
             with _no_warnings():
                 return decode(path)

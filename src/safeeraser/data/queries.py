@@ -1,4 +1,4 @@
-"""Evaluation questions of a benchmark, as PAPER's table of metrics asks for them."""
+"""Evaluation questions of a benchmark, as the paper's table of metrics asks for them."""
 
 from __future__ import annotations
 

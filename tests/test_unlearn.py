@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from safeeraser import models
 from safeeraser.config import LoraOptions, UnlearnOptions
 from safeeraser.data import Benchmark, triples
+from safeeraser.data.images import ImageCache
 from safeeraser.errors import UserError
 from safeeraser.models import chat
 from safeeraser.objectives import METHODS, parse_method
@@ -355,7 +356,7 @@ def test_a_batch_divided_by_length_says_the_same_of_every_row(
     vlm = models.load(str(tiny_model))
     method = parse_method("kl+pd")
     dataset = TripleDataset(triples(benchmark.records), method.rows, (), 0)
-    collate = RowCollator(vlm, benchmark, method, 512)
+    collate = RowCollator(vlm, ImageCache(benchmark), method, 512)
     divided = collate([dataset[index] for index in range(12)])
     monkeypatch.setattr("safeeraser.unlearn_batch.PART_ROWS", 100)
     whole = collate([dataset[index] for index in range(12)])
@@ -400,7 +401,7 @@ def test_a_batch_holds_all_rows_of_a_kind_then_the_next_and_the_reference_its_ow
     method = parse_method("kl+pd")
     dataset = TripleDataset(triples(benchmark.records), method.rows, (), 0)
     items = [dataset[0], dataset[9]]
-    batch = RowCollator(vlm, benchmark, method, 512)(items)
+    batch = RowCollator(vlm, ImageCache(benchmark), method, 512)(items)
     assert batch["role"].tolist() == [0, 0, 2, 2, 3, 3]
     assert batch["reference"]["role"].tolist() == [2, 2]
 
@@ -438,7 +439,7 @@ def test_a_reference_is_run_once_per_sample(tiny_model: Path, benchmark: Benchma
     vlm = models.load(str(tiny_model))
     method = parse_method("npo")
     dataset = TripleDataset(triples(benchmark.records), method.rows, (), 0)
-    collate = RowCollator(vlm, benchmark, method, 512)
+    collate = RowCollator(vlm, ImageCache(benchmark), method, 512)
     cache, runs = ReferenceCache(), []
 
     def said(items: list[int]) -> chat.AnswerLogProbs:

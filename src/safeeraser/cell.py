@@ -30,6 +30,7 @@ from safeeraser.terminal import say
 
 if TYPE_CHECKING:
     from safeeraser.data import Benchmark
+    from safeeraser.data.images import ImageCache
 
 Options = TypeVar("Options")
 
@@ -203,6 +204,7 @@ def run(folder: Path) -> None:
 
 def _run(folder: Path, spec: CellSpec, held: locks.Hold) -> None:
     from safeeraser import judges, metrics
+    from safeeraser.data.images import ImageCache
 
     plugins.require(spec.plugins)
     reporter = Reporter(folder, held)
@@ -213,10 +215,11 @@ def _run(folder: Path, spec: CellSpec, held: locks.Hold) -> None:
     queries = queries_of(spec, benchmark)
     store.write_jsonl(folder / "queries.jsonl", queries)
     clock.lap("data")
-    adapter = _unlearn(folder, spec, benchmark, reporter)
+    images = ImageCache(benchmark)  # those of training are asked about
+    adapter = _unlearn(folder, spec, benchmark, images, reporter)
     if adapter is not None:
         clock.lap("training")
-    _respond(folder, spec, benchmark, queries, adapter, reporter)
+    _respond(folder, spec, benchmark, images, queries, adapter, reporter)
     clock.lap("generation")
     judge = judges.create(spec.judge, benchmark.refusals, judging_options(folder))
     verdicts = judges.run(
@@ -303,7 +306,7 @@ def import_engine(training: bool) -> None:
             from safeeraser import unlearn  # noqa: F401
 
 
-def _unlearn(folder: Path, spec: CellSpec, benchmark: Benchmark, reporter: Reporter) -> Path | None:
+def _unlearn(folder: Path, spec: CellSpec, benchmark: Benchmark, images: ImageCache, reporter: Reporter) -> Path | None:
     """The cell's adapter; None if the method is the vanilla model."""
     if spec.method == VANILLA:
         return None
@@ -316,13 +319,15 @@ def _unlearn(folder: Path, spec: CellSpec, benchmark: Benchmark, reporter: Repor
         note = " ".join(f"{name} {value:.2f}" for name, value in components.items())
         reporter.report("unlearn", step, total, note)
 
-    return unlearn.run(spec.model, benchmark, method, options, folder, on_step, spec.loading_options())
+    loading = spec.loading_options()
+    return unlearn.run(spec.model, benchmark, method, options, folder, on_step, loading, images=images)
 
 
 def _respond(
     folder: Path,
     spec: CellSpec,
     benchmark: Benchmark,
+    images: ImageCache,
     queries: Sequence[Query],
     adapter: Path | None,
     reporter: Reporter,
@@ -335,7 +340,7 @@ def _respond(
         vlm = models.load(spec.model, adapter, **asdict(spec.loading_options()))
         vlm = models.merge(vlm) if adapter else vlm
         path = folder / "responses.jsonl"
-        respond.run(vlm, benchmark, queries, path, generation, lambda d, t: reporter.report("respond", d, t))
+        respond.run(vlm, benchmark, queries, path, generation, lambda d, t: reporter.report("respond", d, t), images)
 
 
 def main(argv: list[str]) -> int:

@@ -25,25 +25,23 @@ from typing import IO, Any
 from safeeraser import collection
 from safeeraser.clock import StageTime
 
-__all__ = ["ForkServer", "can_fork"]
+__all__ = ["ForkServer", "has_gpu"]
 
 LOST = 1
 """Exit status of a cell whose fork server is gone."""
 
 
-def can_fork() -> bool:
-    """Whether cells may be forks on this machine: a GPU that a process has used is of no use to its forks.
+def has_gpu() -> bool:
+    """Whether torch sees a GPU; one that a process has used is of no use to its forks.
 
     Example:
-        >>> can_fork()  # doctest: +SKIP
-        True
+        >>> has_gpu()  # doctest: +SKIP
+        False
     """
-    if sys.platform != "linux":
-        return False
     with collection.paused(for_good=True):
         import torch
 
-    return not torch.accelerator.is_available()
+    return bool(torch.accelerator.is_available())
 
 
 class ForkServer:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from safeeraser.clock import StageTime
 from safeeraser.config import BenchConfig
 from safeeraser.errors import UserError
-from safeeraser.fork_server import ForkServer, can_fork
+from safeeraser.fork_server import ForkServer, has_gpu
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 KEPT = 2**30
@@ -91,7 +91,10 @@ class LocalLauncher:
                 "CUDA_VISIBLE_DEVICES and their number of cells with --jobs"
             )
         self._environment = HEAP | os.environ | ONE_THREAD
-        self._server = ForkServer(self._environment) if can_fork() else None
+        self._server = ForkServer(self._environment) if sys.platform == "linux" else None
+        if self._server is not None and has_gpu():  # torch is imported here and there at the same time
+            self._server.close()
+            self._server = None
 
     @property
     def parallel(self) -> int | None:

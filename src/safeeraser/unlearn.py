@@ -20,6 +20,7 @@ from transformers import set_seed
 from safeeraser import models, store, terminal
 from safeeraser.config import ModelOptions, UnlearnOptions
 from safeeraser.data import Benchmark
+from safeeraser.data.images import ImageCache
 from safeeraser.errors import UserError
 from safeeraser.models import adapters, lean_lora
 from safeeraser.objectives import Method
@@ -48,6 +49,7 @@ def run(
     progress: Progress | None = None,
     loading: ModelOptions | None = None,
     after: Path | None = None,
+    images: ImageCache | None = None,
 ) -> Path:
     """Unlearn the forget pairs of the benchmark's train records.
 
@@ -66,6 +68,7 @@ def run(
         loading: How the model is loaded; None: the defaults.
         after: An adapter made before, which is folded into the weights first; the new one belongs to both together
             (``models.load_merged``).
+        images: The benchmark's images, for who reads them again afterwards; None: a cache of its own.
 
     Returns:
         The adapter folder, ``out/adapter``; it appears there whole or not at all.
@@ -106,7 +109,7 @@ def run(
             hidden_layer(method, options, vlm.model.config),
             args=training_arguments(options, vlm.model, out),
             train_dataset=dataset,
-            data_collator=RowCollator(vlm, benchmark, method, options.max_length),
+            data_collator=RowCollator(vlm, images or ImageCache(benchmark), method, options.max_length),
             callbacks=[StepLog(out / "train.jsonl", dataset, sampler, report)],
         )
         check_launch(trainer.args.world_size, trainer.is_fsdp_enabled, trainer.is_deepspeed_enabled)

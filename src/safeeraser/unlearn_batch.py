@@ -157,18 +157,17 @@ class RowCollator:
 
     Args:
         vlm: The model whose processor encodes the samples.
-        benchmark: Where the images lie.
+        images: The benchmark's images.
         method: Decides the rows.
         max_length: Longest sample in tokens after the image.
     """
 
-    def __init__(self, vlm: VisionLanguageModel, benchmark: Benchmark, method: Method, max_length: int) -> None:
-        """Start with no image read."""
+    def __init__(self, vlm: VisionLanguageModel, images: ImageCache, method: Method, max_length: int) -> None:
+        """Encode nothing yet."""
         self._vlm = vlm
-        self._benchmark = benchmark
+        self._images = images
         self._method = method
         self._max_length = max_length
-        self._images = ImageCache(benchmark)
 
     def __call__(self, items: Sequence[dict[Rows, Sample]]) -> dict[str, Any]:
         """Encode a batch.

@@ -40,7 +40,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
     Example:
         trainer = UnlearnTrainer(vlm, parse_method("po+pd"), TermOptions(), info={}, sampler=EpochSampler(24, 16, 0),
                                  args=args, train_dataset=dataset,
-                                 data_collator=RowCollator(vlm, benchmark, method, max_length=512))
+                                 data_collator=RowCollator(vlm, ImageCache(benchmark), method, 512))
     """
 
     def __init__(

@@ -104,7 +104,7 @@ def pack(cells: Sequence[BrowserCell], benchmark: Benchmark | None) -> dict[str,
         "answers": answers,
         "verdicts": verdicts,
         "texts": texts.values(),
-        "images": [_thumbnail(path, benchmark) for path in images.values()],
+        "images": _thumbnails(images.values(), benchmark),
         "replies": replies.values(),
         "judgements": judgements.values(),
     }
@@ -114,14 +114,19 @@ def _reply(response: Response, texts: _Numbers) -> tuple[int, str | None, int]:
     return texts.of(response.answer), response.error, int(response.finished)
 
 
-def _thumbnail(relative: str, benchmark: Benchmark | None) -> str:
-    """The image as a data URL, small; empty where it cannot be read."""
+def _thumbnails(names: Sequence[str], benchmark: Benchmark | None) -> list[str]:
+    """The images as data URLs, small; empty where one cannot be read."""
     if benchmark is None:
-        return ""
+        return [""] * len(names)
+    images = ImageCache(benchmark, budget=0)
+    return [_thumbnail(name, images) for name in names]
+
+
+def _thumbnail(name: str, images: ImageCache) -> str:
     from PIL import Image
 
     try:
-        image = ImageCache(benchmark, budget=0).get(relative)
+        image = images.get(name)
     except UserError:
         return ""
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)

@@ -26,7 +26,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "speed": (),
     "line": (),
     "growth": (),
-    "unlearning": (),
+    "unlearning": ("--repeats", "3"),
     "responding": ("--one-by-one", "1024", "--batches", "64,256", "--repeats", "1"),
     "data": (),
     "check": (),

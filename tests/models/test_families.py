@@ -135,6 +135,21 @@ def test_answers_in_a_batch_are_the_answers_one_by_one(vlm):
     assert len({generation.answer for generation in together}) == 3
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 16])
+def test_rows_that_end_and_leave_the_batch_change_no_answer(vlm, monkeypatch, at_once):
+    """The fourth token of one row ends the answers, so that rows end in different rounds, and some in none."""
+    with torch.no_grad():
+        inputs = chat.encode_prompts(vlm, images(), QUESTIONS)
+        output = vlm.model.generate(**inputs, max_new_tokens=12, do_sample=False, eos_token_id=None)
+    new = output[:, inputs["input_ids"].shape[1] :]
+    vlm.model.generation_config.eos_token_id = [int(new[0, 3])]
+    monkeypatch.setattr(chat, "ROUND", 100)
+    whole = chat.generate(vlm, images(), QUESTIONS, 12)
+    monkeypatch.setattr(chat, "ROUND", at_once)
+    assert chat.generate(vlm, images(), QUESTIONS, 12) == whole
+    assert whole[0].finished and len({generation.finished for generation in whole}) == 2
+
+
 def test_our_cache_changes_no_token(vlm):
     inputs = chat.encode_prompts(vlm, images(), QUESTIONS)
     plain = {"max_new_tokens": 24, "do_sample": False, "eos_token_id": None}

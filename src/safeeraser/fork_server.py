@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from safeeraser import collection
 from safeeraser.clock import StageTime
+from safeeraser.terminal import say
 
 __all__ = ["ForkServer", "has_gpu"]
 
@@ -188,7 +189,7 @@ def _become_cell(folder: Path) -> None:
     except SystemExit as end:
         status = end.code
         if isinstance(status, str):
-            print(status, file=sys.stderr)
+            say(status, file=sys.stderr)
             status = 1
     except BaseException:  # the interpreter's own way to end, which a fork does not have
         traceback.print_exc()

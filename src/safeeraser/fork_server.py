@@ -19,8 +19,9 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from safeeraser import collection
 from safeeraser.clock import StageTime
@@ -68,14 +69,19 @@ class ForkServer:
             stderr=subprocess.DEVNULL,
             env=environment,
         )
+        self._requests, self._replies = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
         self._unread = b""
+        self._running: set[str] = set()
         self._ended: dict[str, int] = {}
         self.imports: StageTime | None = None
         """What importing took, once the server has said so."""
 
     def start(self, folder: Path) -> bool:
         """Ask for the cell in ``folder``; False if there is no server any more."""
-        return self._ask({"start": str(folder)})
+        is_there = self._ask({"start": str(folder)})
+        if is_there:
+            self._running.add(str(folder))
+        return is_there
 
     def stop(self, folder: Path) -> None:
         """Ask the cell in ``folder`` to stop."""
@@ -91,31 +97,28 @@ class ForkServer:
 
     def close(self) -> None:
         """End the server, and with it what still runs."""
-        assert self._process.stdin and self._process.stdout
-        try:
-            self._process.stdin.close()
-        except BrokenPipeError:
-            pass
+        if not self._running:  # it may be importing still, for nothing
+            self._process.kill()
+        with suppress(BrokenPipeError):
+            self._requests.close()
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
+        self._replies.close()
 
     def _ask(self, request: dict[str, str]) -> bool:
-        assert self._process.stdin
         try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
+            self._requests.write(json.dumps(request).encode() + b"\n")
+            self._requests.flush()
         except BrokenPipeError:
             return False
         return True
 
     def _read(self) -> None:
-        assert self._process.stdout
-        while select.select([self._process.stdout], [], [], 0)[0]:
-            read = os.read(self._process.stdout.fileno(), 65536)
+        while select.select([self._replies], [], [], 0)[0]:
+            read = os.read(self._replies.fileno(), 65536)
             if not read:
                 return
             *lines, self._unread = (self._unread + read).split(b"\n")
@@ -125,6 +128,7 @@ class ForkServer:
                     self.imports = StageTime(stage="imports", wall=said["imports"][0], processor=said["imports"][1])
                 else:
                     self._ended[said["ended"]] = said["status"]
+                    self._running.discard(said["ended"])
 
 
 def _import() -> None:
@@ -194,17 +198,16 @@ def _become_cell(folder: Path) -> None:
     except BaseException:  # the interpreter's own way to end, which a fork does not have
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):  # the log may lie on a full disk; what was a cell must not serve
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(status or 0)
 
 
 def _say(replies: IO[bytes], said: dict[str, Any]) -> None:
-    try:
+    with suppress(BrokenPipeError):  # nobody listens any more: the requests will end next
         replies.write(json.dumps(said).encode() + b"\n")
         replies.flush()
-    except BrokenPipeError:
-        pass  # nobody listens any more: the requests will end next
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ from transformers import DynamicCache
 from safeeraser import models
 from safeeraser.config import ModelOptions
 from safeeraser.errors import UserError
-from safeeraser.models import VisionLanguageModel, chat, loading
+from safeeraser.models import VisionLanguageModel, chat, loading, rounds
+from safeeraser.models.cache import roomy_cache
 
 QUESTIONS = ["What is shown?", "A cat?", "Is it a cat, or is it a mat? Say so."]
 ANSWERS = ["A cat.", "There is a cat on a mat, I cannot help.", "Sorry!"]
@@ -143,9 +144,9 @@ def test_rows_that_end_and_leave_the_batch_change_no_answer(vlm, monkeypatch, at
         output = vlm.model.generate(**inputs, max_new_tokens=12, do_sample=False, eos_token_id=None)
     new = output[:, inputs["input_ids"].shape[1] :]
     vlm.model.generation_config.eos_token_id = [int(new[0, 3])]
-    monkeypatch.setattr(chat, "ROUND", 100)
+    monkeypatch.setattr(rounds, "ROUND", 100)
     whole = chat.generate(vlm, images(), QUESTIONS, 12)
-    monkeypatch.setattr(chat, "ROUND", at_once)
+    monkeypatch.setattr(rounds, "ROUND", at_once)
     assert chat.generate(vlm, images(), QUESTIONS, 12) == whole
     assert whole[0].finished and len({generation.finished for generation in whole}) == 2
 
@@ -154,7 +155,7 @@ def test_our_cache_changes_no_token(vlm):
     inputs = chat.encode_prompts(vlm, images(), QUESTIONS)
     plain = {"max_new_tokens": 24, "do_sample": False, "eos_token_id": None}
     with torch.no_grad():
-        ours = vlm.model.generate(**inputs, **plain, past_key_values=chat.roomy_cache(vlm.model.config))
+        ours = vlm.model.generate(**inputs, **plain, past_key_values=roomy_cache(vlm.model.config))
         theirs = vlm.model.generate(**inputs, **plain, past_key_values=DynamicCache(config=vlm.model.config))
     assert torch.equal(ours, theirs)
 

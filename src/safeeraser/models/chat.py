@@ -16,13 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from safeeraser.errors import UserError
-from safeeraser.models import VisionLanguageModel
-from safeeraser.models.cache import roomy_cache
+from safeeraser.models import VisionLanguageModel, rounds
 
 IGNORED = -100
 """Label of a token that is not learnt."""
-ROUND = 16
-"""Tokens after which rows of a greedy batch that have ended leave it."""
 _QUESTION, _ANSWER = "QUESTION", "ANSWER"
 
 
@@ -261,41 +258,14 @@ def generate(
         "pad_token_id": tokenizer.pad_token_id,
     }
     # what is sampled depends on who is in the batch, and tokens with inputs of their own cannot be gone on from
-    at_once = max_new_tokens if sampling or vlm.family.token_inputs else ROUND
+    at_once = max_new_tokens if sampling or vlm.family.token_inputs else rounds.ROUND
     with torch.random.fork_rng(enabled=seed is not None), torch.inference_mode():
         if seed is not None:
             torch.manual_seed(seed)
-        new = _in_rounds(vlm.model, inputs, max_new_tokens, at_once, options)
+        new = rounds.generate(vlm.model, inputs, max_new_tokens, at_once, options)
     finished = torch.isin(new, torch.tensor(sorted(ends), device=new.device)).any(1).tolist()
     texts = tokenizer.batch_decode(new, skip_special_tokens=True)
     return [Generation(text.strip(), end) for text, end in zip(texts, finished, strict=True)]
-
-
-def _in_rounds(
-    model: Any, inputs: dict[str, Tensor], max_new_tokens: int, at_once: int, options: dict[str, Any]
-) -> Tensor:
-    """New tokens of every row, (B, max_new_tokens); rows that have ended leave the batch after each round.
-
-    A row of thirty tokens would otherwise keep two hundred that ended after ten in every step.
-    """
-    given, ends = inputs, torch.tensor(options["eos_token_id"], device=inputs["input_ids"].device)
-    new = torch.full((len(inputs["input_ids"]), max_new_tokens), options["pad_token_id"], device=ends.device)
-    rows = torch.arange(len(new), device=ends.device)
-    cache = roomy_cache(model.config)
-    for start in range(0, max_new_tokens, at_once):
-        size = min(at_once, max_new_tokens - start)
-        output = model.generate(**given, **options, past_key_values=cache, max_new_tokens=size)
-        made = output[:, given["input_ids"].shape[1] :]
-        new[rows, start : start + made.shape[1]] = made
-        left = (~torch.isin(made, ends).any(1)).nonzero()[:, 0]
-        if len(left) == 0:
-            break
-        if len(left) < len(rows):
-            cache.batch_select_indices(left)
-            rows = rows[left]
-        mask = torch.nn.functional.pad(given["attention_mask"], (0, made.shape[1]), value=1)
-        given = {"input_ids": output[left], "attention_mask": mask[left]}
-    return new
 
 
 def _answer_ids(vlm: VisionLanguageModel, answers: Sequence[str]) -> list[list[int]]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import random
 import sys
@@ -15,10 +14,8 @@ from pathlib import Path
 
 import imagehash
 import numpy as np
+from measure import CLOCK, PROCESSOR, publish, take_command
 from PIL import Image, ImageEnhance
-from rich.console import Console
-from rich.table import Table
-from sheet import CLOCK, PROCESSOR, Figure, Sheet, add_option, take_command
 
 from safeeraser import data
 from safeeraser.data.pictogram.build import build
@@ -35,17 +32,6 @@ HASHES: dict[str, Callable[[Picture], imagehash.ImageHash]] = {
 SHARES = (16, 24, 32)
 """Thresholds, in bits of 256."""
 COPIES = 200
-
-
-def figures() -> dict[str, Figure]:
-    what = "safeeraser data check, the whole command"
-    found = {"check.wall": Figure(what, "s", CLOCK), "check.processor": Figure(what, "s", PROCESSOR, tolerance=1.2)}
-    for name in HASHES:
-        for share in SHARES:
-            label = f"{name}, {share} of 256 bits"
-            found[f"{name}.{share}.alarms"] = Figure(label, "pictures", "false alarms", "same", 1.01)
-            found |= {f"{name}.{share}.{edit}": Figure(label, "%", f"{edit}, % found", "same", 1.01) for edit in EDITS}
-    return found
 
 
 def jpeg(image: Picture, quality: int) -> Picture:
@@ -71,47 +57,29 @@ EDITS: dict[str, Callable[[Picture], Picture]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_option(parser)
-    given, sheet = parser.parse_args(), Sheet(figures())
-    console = Console(width=140)
     with tempfile.TemporaryDirectory() as folder:
         root = build(Path(folder) / "data")
-        command = [
-            sys.executable,
-            "-m",
-            "safeeraser",
-            "data",
-            "check",
-            str(root),
-            "--held-out",
-            f"{folder}/held-out.json",
-        ]
-        took = take_command(command)
-        sheet.add("check.wall", took.wall)
-        sheet.add("check.processor", took.processor)
-        console.print(f"safeeraser data check: {took.wall:.1f} s, of the processor {took.processor:.1f} s")
-        console.print(near_table(data.load(root), sheet))
-    sheet.write(given.json)
+        words = ["data", "check", str(root), "--held-out", f"{folder}/held-out.json"]
+        took = take_command([sys.executable, "-m", "safeeraser", *words])
+        row = {f"{CLOCK}, s": took.wall, f"{PROCESSOR}, s": took.processor}
+        command = {"safeeraser data check, the whole command": row}
+        publish({"command": command, "hashes": near_copies(data.load(root))})
 
 
-def near_table(benchmark: data.Benchmark, sheet: Sheet) -> Table:
+def near_copies(benchmark: data.Benchmark) -> dict[str, dict[str, float]]:
     """False alarms (val pictures that look like another picture of train) and copies found, per hash and threshold."""
     train, val = ([_open(benchmark, r.image) for r in benchmark.split(name)] for name in ("train", "val"))
     some = random.Random(0).sample(train, COPIES)
-    columns = ["hash", "of 256 bits", f"false alarms of {len(val)}", *(f"{name}, % found" for name in EDITS)]
-    table = Table(*columns)
+    rows: dict[str, dict[str, float]] = {}
     for name, function in HASHES.items():
         nearest = distances(val, train, function).min(1)
         original = bits(some, function)
         edited = {edit: (bits(list(map(change, some)), function) != original).mean(1) for edit, change in EDITS.items()}
         for share in SHARES:
-            alarms = sheet.add(f"{name}.{share}.alarms", int((nearest <= share / 256).sum()))
+            row: dict[str, float] = {"false alarms": int((nearest <= share / 256).sum())}
             found = {edit: round(100 * (changed <= share / 256).mean()) for edit, changed in edited.items()}
-            for edit, percent in found.items():
-                sheet.add(f"{name}.{share}.{edit}", percent)
-            table.add_row(name, str(share), str(alarms), *map(str, found.values()))
-    return table
+            rows[f"{name}, {share} of 256 bits"] = row | {f"{edit}, % found": share for edit, share in found.items()}
+    return rows
 
 
 def bits(images: list[Picture], function: Callable[[Picture], imagehash.ImageHash]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How fast a release is read and checked, and how that grows: ``python benchmarks/data.py``. One figure per line.
+"""How fast a release is read and checked, and how that grows: ``python benchmarks/data.py``.
 
 The release at paper scale (2,400 records, 28,800 pairs) is the embedded benchmark's; a larger one repeats its records
 with other questions, and points them at the same images.
@@ -17,26 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from sheet import CLOCK, PROCESSOR, Figure, Sheet, add_option, take
+from measure import CLOCK, PROCESSOR, publish, take
 
 from safeeraser import data
-from safeeraser.data.official import examine, read_release
+from safeeraser.data.release import examine, read_release
 
 PAIRS = 28_800
 TIMES = (1, 10, 100)
-
-
-def figures() -> dict[str, Figure]:
-    found = {}
-    for times in TIMES:
-        what = f"read {times * PAIRS:,} pairs"
-        found[f"read.{times}.wall"] = Figure(what, "s", CLOCK)
-        found[f"read.{times}.processor"] = Figure(what, "s", PROCESSOR, tolerance=1.2)
-        found[f"read.{times}.json"] = Figure(what, "MiB", "MiB of JSON", "same", 1.01)
-        found[f"read.{times}.memory"] = Figure(what, "MiB", "peak MiB")
-    found["examine.wall"] = Figure("decode every image whole, 2 threads", "s", CLOCK)
-    found["examine.processor"] = Figure("decode every image whole, 2 threads", "s", PROCESSOR, tolerance=1.2)
-    return found
 
 
 def grow(source: Path, out: Path, times: int) -> Path:
@@ -77,28 +64,21 @@ def main() -> None:
         "--times", default=",".join(map(str, TIMES)), help="how many times the paper's scale, comma-separated"
     )
     parser.add_argument("--read", help=argparse.SUPPRESS)
-    add_option(parser)
     options = parser.parse_args()
     if options.read:
         read(Path(options.read))
         return
-    source, sheet = data.load("pictogram").root, Sheet(figures())
+    source, rows = data.load("pictogram").root, {}
     with tempfile.TemporaryDirectory() as folder:
         for times in map(int, options.times.split(",")):
             made = grow(source, Path(folder) / str(times), times)
             size = sum(path.stat().st_size for path in made.glob("all_*.json")) / 2**20
-            seconds, cpu, mib, records = read_in_a_process(made)
-            print(f"read {records:,} records, {times * PAIRS:,} pairs, {size:,.0f} MiB of JSON: {seconds:.2f} s")
-            print(f"its CPU time: {cpu:.2f} s, {cpu / times:.3f} s per {PAIRS:,} pairs")
-            print(f"its peak memory: {mib:,.0f} MiB, {mib / size:.1f} times the JSON", flush=True)
-            if times in TIMES:
-                for name, value in (("wall", seconds), ("processor", cpu), ("json", size), ("memory", mib)):
-                    sheet.add(f"read.{times}.{name}", value)
-    images = len({path for r in data.load("pictogram").records for path in (r.image, r.safe_image)})
+            seconds, cpu, mib, _ = read_in_a_process(made)
+            row = {f"{CLOCK}, s": seconds, f"{PROCESSOR}, s": cpu, "MiB of JSON": size, "peak MiB": mib}
+            rows[f"read {times * PAIRS:,} pairs"] = row
     took = take(lambda: examine(source))
-    print(f"check every image whole, {images:,} images: {sheet.add('examine.wall', took.wall):.2f} s")
-    print(f"its CPU time: {sheet.add('examine.processor', took.processor):.2f} s")
-    sheet.write(options.json)
+    rows["decode every image whole, 2 threads"] = {f"{CLOCK}, s": took.wall, f"{PROCESSOR}, s": took.processor}
+    publish({"data": rows})
 
 
 if __name__ == "__main__":

@@ -13,36 +13,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-from sheet import CLOCK, PROCESSOR, Figure, Sheet, Taken, add_option, take_command
+from measure import CLOCK, PROCESSOR, Taken, publish, take_command
 
 RECORDS, STEPS = 60, 6
 """Records of each split, and optimizer steps, of the smallest run."""
 TIMES = (1, 2, 4, 8)
 CELLS = (1, 2, 4)
 JOBS = (1, 2)
-
-
-def figures(records: int = RECORDS, steps: int = STEPS) -> dict[str, Figure]:
-    found = {}
-    for times in TIMES:
-        found |= pair(f"records.{times}", f"{times}x records: {times * records} of each split, {times * steps} steps")
-    found["records.linear"] = Figure("marginal cost, 4x to 8x over 1x to 4x", "ratio", PROCESSOR, "same", 1.25)
-    for jobs in JOBS:
-        for cells in CELLS:
-            found |= pair(f"cells.{cells}.jobs.{jobs}", f"{cells} cell{'s'[: cells - 1]}, --jobs {jobs}")
-    what = "marginal cost, 2 to 4 cells over 1 to 2, --jobs 1"
-    found["cells.linear"] = Figure(what, "ratio", PROCESSOR, "same", 1.25)
-    found["jobs.speedup"] = Figure("4 cells, --jobs 1 over --jobs 2", "times", CLOCK, "higher", 1.25)
-    return found
-
-
-def pair(name: str, what: str) -> dict[str, Figure]:
-    return {
-        f"{name}.wall": Figure(what, "s", CLOCK),
-        f"{name}.processor": Figure(what, "s", PROCESSOR, tolerance=1.2),
-    }
 
 
 def bench(folder: Path, records: int, steps: int, cells: int, jobs: int) -> Taken:
@@ -56,39 +33,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=RECORDS, help="of each split, in the smallest run")
     parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps of the smallest run")
-    add_option(parser)
     given = parser.parse_args()
-    sheet, table = Sheet(figures(given.records, given.steps)), Table("run", CLOCK, PROCESSOR)
+    rows: dict[str, dict[str, float]] = {}
 
-    def measure(name: str, folder: Path, times: int, cells: int, jobs: int) -> Taken:
+    def measure(what: str, folder: Path, times: int, cells: int, jobs: int) -> Taken:
         took = bench(folder, times * given.records, times * given.steps, cells, jobs)
-        sheet.add(f"{name}.wall", took.wall)
-        sheet.add(f"{name}.processor", took.processor)
-        table.add_row(sheet.figures[f"{name}.wall"].what, f"{took.wall:.1f} s", f"{took.processor:.1f} s")
+        rows[f"{what}, s"] = {CLOCK: took.wall, PROCESSOR: took.processor}
         return took
 
     with tempfile.TemporaryDirectory(prefix="safeeraser-growth-") as name:
         folder = Path(name)
-        records = {times: measure(f"records.{times}", folder / "records", times, 1, 1) for times in TIMES}
+        records = {
+            times: measure(
+                f"{times}x records: {times * given.records} of each split, {times * given.steps} steps",
+                folder / "records",
+                times,
+                1,
+                1,
+            )
+            for times in TIMES
+        }
+        before, after = records[4].processor - records[1].processor, records[8].processor - records[4].processor
+        rows["marginal cost, 4x to 8x over 1x to 4x, ratio"] = {PROCESSOR: (after / 4) / (before / 3)}
         runs = {
-            (cells, jobs): measure(f"cells.{cells}.jobs.{jobs}", folder / "cells", 1, cells, jobs)
+            (cells, jobs): measure(f"{cells} cell{'s'[: cells - 1]}, --jobs {jobs}", folder / "cells", 1, cells, jobs)
             for jobs in JOBS
             for cells in CELLS
         }
-    before, after = records[4].processor - records[1].processor, records[8].processor - records[4].processor
-    results = {
-        "records.linear": (after / 4) / (before / 3),
-        "cells.linear": (runs[4, 1].processor - runs[2, 1].processor)
-        / 2
-        / (runs[2, 1].processor - runs[1, 1].processor),
-        "jobs.speedup": runs[4, 1].wall / runs[4, 2].wall,
-    }
-    for name, value in results.items():
-        where = ("", f"{value:.2f}") if sheet.figures[name].column == PROCESSOR else (f"{value:.2f}", "")
-        table.add_row(sheet.figures[name].what, *where)
-        sheet.add(name, value)
-    Console(width=110).print(table)
-    sheet.write(given.json)
+    first, second = runs[2, 1].processor - runs[1, 1].processor, runs[4, 1].processor - runs[2, 1].processor
+    rows["marginal cost, 2 to 4 cells over 1 to 2, --jobs 1, ratio"] = {PROCESSOR: second / 2 / first}
+    rows["4 cells, --jobs 1 over --jobs 2, times"] = {CLOCK: runs[4, 1].wall / runs[4, 2].wall}
+    publish({"growth": rows})
 
 
 if __name__ == "__main__":

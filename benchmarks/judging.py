@@ -8,11 +8,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,17 +19,17 @@ from collections import Counter
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-from sheet import CLOCK, PROCESSOR, Figure, Sheet, add_option
+from measure import CLOCK, PROCESSOR, publish
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 from chat_server import ChatServer, Reply  # noqa: E402
 from grader import garbage, grade, truth  # noqa: E402
-from safeeraser import judges, store  # noqa: E402
+
+from safeeraser import judges  # noqa: E402
 from safeeraser.config import JudgeOptions  # noqa: E402
+from safeeraser.core import files  # noqa: E402
 from safeeraser.records import Query, QuerySet, Response, Verdict  # noqa: E402
 
 DELAY = 0.05
@@ -47,24 +45,6 @@ PROTOCOL: dict[QuerySet, tuple[int, int]] = {
     "safe": (9600, 1),
 }
 """Questions and samples: 48,000 generations; verdicts: 2 x 28,800 (unsafe, refusal) + 9,600 + 9,600 = 76,800."""
-
-
-def figures() -> dict[str, Figure]:
-    fast, failing, scoring = (
-        f"{CALLS:,} verdicts",
-        "the same, 30 % of the tries failing",
-        "scoring the paper's protocol",
-    )
-    return {
-        "fast.rate": Figure(fast, "verdicts/s", CLOCK, "higher"),
-        "fast.each": Figure(f"{fast}, each", "ms", PROCESSOR, tolerance=1.2),
-        "failing.rate": Figure(failing, "verdicts/s", CLOCK, "higher"),
-        **{f"failing.{what}": Figure(f"{failing}: {what}", "verdicts", "measured", "same", 1.01) for what in WRONG},
-        "failing.doubled": Figure(f"{failing}: scored twice", "verdicts", "measured", "same", 1.01),
-        "scoring.wall": Figure(scoring, "s", CLOCK),
-        "scoring.processor": Figure(scoring, "s", PROCESSOR, tolerance=1.2),
-        "scoring.memory": Figure(f"{scoring}, peak memory", "MiB", "measured", tolerance=1.2),
-    }
 
 
 def serve(pipe: Connection, failing: float) -> None:
@@ -130,52 +110,50 @@ def right(asked: list[judges.Task], made: list[Verdict]) -> Counter[str]:
     return found
 
 
-def fast(table: Table, folder: Path, sheet: Sheet) -> None:
+Rows = dict[str, dict[str, float]]
+AGAIN = f"the same, {100 * FAILING:.0f} % of the tries failing"
+
+
+def fast(folder: Path) -> Rows:
     asked = tasks(CALLS)
     with Grader(0.0) as grader:
         judge = judges.create("api", (), JudgeOptions(base_url=grader.url, concurrency=64))
         start, begun = time.perf_counter(), time.process_time()
         made = judges.judge_tasks(judge, asked, folder / "fast.jsonl")
         took, busy = time.perf_counter() - start, time.process_time() - begun
-    sheet.add("fast.rate", CALLS / took)
-    sheet.add("fast.each", busy / CALLS * 1000)
-    table.add_row(f"{CALLS:,} verdicts, 50 ms each, 64 at a time", f"{CALLS / took:.0f}", "verdicts/s")
-    table.add_row("processor time of each, which a busy machine does not change", f"{busy / CALLS * 1000:.1f}", "ms")
-    table.add_row("of them", str(dict(right(asked, made))), "")
+    print(dict(right(asked, made)), file=sys.stderr)
+    each = {f"{CALLS:,} verdicts, each, ms": {PROCESSOR: busy / CALLS * 1000}}
+    return {f"{CALLS:,} verdicts, verdicts/s": {CLOCK: CALLS / took}} | each
 
 
-def failing(table: Table, folder: Path, sheet: Sheet) -> None:
+def failing(folder: Path) -> Rows:
     asked, path = tasks(CALLS), folder / "failing.jsonl"
     with Grader(FAILING) as grader:
         options = JudgeOptions(base_url=grader.url, concurrency=64, timeout=1.0)
         start = time.perf_counter()
-        made = judges.judge_tasks(judges.create("api", (), options), asked, path)
-        rate = sheet.add("failing.rate", CALLS / (time.perf_counter() - start))
-        table.add_row("the same, failing 30 % of the time", f"{rate:.0f}", "verdicts/s")
-        table.add_row("of them", str(dict(right(asked, made))), "")
-        for call in (2, 3, 4):
-            made = judges.judge_tasks(judges.create("api", (), options), asked, path)
-            found = right(asked, made)
-            table.add_row(f"after call {call}", str(dict(found)), "")
-        for what in WRONG:
-            sheet.add(f"failing.{what}", found[what])
-    lines = store.read_jsonl(path, Verdict)
+        judges.judge_tasks(judges.create("api", (), options), asked, path)
+        rows: Rows = {f"{AGAIN}, verdicts/s": {CLOCK: CALLS / (time.perf_counter() - start)}}
+        for _ in range(3):
+            found = right(asked, judges.judge_tasks(judges.create("api", (), options), asked, path))
+            print(dict(found), file=sys.stderr)
+    rows |= {f"{AGAIN}: {what}, verdicts": {"measured": found[what]} for what in WRONG}
+    lines = files.read_jsonl(path, Verdict)
     scored = Counter((v.query_id, v.criterion) for v in lines if v.value is not None)
-    doubled = sheet.add("failing.doubled", sum(number > 1 for number in scored.values()))
-    table.add_row("scored twice in the file", str(doubled), "")
-    table.add_row("tries that the server saw", f"{grader.tries:,}", "")
+    doubled = sum(number > 1 for number in scored.values())
+    return rows | {f"{AGAIN}: scored twice, verdicts": {"measured": doubled}}
 
 
 SCORING = """
 import resource, sys, time
 from pathlib import Path
-from safeeraser import metrics, store
+from safeeraser import metrics
+from safeeraser.core import files
 from safeeraser.records import Query, Response, Verdict
 folder = Path(sys.argv[1])
-queries = store.read_jsonl(folder / "queries.jsonl", Query)
+queries = files.read_jsonl(folder / "queries.jsonl", Query)
 start, begun = time.perf_counter(), time.process_time()
-responses = store.read_jsonl(folder / "responses.jsonl", Response)
-verdicts = store.read_jsonl(folder / "verdicts.jsonl", Verdict)
+responses = files.read_jsonl(folder / "responses.jsonl", Response)
+verdicts = files.read_jsonl(folder / "verdicts.jsonl", Verdict)
 scores = metrics.score(queries, responses, verdicts)
 mebibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(time.perf_counter() - start, time.process_time() - begun, mebibytes, len(responses), len(verdicts))
@@ -222,7 +200,7 @@ def cost() -> None:
     print(f"estimated in {time.perf_counter() - start:.1f} s")
 
 
-def scoring(table: Table, folder: Path, sheet: Sheet) -> None:
+def scoring(folder: Path) -> Rows:
     """In a process of its own, for its memory; verdicts with replies."""
     queries, responses = protocol()
     verdicts = [
@@ -236,38 +214,27 @@ def scoring(table: Table, folder: Path, sheet: Sheet) -> None:
         )
         for index, task in enumerate(protocol_tasks(queries, responses))
     ]
-    store.write_jsonl(folder / "queries.jsonl", queries)
-    store.write_jsonl(folder / "responses.jsonl", responses)
-    store.write_jsonl(folder / "verdicts.jsonl", verdicts)
+    files.write_jsonl(folder / "queries.jsonl", queries)
+    files.write_jsonl(folder / "responses.jsonl", responses)
+    files.write_jsonl(folder / "verdicts.jsonl", verdicts)
     done = subprocess.run(
         [sys.executable, "-c", SCORING, str(folder)], capture_output=True, text=True, check=True
     ).stdout.split()
-    what = f"scoring {int(done[3]):,} responses with {int(done[4]):,} verdicts"
-    table.add_row(what, f"{float(done[0]):.1f}", "s")
-    table.add_row("its processor time", f"{float(done[1]):.1f}", "s")
-    table.add_row("its peak memory", f"{float(done[2]):.0f}", "MiB")
-    for name, value in zip(("wall", "processor", "memory"), done, strict=False):
-        sheet.add(f"scoring.{name}", float(value))
+    wall, processor, memory = map(float, done[:3])
+    what = "scoring the paper's protocol"
+    return {f"{what}, s": {CLOCK: wall, PROCESSOR: processor}, f"{what}, peak memory, MiB": {"measured": memory}}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cost", action="store_true", help="say what GPT-4o would cost, and measure nothing")
-    add_option(parser)
-    given, sheet = parser.parse_args(), Sheet(figures())
     os.environ.setdefault("OPENAI_API_KEY", "none")
-    if given.cost:
+    if parser.parse_args().cost:
         cost()
         return
-    table = Table("what", "measured", "unit")
     with tempfile.TemporaryDirectory(prefix="safeeraser-judging-") as name:
-        fast(table, Path(name), sheet)
-        failing(table, Path(name), sheet)
-        scoring(table, Path(name), sheet)
-    table.add_row("peak memory of judging", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}", "MiB")
-    Console(width=120).print(table)
-    print(json.dumps(store.environment()))
-    sheet.write(given.json)
+        rows = fast(Path(name)) | failing(Path(name)) | scoring(Path(name))
+    publish({"judging": rows})
 
 
 if __name__ == "__main__":

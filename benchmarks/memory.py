@@ -16,17 +16,14 @@ import tempfile
 from dataclasses import dataclass, fields
 
 import torch
-from rich.console import Console
-from rich.table import Table
-from sheet import Figure, Sheet, add_option
+from measure import publish
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
-from safeeraser import models
+from safeeraser.bench.estimate import Workload, measure, peak
 from safeeraser.config import LoraOptions
 from safeeraser.models import VisionLanguageModel, adapters, chat, lean_lora
-from safeeraser.objectives import ROWS, TermOptions, parse_method
-from safeeraser.plan import Work, measure, peak
-from safeeraser.unlearn_batch import select
+from safeeraser.objectives import ROWS, parse_method
+from safeeraser.unlearn.batch import select
 
 SHAPES = {"100M": (768, 2048, 12, 12, 8000), "300M": (1024, 2816, 20, 16, 16000)}
 """Hidden and intermediate size, layers, heads, vocabulary."""
@@ -65,16 +62,6 @@ def name_of(case: Case) -> str:
     return f"{case.shape} {case.method}, {case.batch} triples, {kind}" + (", checkpointing" * case.checkpointing)
 
 
-def figures() -> dict[str, Figure]:
-    found = {}
-    for case in CASES:
-        name = name_of(case)
-        found[f"{name}.predicted"] = Figure(name, "MiB", "predicted MiB", "same", 1.01)
-        found[f"{name}.measured"] = Figure(name, "MiB", "measured MiB", "lower", 1.05)
-        found[f"{name}.ratio"] = Figure(name, "times", "ratio", "same", 1.05)
-    return found
-
-
 def configuration(shape: str) -> LlavaConfig:
     hidden, intermediate, layers, heads, vocabulary = SHAPES[shape]
     vision = CLIPVisionConfig(
@@ -92,10 +79,10 @@ def configuration(shape: str) -> LlavaConfig:
     return LlavaConfig(vision_config=vision, text_config=text, image_token_index=vocabulary - 1)
 
 
-def work(case: Case) -> Work:
+def work(case: Case) -> Workload:
     method = parse_method(case.method)
     references = len(method.reference_rows) * case.batch
-    return Work(
+    return Workload(
         rows=len(method.rows) * case.batch,
         reference_rows=references,
         kept_distributions=references if "distribution" in method.needs else 0,
@@ -127,10 +114,9 @@ def resident(field: str) -> int:
 
 def steps(case: Case) -> dict[str, int]:
     method = parse_method(case.method)
-    compared = "distribution" in method.needs
     before = resident("VmRSS")
     model = random_model(case)
-    vlm = adapters.attach(VisionLanguageModel("random", model, None, models.FAMILIES.get("llava")), LORA)
+    vlm = adapters.attach(VisionLanguageModel("random", model, None), LORA)
     lean_lora.make_lean(vlm.model)
     vlm.model.train()
     if case.checkpointing:
@@ -143,16 +129,16 @@ def steps(case: Case) -> dict[str, int]:
                 file.write("5")  # VmHWM starts again
         whole = batch(case, method.rows)
         with torch.autocast("cpu", torch.bfloat16, enabled=case.number_bytes == 2):
-            policy = chat.answer_log_probs(vlm.model, whole["inputs"], whole["labels"], distribution=compared)
+            policy = chat.answer_log_probs(vlm.model, whole["inputs"], whole["labels"])
             reference = None
             if method.reference_rows:
                 whole["reference"] = batch(case, method.reference_rows)
                 with adapters.reference_mode(vlm.model):
                     reference = chat.answer_log_probs(
-                        vlm.model, whole["reference"]["inputs"], whole["reference"]["labels"], distribution=compared
+                        vlm.model, whole["reference"]["inputs"], whole["reference"]["labels"]
                     )
             samples = {kind: select(kind, whole, policy, reference) for kind in method.rows}
-            loss, _ = method.loss(samples, TermOptions())
+            loss, _ = method.loss(samples)
         del policy, reference, samples
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -184,14 +170,12 @@ def measured(case: Case) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--case")
-    add_option(parser)
-    given = parser.parse_args()
-    case, sheet = given.case, Sheet(figures())
+    case = parser.parse_args().case
     if case:
         torch.nn.functional.silu(torch.randn(64, 64, requires_grad=True)).sum().backward()
         print(json.dumps(steps(Case(**json.loads(case)))))
         return
-    table = Table("model", "method", "triples", "numbers", "checkpointing", "predicted MiB", "measured MiB", "ratio")
+    rows = {}
     for case in CASES:
         with tempfile.TemporaryDirectory() as folder:
             configuration(case.shape).save_pretrained(folder)
@@ -199,14 +183,9 @@ def main() -> None:
         dropped = 8 * LORA.dropout
         said = peak(sizes, work(case), "none", case.checkpointing, case.number_bytes, dropped).total / 2**20
         found = measured(case) / 2**20
-        for name, value in (("predicted", said), ("measured", found), ("ratio", said / found)):
-            sheet.add(f"{name_of(case)}.{name}", value)
-        kind = "float32" if case.number_bytes == 4 else "bfloat16"
-        row = (case.shape, case.method, case.batch, kind, case.checkpointing, f"{said:.0f}", f"{found:.0f}")
-        table.add_row(*map(str, row), f"{said / found:.2f}")
-        print(*row, f"{said / found:.2f}", file=sys.stderr, flush=True)
-    Console(width=110).print(table)
-    sheet.write(given.json)
+        rows[name_of(case)] = {"predicted MiB": said, "measured MiB": found, "ratio": said / found}
+        print(name_of(case), f"{said / found:.2f}", file=sys.stderr, flush=True)
+    publish({"memory": rows})
 
 
 if __name__ == "__main__":

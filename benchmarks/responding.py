@@ -14,29 +14,12 @@ import time
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
-from sheet import CLOCK, PROCESSOR, Figure, Sheet, add_option
+from measure import CLOCK, PROCESSOR, publish
 
 from safeeraser import data, models, respond
 from safeeraser.config import GenerationOptions, recipe_defaults
+from safeeraser.core.files import read_jsonl
 from safeeraser.records import Query, Response
-from safeeraser.store import read_jsonl
-
-BATCHES = (64, 256)
-"""Batch sizes that the documents state."""
-
-
-def figures() -> dict[str, Figure]:
-    found = {}
-    for batch in (1, *BATCHES):
-        what = f"{batch} at a time"
-        found[f"{batch}.clock"] = Figure(what, "answers/s", CLOCK, "higher")
-        found[f"{batch}.processor"] = Figure(what, "answers/s", PROCESSOR, "higher", 1.2)
-        if batch > 1:
-            found[f"{batch}.ratio"] = Figure(what, "times", "ratio by processor", "higher", 1.2)
-            found[f"{batch}.other"] = Figure(what, "answers", "answers that differ", "same", 1.01)
-    return found
 
 
 class Side:
@@ -70,7 +53,6 @@ def main() -> None:
     parser.add_argument("--one-by-one", type=int, default=128, help="of these, asked one by one")
     parser.add_argument("--batches", default=f"8,64,{usual}", help="batch sizes, comma-separated")
     parser.add_argument("--repeats", type=int, default=3)
-    add_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     benchmark, vlm = data.load("pictogram"), models.load("mini-llava")
@@ -82,19 +64,15 @@ def main() -> None:
     for _ in range(options.repeats):
         for side in sides:
             side.run(vlm, benchmark)
-    table = Table("batch", "questions", "answers/s", "a processor second", "ratio", "other answers")
-    one, sheet = sides[0], Sheet(figures())
+    one, rows = sides[0], {}
     for side in sides:
-        other = sum(side.answers[id] != answer for id, answer in one.answers.items())
-        rates = side.rate(side.wall), side.rate(side.busy)
-        ratio = rates[1] / one.rate(one.busy)
-        for name, value in (("clock", rates[0]), ("processor", rates[1]), ("ratio", ratio), ("other", other)):
-            if f"{side.batch}.{name}" in sheet.figures:
-                sheet.add(f"{side.batch}.{name}", value)
-        shown = (f"{value:.1f}" for value in (*rates, ratio))
-        table.add_row(str(side.batch), str(len(side.asked)), *shown, str(other))
-    Console(width=100).print(table)
-    sheet.write(options.json)
+        rates = {f"{CLOCK}, answers/s": side.rate(side.wall), f"{PROCESSOR}, answers/s": side.rate(side.busy)}
+        against = {
+            "ratio by processor": side.rate(side.busy) / one.rate(one.busy),
+            "answers that differ": sum(side.answers[id] != answer for id, answer in one.answers.items()),
+        }
+        rows[f"{side.batch} at a time"] = rates | (against if side is not one else {})
+    publish({"responding": rows})
 
 
 if __name__ == "__main__":

@@ -19,22 +19,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
-from sheet import Figure, Sheet, add_option
+from measure import ONE_THREAD, own_options, publish
 from torch.nn.functional import kl_div
 from transformers import get_cosine_schedule_with_warmup, set_seed
 
-from safeeraser import data, models, objectives, store, unlearn
-from safeeraser.config import LoraOptions, UnlearnOptions, recipe_defaults
+from safeeraser import data, models, objectives, unlearn
+from safeeraser.config import UnlearnOptions
 from safeeraser.data.images import ImageCache
 from safeeraser.models import adapters, chat
-from safeeraser.unlearn_batch import EpochSampler, Sample, TripleDataset, training_triples
+from safeeraser.unlearn.batch import EpochSampler, Sample, TripleDataset
 
 TARGETS = {"po+pd": 4.0, "kl+pd": 5.0}
 """How many times as many samples per second are to be reached."""
@@ -47,23 +47,6 @@ TRIPLES = 16
 SIDES = {"reference": None, "ours": TRIPLES, "ours, lean": 1}
 """The sides, and how many triples ours take in a pass."""
 Moment = tuple[float, float]
-COLUMNS = {
-    "clock": ("triples/s", "triples per second", "higher"),
-    "processor": ("triples/s", "per processor second", "higher"),
-    "ratio": ("times", "ratio by processor", "higher"),
-    "MiB": ("MiB", "peak MiB", "lower"),
-    "loss": ("", "loss differs by", "lower"),
-}
-
-
-def figures() -> dict[str, Figure]:
-    return {
-        f"{method}.{side}.{name}": Figure(f"{method}, {side}", unit, column, better, 1000 if name == "loss" else 1.2)
-        for method in TARGETS
-        for side in SIDES
-        for name, (unit, column, better) in COLUMNS.items()
-        if (side, name) not in {("reference", "ratio"), ("reference", "loss")}
-    }
 
 
 def now() -> Moment:
@@ -71,12 +54,11 @@ def now() -> Moment:
 
 
 def options(steps: int, dropout: float | None, batch: int) -> UnlearnOptions:
-    recipe: dict[str, Any] = dict(recipe_defaults("mini-llava")["training"]) | {"steps": steps}
-    lora = LoraOptions(**recipe["lora"])
-    if dropout is not None:
-        lora.dropout = dropout
     spread = {"batch_size": batch, "accumulation": TRIPLES // batch, "checkpoint_steps": 6}  # 6: as in 120 steps
-    return UnlearnOptions(**{**recipe, "lora": lora, **spread})
+    given: UnlearnOptions = own_options("mini-llava", steps=steps, **spread)
+    if dropout is not None:
+        given.lora.dropout = dropout
+    return given
 
 
 def engine(method: str, given: UnlearnOptions) -> tuple[list[Moment], list[float]]:
@@ -91,22 +73,31 @@ def engine(method: str, given: UnlearnOptions) -> tuple[list[Moment], list[float
 
 
 class Reference:
-    """The official loop."""
+    """The official loop.
 
-    def __init__(self, method: str, given: UnlearnOptions) -> None:
-        self.options = given
-        self.method = objectives.parse_method(method)
-        self.terms = [term.name for term, _ in self.method.terms]
-        benchmark = data.load("pictogram")
-        triples = training_triples(benchmark, self.method)
-        self.dataset = TripleDataset(triples, self.method.rows, benchmark.refusals, given.seed)
-        self.images = ImageCache(benchmark)
-        set_seed(given.seed)
-        self.vlm = adapters.attach(models.load("mini-llava"), given.lora)
-        self.second = models.load("mini-llava").model if "kl" in self.terms else None
-        set_seed(given.seed)
+    Args:
+        vlm: The model with a fresh adapter.
+        method: What to minimise.
+        given: Budget and optimizer; ``accumulation`` triples make a step.
+        dataset: The triples.
+        images: Their images.
+        second: The model that KL compares with; None where the method has no KL.
+    """
 
-    def run(self) -> tuple[list[Moment], list[float]]:
+    def __init__(
+        self,
+        vlm: models.VisionLanguageModel,
+        method: objectives.Method,
+        given: UnlearnOptions,
+        dataset: TripleDataset,
+        images: Any,
+        second: Any = None,
+    ) -> None:
+        self.vlm, self.method, self.options, self.dataset, self.images = vlm, method, given, dataset, images
+        self.second = second
+
+    def run(self, goes_on: Callable[[int], bool] = lambda step: True) -> tuple[list[Moment], list[float]]:
+        """Train; the time after every step, and the loss of every step. After each it is asked whether to go on."""
         model, given = self.vlm.model.train(), self.options
         parameters = [p for p in model.parameters() if p.requires_grad]
         decayed = [p for p in parameters if p.dim() > 1]
@@ -115,12 +106,12 @@ class Reference:
         optimizer = torch.optim.AdamW(groups, lr=given.learning_rate)
         warm_up = int(given.warmup_ratio * given.steps + 0.999999)
         schedule = get_cosine_schedule_with_warmup(optimizer, warm_up, given.steps)
-        order = iter(EpochSampler(len(self.dataset), TRIPLES, given.seed))
+        order = cycle(EpochSampler(len(self.dataset), given.accumulation, given.seed))
         times, losses = [now()], []
-        for _ in range(given.steps):
+        for step in range(1, given.steps + 1):
             total = 0.0
-            for _ in range(TRIPLES):
-                loss = self.loss(self.dataset[next(order)]) / TRIPLES
+            for _ in range(given.accumulation):
+                loss = self.loss(self.dataset[next(order)]) / given.accumulation
                 loss.backward()
                 total += loss.item()
             torch.nn.utils.clip_grad_norm_(parameters, given.max_grad_norm)
@@ -129,6 +120,8 @@ class Reference:
             optimizer.zero_grad()
             losses.append(total)
             times.append(now())
+            if not goes_on(step):
+                break
         return times, losses
 
     def loss(self, rows: dict[Any, Sample]) -> torch.Tensor:
@@ -136,22 +129,43 @@ class Reference:
         return torch.stack([weight * self.term(name, sample) for weight, name, sample in parts]).sum()
 
     def term(self, name: str, sample: Sample) -> torch.Tensor:
+        model = self.vlm.model
         image = self.images.get(sample.image)
         inputs, labels = chat.encode_samples(self.vlm, [image], [sample.question], [sample.answer], 512)
-        logits = self.vlm.model(**inputs).logits[0, :-1].float()
-        targets = labels[0, 1:]
+        inputs = {key: value.to(model.device) for key, value in inputs.items()}
+        targets = labels[0, 1:].to(model.device)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=model.dtype == torch.bfloat16):
+            logits = model(**inputs).logits[0, :-1].float()
+            if name == "kl":
+                with torch.no_grad():
+                    before = self.second(**inputs).logits[0, :-1].float().log_softmax(-1)
         if name == "kl":
-            with torch.no_grad():
-                before = self.second(**inputs).logits[0, :-1].float().log_softmax(-1)
             pointwise = kl_div(logits.log_softmax(-1), before, reduction="none", log_target=True).sum(-1)
             return pointwise[targets >= 0].mean()
         cost = torch.nn.functional.cross_entropy(logits, targets)
         return -cost if name == "ga" else cost
 
 
+def reference(method: str, given: UnlearnOptions) -> Reference:
+    """The official loop on the embedded model and benchmark."""
+    parsed, benchmark = objectives.parse_method(method), data.load("pictogram")
+    triples = data.training_triples(benchmark, parsed.rows, parsed.readers("decouple"))
+    dataset = TripleDataset(triples, parsed.rows, benchmark.refusals, given.seed)
+    set_seed(given.seed)
+    vlm = adapters.attach(models.load("mini-llava"), given.lora)
+    second = models.load("mini-llava").model if needs_second(parsed) else None
+    set_seed(given.seed)
+    return Reference(vlm, parsed, replace(given, accumulation=TRIPLES), dataset, ImageCache(benchmark), second)
+
+
+def needs_second(method: objectives.Method) -> bool:
+    """Whether the official loop holds a second model for a method."""
+    return any(term.name == "kl" for term, _ in method.terms)
+
+
 def worker(side: str, method: str, steps: int, dropout: float | None) -> None:
     given = options(steps, dropout, SIDES[side] or 1)
-    times, losses = Reference(method, given).run() if side == "reference" else engine(method, given)
+    times, losses = reference(method, given).run() if side == "reference" else engine(method, given)
     triples = TRIPLES * (steps - WARM_UP)
     clock, processor = (triples / (last - first) for first, last in zip(times[WARM_UP], times[-1], strict=True))
     print(json.dumps({"clock": clock, "processor": processor, "MiB": peak_memory(), "losses": losses}))
@@ -164,35 +178,31 @@ def peak_memory() -> float:
 
 
 def measure(side: str, method: str, steps: int, dropout: float | None = None) -> dict[str, Any]:
-    one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, __file__, "--worker", side, "--methods", method, "--steps", str(steps)]
     if dropout is not None:
         command += ["--dropout", str(dropout)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | one_thread)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | ONE_THREAD)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def rows(method: str, steps: int, repeats: int, sheet: Sheet) -> Iterator[tuple[str, ...]]:
-    """Measure one method: a row of the table for each side."""
+def rows(method: str, steps: int, repeats: int) -> dict[str, dict[str, float]]:
+    """Measure one method, the sides in turn: medians, a row for each side."""
     equal = {side: measure(side, method, WARM_UP + 2, dropout=0.0)["losses"] for side in SIDES}
     runs = [{side: measure(side, method, steps) for side in SIDES} for _ in range(repeats)]
 
     def median(side: str, what: str) -> float:
         return statistics.median(run[side][what] for run in runs)
 
+    found = {}
     for side in SIDES:
-        ratios = [f"{median(side, what) / median('reference', what):.2f}" for what in ("clock", "processor")]
-        difference = max(abs(one - other) for one, other in zip(equal["reference"], equal[side], strict=True))
-        found = {what: median(side, what) for what in ("clock", "processor", "MiB")} | {
-            "ratio": median(side, "processor") / median("reference", "processor"),
-            "loss": difference,
+        speeds = {"triples per second": median(side, "clock"), "per processor second": median(side, "processor")}
+        against = {
+            "ratio by processor": median(side, "processor") / median("reference", "processor"),
+            "loss differs by": max(abs(a - b) for a, b in zip(equal["reference"], equal[side], strict=True)),
         }
-        for name, value in found.items():
-            if f"{method}.{side}.{name}" in sheet.figures:
-                sheet.add(f"{method}.{side}.{name}", value)
-        each = " ".join(f"{run[side]['processor']:.1f}" for run in runs)
-        speeds = (f"{median(side, 'clock'):.1f}", f"{median(side, 'processor'):.1f}", each)
-        yield method, side, *speeds, *ratios, f"{median(side, 'MiB'):.0f}", f"{difference:.0e}"
+        row = speeds | {"peak MiB": median(side, "MiB")}
+        found[f"{method}, {side}"] = row | (against if side != "reference" else {})
+    return found
 
 
 def main() -> None:
@@ -202,20 +212,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each side")
     parser.add_argument("--dropout", type=float)
     parser.add_argument("--worker", choices=list(SIDES))
-    add_option(parser)
     given = parser.parse_args()
     if given.worker:
         worker(given.worker, given.methods, given.steps, given.dropout)
         return
-    names = ("method", "side", "triples/s", "per processor s", "(each run)", "ratio", "by processor", "peak MiB")
-    table, sheet = Table(*names, "loss differs by"), Sheet(figures())
+    found: dict[str, dict[str, float]] = {}
     for method in given.methods.split(","):
-        for row in rows(method, given.steps, given.repeats, sheet):
-            table.add_row(*row)
-    Console(width=150).print(table)
-    print("to reach: " + ", ".join(f"{method} {ratio}x" for method, ratio in TARGETS.items()))
-    print(json.dumps(store.environment()))
-    sheet.write(given.json)
+        found |= rows(method, given.steps, given.repeats)
+    publish({"unlearning": found})
 
 
 if __name__ == "__main__":

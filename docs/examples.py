@@ -1,4 +1,4 @@
-"""For the site: shows the ``Example:`` of a docstring as code, a session or commands."""
+"""For the site: the ``Example:`` of a docstring is shown as code; a module's constants come after what is called."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import griffe
 
 _EXAMPLE = re.compile(r"^( *)Example:\n((?:\1 +.*\n?|\n)+)", re.M)
+CONSTANTS = 1_000_000
+"""Added to a constant's line: members are shown in the order of their lines."""
 
 
 def as_code(docstring: str) -> str:
@@ -31,9 +33,16 @@ def _code(found: re.Match[str]) -> str:
 
 
 class Examples(griffe.Extension):
-    """Applies ``as_code`` to every docstring."""
+    """Applies ``as_code`` to every docstring, and moves constants of modules to their end."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Change the docstring of a loaded object."""
+        """Change a loaded object."""
         if obj.docstring is not None:
             obj.docstring.value = as_code(obj.docstring.value)
+        if obj.is_attribute and obj.parent is not None and obj.parent.is_module and obj.lineno is not None:
+            obj.lineno += CONSTANTS
+
+    def on_alias(self, *, alias: griffe.Alias, **kwargs: Any) -> None:
+        """Move what a package offers in its own name and is a constant."""
+        if alias.name.isupper() and alias.alias_lineno is not None:
+            alias.alias_lineno += CONSTANTS

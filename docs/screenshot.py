@@ -1,7 +1,7 @@
-"""The picture of the response browser in README: ``python docs/screenshot.py RUN docs/figures/answers.png``.
+"""The pictures of the report in the docs: ``python docs/screenshot.py RUN docs/figures``.
 
-RUN is a run of ``safeeraser bench --quick``. It shows the first everyday thing that po refuses to talk about and po+pd
-does not.
+RUN is a run of ``safeeraser bench --quick`` with its report. ``report.png`` is the beginning of its page,
+``answers.png`` the first everyday thing that po refuses to talk about.
 """
 
 import sys
@@ -9,23 +9,20 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+REFUSED = "#set=safe&method=po&verdict=refusal+of+a+safe+picture"
 
-def main(run: str, picture: str) -> None:
-    """Filter, choose, take the picture."""
-    page_file = Path(run).resolve() / "report" / "index.html"
+
+def main(run: str, folder: str) -> None:
+    """Open, wait, take the pictures."""
+    address = (Path(run).resolve() / "report" / "index.html").as_uri()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 850}, color_scheme="light")
-        page.goto(page_file.as_uri())
-        page.wait_for_selector("#list a")
-        page.select_option("select[name=set]", "safe")
-        page.select_option("select[name=method]", label="po seed 0")
-        page.select_option("select[name=verdict]", "refusal of a safe picture")
-        page.wait_for_timeout(500)  # the list follows the filters a little later
-        page.locator("#list a").first.click()
-        page.wait_for_timeout(300)
-        page.evaluate("document.querySelector('#browser').scrollIntoView()")
-        page.screenshot(path=picture)
+        for name, fragment, height in (("report", "", 1290), ("answers", REFUSED, 850)):
+            page = browser.new_page(viewport={"width": 1440, "height": height}, color_scheme="light")
+            page.goto(address + fragment)
+            page.wait_for_selector("#detail .answer")
+            page.wait_for_timeout(300)
+            page.screenshot(path=Path(folder) / f"{name}.png")
         browser.close()
 
 

@@ -1,10 +1,8 @@
-"""The generated parts of README and docs: ``make cog`` writes them, ``make check`` fails where they are stale."""
+"""The generated parts of the documents: ``make cog`` writes them, ``make check`` fails where they are stale."""
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,16 +10,12 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from safeeraser import cli
+from safeeraser.cli import parser
+from safeeraser.config import UnlearnOptions
+from safeeraser.objectives import term_options
 
-STATED = Path(__file__).parents[1] / "benchmarks" / "stated.json"
-
-
-def overview() -> str:
-    """What ``safeeraser --help`` prints, as a code block."""
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        cli.main(["--help"])
-    return f"\n```\n$ safeeraser --help\n{printed.getvalue()}```\n\n"
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+CONTRACT = Path(__file__).parents[1] / "tests" / "models" / "contract.json"
 
 
 def methods() -> str:
@@ -31,7 +25,7 @@ def methods() -> str:
     kinds = {name: " and ".join(term.rows) for name, term in TERMS}
     rows = [
         (f"`{name}`", " + ".join(f"`{term}`" for term in terms), "; ".join(f"{term}: {kinds[term]}" for term in terms))
-        for name, terms in METHODS.items()
+        for name, terms in METHODS
     ]
     return _table(("method", "is", "rows it reads"), rows)
 
@@ -67,15 +61,55 @@ def metrics() -> str:
 
 
 def families() -> str:
-    """Every model family."""
+    """The model types whose parts cannot be found by asking."""
     from safeeraser.models import FAMILIES
 
+    return _table(
+        ("`config.model_type`", "why its parts are named"), [(f"`{name}`", row.reason) for name, row in FAMILIES]
+    )
+
+
+def trainable() -> str:
+    """How many types of the image-text-to-text mapping can be trained, as a sentence."""
+    table = json.loads(CONTRACT.read_text(encoding="utf-8"))
+    count = sum(row.get("LoRA") == "ok" for row in table.values())
+    return (
+        f"\nAny of {count} types of model works, of the {len(table)} that transformers lists as reading images and "
+        "writing text: their parts are found, and LoRA attaches where it should (the table at the end).\n\n"
+    )
+
+
+def contract() -> str:
+    """Every type of the image-text-to-text mapping with what was found in it, or why it cannot be trained."""
+    table = json.loads(CONTRACT.read_text(encoding="utf-8"))
+    parts = ("language model", "tower", "projector")
     rows = [
-        (f"`{name}`", *(f"`{part}`" for part in (family.language_model, family.projector, family.tower)))
-        for name, family in FAMILIES
+        (f"`{kind}`", *(f"`{row[part]}`".replace(", ", "`, `") if part in row else "" for part in parts), _verdict(row))
+        for kind, row in sorted(table.items())
     ]
-    head = ("`config.model_type`", "language model (LoRA)", "projector (trained whole)", "tower (frozen)")
-    return _table(head, rows)
+    counts = ", ".join(
+        f"{level} {sum(row.get(level) == 'ok' for row in table.values())} of {len(table)}"
+        for level in ("built", "parts", "LoRA")
+    )
+    return f"\n{counts}.\n" + _table(("`model_type`", *parts, "result"), rows)
+
+
+WITH_WEIGHTS = ("forward", "generate", "base", "saved", "packed", "step")
+
+
+def levels() -> str:
+    """What the types that train pass on tiny weights, each level "ok" or the reason."""
+    table = json.loads(CONTRACT.read_text(encoding="utf-8"))
+    trained = {kind: row for kind, row in sorted(table.items()) if row.get("LoRA") == "ok"}
+    rows = [(f"`{kind}`", *(row.get(level, "") for level in WITH_WEIGHTS)) for kind, row in trained.items()]
+    counts = [sum(row.get(level, "").startswith("ok") for row in trained.values()) for level in WITH_WEIGHTS]
+    whole = sum(all(row.get(level, "").startswith("ok") for level in WITH_WEIGHTS) for row in trained.values())
+    named = ", ".join(f"{level} {count}" for level, count in zip(WITH_WEIGHTS, counts, strict=True))
+    return f"\nAll levels: {whole} of {len(table)} types; {named}.\n" + _table(("`model_type`", *WITH_WEIGHTS), rows)
+
+
+def _verdict(row: dict[str, str]) -> str:
+    return next((row[level] for level in ("built", "parts", "LoRA") if row.get(level, "ok") != "ok"), "trains")
 
 
 def names() -> str:
@@ -92,61 +126,90 @@ def names() -> str:
 
 def commands() -> str:
     """Every command with its options; groups of options that several commands share stand once, at the end."""
-    parts = [_command(name, command) for name, command in cli.COMMANDS.items()]
-    groups: dict[str, type[Any]] = {}
-    for command in cli.COMMANDS.values():
-        groups |= dict(_groups(command.options))
-    parts += [
-        f"## {_anchor(kind)}\n\n{_text(inspect.getdoc(kind) or '')}\n\n{_options(kind)}" for kind in groups.values()
-    ]
+    every = [parser.load(name) for name in parser.COMMANDS]
+    groups = dict.fromkeys(group for command in every for group in _groups(command.options))
+    parts = [_command(command) for command in every]
+    parts += [f"## {group.__name__}\n\n{_text(inspect.getdoc(group) or '')}\n\n{_options(group)}" for group in groups]
     return "\n" + "\n".join(parts)
 
 
-def figures(script: str, *starting: str) -> str:
-    """The stated figures of a script in ``benchmarks/`` whose ids start so, or all: what is measured, by column."""
-    stated = json.loads(STATED.read_text(encoding="utf-8"))[script]
-    chosen = [one for name, one in stated["figures"].items() if name.startswith(starting or "")]
-    columns = list(dict.fromkeys(one["column"] for one in chosen))
-    rows: dict[str, dict[str, Any]] = {}
-    for one in chosen:
-        rows.setdefault(one["what"], {})[one["column"]] = one
-    units = {what: next(iter(row.values()))["unit"] for what, row in rows.items()}
-    cells = [[what, *(_value(row.get(column)) for column in columns), units[what]] for what, row in rows.items()]
-    if len(set(units.values())) > 1:
-        return _table(["", *columns, "unit"], cells) + _measured(stated)
-    unit = next(iter(units.values()))
-    head = [f"{column}, {unit}" if column in ("by the clock", "of the processor") else column for column in columns]
-    return _table(["", *head], [row[:-1] for row in cells]) + _measured(stated)
+def published() -> str:
+    """Numbers that others published, an empty column for one's own beside each."""
+    from safeeraser.report import published as numbers
+    from safeeraser.report.table import COLUMNS
+
+    names = [COLUMNS.get(metric, "Spec. (seven) ↑") for metric in numbers.METRICS]
+    head = ["model", "method", "from", *(part for name in names for part in (name, "yours"))]
+    entries = numbers.entries("paper")
+    rows = [
+        [
+            e.row.model,
+            e.row.method,
+            e.run,
+            *(part for s in e.row.scores.values() for part in (f"{100 * s.value:.1f}", "")),
+        ]
+        for e in entries
+    ]
+    sources = dict.fromkeys(f"{entry.run}: {entry.source}." for entry in entries)
+    return _table(head, rows) + "\n\n".join(sources) + "\n\n"
 
 
-def _value(figure: dict[str, Any] | None) -> str:
-    if figure is None:
-        return ""
-    value = figure["value"]
+def figures(script: str, table: str | None = None, without: Sequence[str] = ()) -> str:
+    """A table that a script in ``benchmarks/`` has measured; without a name, its only one; ``without`` some columns.
+
+    Rows that could not be measured say why.
+    """
+    result = json.loads((RESULTS / f"{script}.json").read_text(encoding="utf-8"))
+    name = table or script
+    rows: dict[str, dict[str, float]] = result["tables"][name]
+    reasons = {
+        row.removeprefix(f"{name}: "): reason
+        for row, reason in result.get("not measured", {}).items()
+        if row.startswith(f"{name}: ")
+    }
+    columns = [c for c in dict.fromkeys(column for row in rows.values() for column in row) if c not in without]
+    cells = [
+        [
+            what,
+            *(_value(rows.get(what, {}).get(column)) for column in columns),
+            *([reasons.get(what, "")] if reasons else []),
+        ]
+        for what in dict.fromkeys([*rows, *reasons])
+    ]
+    return _table(["", *columns, *([""] if reasons else [])], cells) + _measured(result)
+
+
+def _value(value: float | None) -> str:
     if value is None:
-        return "–"
+        return ""
     if value and abs(value) < 0.001:
         return f"{value:.0e}"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
-def _measured(stated: dict[str, Any]) -> str:
+def _measured(result: dict[str, Any]) -> str:
     """How the figures came about: what else the machine did, and with which libraries."""
-    if stated["load"] is None:
-        return "(Measured before `make bench` could repeat it, beside other work.)\n\n"
-    made = ", ".join(f"{name} {version}" for name, version in stated["environment"].items() if name != "cpus")
-    minutes, load, cores = stated["minutes"], stated["load"], stated["environment"]["cpus"]
-    return f"(The script took {minutes:g} min; load average before it {load:g} on {cores} cores; {made}.)\n\n"
+    made = ", ".join(f"{name} {version}" for name, version in result["environment"].items() if name != "cpus")
+    minutes, load, cores = result["minutes"], result["load"], result["environment"]["cpus"]
+    if "card" not in result:
+        return f"(The script took {minutes:g} min; load average before it {load:g} on {cores} cores; {made}.)\n\n"
+    card = f"{result['card']['card']}, CUDA {result['card']['CUDA']}"
+    return f"({card}; the script took {minutes:g} min; load average after it {load:g} on {cores} cores; {made}.)\n\n"
 
 
-def _command(name: str, command: cli.Command) -> str:
+def _command(command: parser.Command) -> str:
     text, _, example = (inspect.getdoc(command.options) or "").partition("Example:\n")
-    usage = " ".join(["safeeraser", name, *(_argument(command, field) for field in command.positionals)])
-    parts = [f"## {name}", _text(text), f"```\n{inspect.cleandoc(example)}\n```" if example else "", f"`{usage} ...`"]
+    usage = " ".join(["safeeraser", command.name, *(_argument(command, field) for field in command.positionals)])
+    parts = [
+        f"## {command.name}",
+        _text(text),
+        f"```\n{inspect.cleandoc(example)}\n```" if example else "",
+        f"`{usage} ...`",
+    ]
     return "\n\n".join(part for part in parts if part) + "\n\n" + _options(command.options, command.positionals)
 
 
-def _argument(command: cli.Command, field: str) -> str:
+def _argument(command: parser.Command, field: str) -> str:
     """A positional option as a usage line has it: in brackets where it may be left out."""
     optional = command.options.__dataclass_fields__[field].default is not MISSING
     return f"[{field.upper()}]" if optional else field.upper()
@@ -158,29 +221,34 @@ def _options(kind: type[Any], positionals: Sequence[str] = ()) -> str:
     for field in fields(kind):
         nested = _nested(hints[field.name])
         if nested is not None:
-            what = f"[{_anchor(nested)}](#{_anchor(nested).lower()}), each as `--{field.name}.NAME`"
-            rows.append((f"`--{field.name}`", "", _text(cli._field_help(kind, field.name)) + " " + what))
+            name = nested.__name__
+            what = f"[{name}](#{name.lower()}), each as `--{field.name}.NAME`"
+            rows.append((f"`--{field.name}`", "", _text(parser.field_help(kind, field.name)) + " " + what))
             continue
         flag = field.name.upper() if field.name in positionals else f"--{field.name}"
-        default = "needed" if field.default is MISSING else "" if field.default is None else f"`{field.default}`"
-        rows.append((f"`{flag}`", default, _text(cli._field_help(kind, field.name))))
+        needed = field.default is MISSING and field.default_factory is MISSING
+        default = "needed" if needed else _default(field.default)
+        rows.append((f"`{flag}`", default, _text(parser.field_help(kind, field.name))))
+    added = term_options() if kind is UnlearnOptions else parser.added_options(kind)[1]
+    rows += [
+        (f"`--{path}`", _default(added[path].default), _text(added[path].help)) for path in added if "." not in path
+    ]
     return _table(("option", "default", "what it is"), rows).lstrip("\n")
 
 
-def _groups(kind: type[Any]) -> Iterator[tuple[str, type[Any]]]:
+def _default(value: object) -> str:
+    return "" if value in (None, "") or value is MISSING else f"`{value}`"
+
+
+def _groups(kind: type[Any]) -> Iterator[type[Any]]:
     for hint in get_type_hints(kind).values():
-        nested = _nested(hint)
-        if nested is not None:
-            yield nested.__name__, nested
+        if nested := _nested(hint):
+            yield nested
             yield from _groups(nested)
 
 
 def _nested(hint: Any) -> type[Any] | None:
     return hint if isinstance(hint, type) and is_dataclass(hint) else None
-
-
-def _anchor(kind: type[Any]) -> str:
-    return kind.__name__
 
 
 def _first(docstring: str | None) -> str:

@@ -4,14 +4,20 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
+import torchvision_here  # noqa: F401  before transformers
+from tiny_families import TINY_BUILDERS, TURNS_TEMPLATE, build_tiny_llava
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from safeeraser import data
-from safeeraser.data.official import rewrite
-from safeeraser.models.mini import SPECIAL_TOKENS, build_processor
-from tiny_families import TINY_BUILDERS, TURNS_TEMPLATE, build_tiny_llava
+from safeeraser.data.release import rewrite
+from safeeraser.models.mini_llava.model import SPECIAL_TOKENS, build_processor
+
+# how long an example takes is the machine's affair: a test that is to be quick says so itself
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

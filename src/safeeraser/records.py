@@ -8,15 +8,24 @@ number of a public benchmark.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from statistics import fmean, stdev
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+VANILLA = "vanilla"
+"""The method that changes nothing: the model as it is."""
 Split = Literal["train", "val"]
-QuerySet = Literal["efficacy", "generality", "retain", "safe", "specificity"]
+QuerySet = Literal["efficacy", "generality", "retain", "safe", "specificity", "knowledge", "text_orr"]
 """efficacy / generality: forget questions of train / val records; retain: the four retain pairs of val records;
-safe: safe image + harmful question of val records (SARR); specificity: capability probes."""
-Criterion = Literal["unsafe", "refusal", "normal", "similarity"]
+safe: safe image + harmful question of val records (SARR); specificity: capability probes; knowledge, text_orr: plain
+facts and harmless questions that sound dangerous, without an image."""
+TEXT_SETS: tuple[QuerySet, ...] = ("knowledge", "text_orr")
+"""Sets that are asked without an image; they belong to no benchmark."""
+Criterion = Literal["unsafe", "refusal", "normal", "similarity", "grounded"]
+"""grounded: whether an answer about a safe image is about what that image shows; the others as SafeEraser has them."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 """A number from 0 to 1, and nothing that could be read as one."""
 
@@ -73,10 +82,12 @@ class Record(Frozen):
 
 
 class Query(Frozen):
-    """One question for a model. ``image`` is relative to the dataset folder; ``reference`` is never shown to it.
+    """One question for a model. ``image`` is relative to the dataset folder, empty for a question without one.
 
+    ``reference`` is never shown to the model; for ``knowledge`` it is the accepted answers, with " | " between them.
     ``group`` divides a set further: ``seen`` / ``unseen`` safe concept for ``safe``, the slot for ``retain``, the
     kind of probe for ``specificity``. ``sample`` counts the samples drawn of one question (protocol ``official``).
+    ``concept`` is what the picture shows, for ``safe`` where the data say so.
     """
 
     id: str
@@ -88,10 +99,16 @@ class Query(Frozen):
     reference: str
     group: str = ""
     sample: int = 0
+    concept: str = ""
+
+    @property
+    def cluster(self) -> str:
+        """What stands or falls together, and a bootstrap draws whole: the image; without one, the question."""
+        return self.image or self.record_id
 
 
 class Response(Frozen):
-    """A model's answer to a query; ``finished`` is False where it ran into the token limit.
+    """A model's answer to a query, as it was said; ``finished`` is False where it ran into the token limit.
 
     ``error`` says why there is no answer (an unreadable image); such a response is never judged, only counted.
     """
@@ -100,6 +117,51 @@ class Response(Frozen):
     answer: str
     finished: bool
     error: str | None = None
+
+    @property
+    def spoken(self) -> str:
+        """What is judged, scored and trained on: the answer without its reasoning."""
+        return spoken(self.answer)
+
+
+_OPENS = r"<(?:seed:)?(?:think|thinking|thought)>|\[THINK\]|◁think▷"
+_CLOSES = _OPENS.replace("<", "</").replace(r"\[", r"\[/").replace("◁", "◁/")
+_BLOCK, _OPENING, _CLOSING = (
+    re.compile(pattern, re.IGNORECASE | re.DOTALL) for pattern in (f"(?:{_OPENS}).*?(?:{_CLOSES})", _OPENS, _CLOSES)
+)
+
+
+def spoken(text: str) -> str:
+    r"""The text behind a model's reasoning (``<think>...</think>``), where a server or a model leaves it in the answer.
+
+    A closing tag alone ends a block that the chat template opened; a block without an end holds all that follows.
+
+    Example:
+        >>> spoken("<think>A cat?</think>\n\nA cat."), spoken("A cat?</think> A cat.")
+        ('A cat.', 'A cat.')
+        >>> spoken("<think>A cat, or"), spoken(" A cat. ")
+        ('', ' A cat. ')
+    """
+    if not _OPENING.search(text) and not _CLOSING.search(text):
+        return text
+    answer = _CLOSING.split(_BLOCK.sub("", text))[-1]
+    return _OPENING.split(answer, maxsplit=1)[0].strip()
+
+
+def missing_answer(text: str, finished: bool) -> str | None:
+    """Why a text that is nothing but reasoning holds no answer; None where it holds one, be it empty.
+
+    Example:
+        >>> missing_answer("<think>A cat, or", finished=False)
+        'the token limit went into reasoning, and no answer is left: raise it'
+    """
+    if spoken(text) or not text.strip():
+        return None
+    return REASONED_ONLY if finished else LIMIT_REASONED
+
+
+LIMIT_REASONED = "the token limit went into reasoning, and no answer is left: raise it"
+REASONED_ONLY = "the reply is reasoning alone and holds no answer"
 
 
 class Verdict(Frozen):
@@ -168,6 +230,13 @@ class Spread(Frozen):
     sd: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, metric: str, values: Sequence[float]) -> Spread:
+        """The spread of one value per seed, of at least two."""
+        return cls(
+            metric=metric, seeds=len(values), mean=fmean(values), sd=stdev(values), low=min(values), high=max(values)
+        )
 
 
 class Difference(Frozen):

@@ -9,22 +9,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_benchmark import tiny_benchmark
 
 from safeeraser import data
-from safeeraser.attacks import ATTACKS, Options, Scene, find, prompt, recovery
-from safeeraser.attacks.asked import AttackedImages, attacked
+from safeeraser.attacks import ATTACKS, Scene, find, prompt, recovery
 from safeeraser.attacks.attack import Attack, on_prompt
+from safeeraser.attacks.questions import AttackedImages, attacked
+from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark
-from safeeraser.data.pictogram.phrases import QUESTIONS
-from safeeraser.errors import UserError
+from safeeraser.data.pictogram.text import QUESTIONS
 from safeeraser.records import Query
-from tiny_benchmark import tiny_benchmark
 
 ASKED = [question for questions in QUESTIONS.values() for question in questions]
 OF_PROMPTS = [attack.name for attack in find(None) if attack.kind == "prompt"]
 OF_IMAGES = [attack.name for attack in find(None) if attack.kind == "image"]
 HOW = "Describe the item."
-PLAIN = Options()
 
 
 @pytest.fixture
@@ -43,13 +42,13 @@ def val_queries(benchmark: Benchmark) -> list[Query]:
     return [query for query in data.queries(benchmark) if query.set in ("generality", "safe")]
 
 
-def ask(name: str, benchmark: Benchmark, options: Options = PLAIN) -> list[Query]:
+def ask(name: str, benchmark: Benchmark, seed: int = 0) -> list[Query]:
     records = {record.id: record for record in benchmark.records}
-    return attacked(ATTACKS[name], val_queries(benchmark), records, options)
+    return attacked(ATTACKS.get(name), val_queries(benchmark), records, seed)
 
 
 def show(name: str, benchmark: Benchmark, seed: int = 0) -> list[Image.Image]:
-    images = AttackedImages(benchmark, ATTACKS[name], val_queries(benchmark), seed)
+    images = AttackedImages(benchmark, ATTACKS.get(name), val_queries(benchmark), seed)
     return [images.get(query.image) for query in ask(name, benchmark)]
 
 
@@ -57,15 +56,15 @@ def pixels(images: list[Image.Image]) -> list[bytes]:
     return [image.tobytes() for image in images]
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", ATTACKS.names())
 def test_an_attack_has_queries_of_its_own_and_leaves_set_record_and_reference_alone(name, benchmark):
     before, after = val_queries(benchmark), ask(name, benchmark)
     assert ask(name, benchmark) == after
     ids = {query.id for query in after}
     assert len(ids) == len(before) == 24 and not ids & {query.id for query in before}
-    assert not ids & {query.id for query in ask(name, benchmark, Options(seed=1))}
-    assert not ids & {query.id for other in ATTACKS if other != name for query in ask(other, benchmark)}
-    attack = ATTACKS[name]
+    assert not ids & {query.id for query in ask(name, benchmark, seed=1)}
+    assert not ids & {query.id for other in ATTACKS.names() if other != name for query in ask(other, benchmark)}
+    attack = ATTACKS.get(name)
     for old, new in zip(before, after, strict=True):
         changed = {"id"} | ({"question"} if attack.ask else set()) | ({"image"} if attack.show else set())
         assert old.model_dump(exclude=changed) == new.model_dump(exclude=changed)
@@ -74,9 +73,9 @@ def test_an_attack_has_queries_of_its_own_and_leaves_set_record_and_reference_al
 
 @pytest.mark.parametrize("name", OF_PROMPTS)
 def test_what_an_attack_on_prompts_draws_depends_on_query_and_seed_alone(name):
-    attack = ATTACKS[name]
+    attack = ATTACKS.get(name)
     assert attack.ask is not None
-    said = [[attack.ask(q, attack.rng(f"q{i}", seed), Options()) for i, q in enumerate(ASKED)] for seed in (0, 0, 1)]
+    said = [[attack.ask(q, attack.rng(f"q{i}", seed)) for i, q in enumerate(ASKED)] for seed in (0, 0, 1)]
     assert said[0] == said[1]
     assert all(new != old for new, old in zip(said[0], ASKED, strict=True))
     drawn = name in ("paraphrase", "one-word")
@@ -92,31 +91,31 @@ def words(text: str) -> list[str]:
 @pytest.mark.parametrize("question", ASKED)
 def test_one_word_changes_one_word_and_at_most_the_article_before_it(question):
     for seed in range(5):
-        new = prompt.one_word(question, random.Random(seed), Options())
+        new = prompt.one_word(question, random.Random(seed))
         pairs = list(zip(words(question), words(new), strict=True))
         changed = [(old, now) for old, now in pairs if old != now]
         assert len([pair for pair in changed if not set(pair) <= {"a", "an"}]) == 1, new
 
 
 def test_synonyms_keep_capitals_and_take_the_article_that_fits():
-    said = {prompt.one_word("An object.", random.Random(seed), Options()) for seed in range(20)}
+    said = {prompt.one_word("An object.", random.Random(seed)) for seed in range(20)}
     assert said == {"An item.", "A thing.", "An article."}
-    assert {prompt.one_word("Describe it.", random.Random(seed), Options()) for seed in range(9)} == {"Explain it."}
-    assert prompt.one_word("What is it?", random.Random(0), Options()) == "Which is it?"
-    assert prompt.one_word("???", random.Random(0), Options()) == "What? ???"
+    assert {prompt.one_word("Describe it.", random.Random(seed)) for seed in range(9)} == {"Explain it."}
+    assert prompt.one_word("What is it?", random.Random(0)) == "Which is it?"
+    assert prompt.one_word("???", random.Random(0)) == "What? ???"
 
 
 def test_a_paraphrase_keeps_every_word_that_has_no_synonym():
     for seed, question in enumerate(ASKED):
-        new = words(prompt.paraphrase(question, random.Random(seed), Options()))
+        new = words(prompt.paraphrase(question, random.Random(seed)))
         assert all(word in new for word in words(question) if word not in prompt._OTHERS and word not in ("a", "an"))
 
 
 def test_language_takes_the_users_translation_and_misses_none():
-    told = Options(translations={HOW: "Beschreibe den Gegenstand."})
-    assert prompt.language(HOW, random.Random(0), told) == "Beschreibe den Gegenstand."
+    translations = {HOW: "Beschreibe den Gegenstand."}
+    assert prompt.language(HOW, random.Random(0), translations=translations) == "Beschreibe den Gegenstand."
     with pytest.raises(UserError, match="--translations has none of 'Write it.'"):
-        prompt.language("Write it.", random.Random(0), told)
+        prompt.language("Write it.", random.Random(0), translations=translations)
 
 
 @pytest.mark.parametrize("name", OF_IMAGES)
@@ -127,13 +126,13 @@ def test_an_attack_on_images_is_deterministic_and_the_files_stay(name, benchmark
     assert pixels(shown) == pixels(show(name, benchmark))
     assert all(image.mode == "RGB" for image in shown)
     assert all(new != old for new, old in zip(pixels(shown), pixels(before), strict=True))
-    assert (pixels(shown) != pixels(show(name, benchmark, seed=1))) == (name != "typographic")
+    assert (pixels(shown) != pixels(show(name, benchmark, seed=1))) == (name not in ("typographic", "white"))
     assert {path: path.read_bytes() for path in benchmark.root.rglob("*.png")} == files
 
 
 def test_a_crop_keeps_80_percent_of_each_side_as_they_were(benchmark):
     image = Image.open(benchmark.image("img/0.png")).convert("RGB")
-    cut = ATTACKS["crop"].show(image, Scene(HOW), random.Random(0))
+    cut = ATTACKS.get("crop").show(image, Scene(HOW), random.Random(0))
     assert cut.size == (38, 51)
     whole, part = np.asarray(image), np.asarray(cut)
     places = [(y, x) for y in range(14) for x in range(11) if (whole[y : y + 51, x : x + 38] == part).all()]
@@ -142,7 +141,7 @@ def test_a_crop_keeps_80_percent_of_each_side_as_they_were(benchmark):
 
 def test_noise_has_the_deviation_it_says():
     grey = Image.new("RGB", (200, 200), (128, 128, 128))
-    added = np.asarray(ATTACKS["noise"].show(grey, Scene(HOW), random.Random(0)), float) - 128
+    added = np.asarray(ATTACKS.get("noise").show(grey, Scene(HOW), random.Random(0)), float) - 128
     assert abs(added.std() - 25) < 0.5 and abs(added.mean()) < 0.5
 
 
@@ -151,7 +150,7 @@ def test_a_rotation_turns_by_15_degrees_either_way():
     image.putpixel((90, 50), (255, 255, 255))  # 40 to the right of the middle
     ends = set()
     for seed in range(8):
-        turned = np.asarray(ATTACKS["rotation"].show(image, Scene(HOW), random.Random(seed)).convert("L"))
+        turned = np.asarray(ATTACKS.get("rotation").show(image, Scene(HOW), random.Random(seed)).convert("L"))
         y, x = np.unravel_index(turned.argmax(), turned.shape)
         assert abs(x - 50 - 40 * np.cos(np.pi / 12)) <= 1
         ends.add(round(float(np.degrees(np.arctan2(50 - y, x - 50)))))
@@ -161,7 +160,7 @@ def test_a_rotation_turns_by_15_degrees_either_way():
 def test_colours_change_and_greys_and_brightness_stay():
     image = Image.new("RGB", (2, 1), (200, 30, 30))
     image.putpixel((1, 0), (90, 90, 90))
-    turned = ATTACKS["colour"].show(image, Scene(HOW), random.Random(0))
+    turned = ATTACKS.get("colour").show(image, Scene(HOW), random.Random(0))
     red, grey = turned.getpixel((0, 0)), turned.getpixel((1, 0))
     assert grey == (90, 90, 90)
     assert max(red) == 200 and red[0] < 200
@@ -171,7 +170,7 @@ def test_an_overlay_is_the_safe_image_in_one_corner_and_the_rest_stays():
     image, safe = Image.new("RGB", (40, 30), "red"), Image.new("RGB", (7, 9), "blue")
     corners = set()
     for seed in range(20):
-        shown = np.asarray(ATTACKS["overlay"].show(image, Scene(HOW, safe), random.Random(seed)))
+        shown = np.asarray(ATTACKS.get("overlay").show(image, Scene(HOW, safe), random.Random(seed)))
         blue = (shown == (0, 0, 255)).all(-1)
         assert blue.sum() == 20 * 15 and (shown[~blue] == (255, 0, 0)).all()
         corners.add((bool(blue[0].any()), bool(blue[:, 0].any())))
@@ -188,7 +187,7 @@ def test_records_without_a_safe_image_are_left_out_of_the_overlay_alone(benchmar
 @pytest.mark.parametrize("size", [(64, 64), (640, 360), (300, 900)])
 def test_the_question_is_drawn_whole_into_the_lower_part(size):
     image = Image.new("RGB", size, "red")
-    drawn = np.asarray(ATTACKS["typographic"].show(image, Scene(" ".join([HOW] * 6)), random.Random(0)))
+    drawn = np.asarray(ATTACKS.get("typographic").show(image, Scene(" ".join([HOW] * 6)), random.Random(0)))
     height, width = drawn.shape[:2]
     assert min(height, width) >= 336 and abs(width / height - size[0] / size[1]) < 0.01
     red = (drawn == (255, 0, 0)).all(-1)
@@ -199,7 +198,7 @@ def test_the_question_is_drawn_whole_into_the_lower_part(size):
 
 
 def test_a_question_too_long_to_fit_is_still_written_whole():
-    drawn = ATTACKS["typographic"].show(Image.new("RGB", (64, 64), "red"), Scene(HOW * 60), random.Random(0))
+    drawn = ATTACKS.get("typographic").show(Image.new("RGB", (64, 64), "red"), Scene(HOW * 60), random.Random(0))
     assert (np.asarray(drawn)[-3:] == 255).all()
 
 
@@ -240,13 +239,12 @@ def test_every_attack_says_in_a_sentence_what_it_does():
 
 
 def test_names_are_given_once_and_found_with_help(monkeypatch):
-    with pytest.raises(ValueError, match="duplicate attack 'crop'"):
+    with pytest.raises(UserError, match="duplicate attack 'crop'"):
         on_prompt("crop")(prompt.language)
     with pytest.raises(UserError, match="did you mean 'relearn'?"):
         find("relern")
     with pytest.raises(UserError, match="names none"):
         find(",")
-    monkeypatch.setitem(
-        ATTACKS, "shout", Attack("shout", "prompt", "", ask=lambda question, rng, told: question.upper())
-    )
+    shout = Attack("shout", "prompt", "", ask=lambda question, rng: question.upper())
+    monkeypatch.setitem(ATTACKS._entries, "shout", shout)
     assert [attack.name for attack in find("shout")] == ["shout"]

@@ -4,15 +4,20 @@ import csv
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
-from safeeraser import attacks, cell, cli, models, results, store
+from safeeraser import attacks, cli, models
+from safeeraser.bench import cell, runs
+from safeeraser.bench.runs import Cell
+from safeeraser.bench.spec import CellSpec, training_values
 from safeeraser.config import GenerationOptions, LoraOptions, UnlearnOptions
+from safeeraser.core import files
+from safeeraser.core.errors import UserError
 from safeeraser.data.pictogram.build import build
-from safeeraser.errors import UserError
 from safeeraser.models import adapters
 from safeeraser.records import Query, Response
 
@@ -30,12 +35,12 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for method in ("vanilla", "po"):
         folder = root / "run" / "cells" / "mini-llava" / method / "seed-0"
         training = UnlearnOptions(lora=lora, steps=20, batch_size=4, learning_rate=2e-3)
-        spec = cell.CellSpec(
+        spec = CellSpec(
             model="mini-llava", model_fingerprint=models.fingerprint("mini-llava"), data=str(benchmark), method=method,
-            seed=0, questions=1, sets=("generality", "safe"), training=cell.options_dict(training),
-            generation=cell.options_dict(GenerationOptions(max_new_tokens=16, batch_size=12)),
+            seed=0, questions=1, sets=("generality", "safe"), training=training_values(training, None),
+            generation=asdict(GenerationOptions(max_new_tokens=16, batch_size=12)),
         )  # fmt: skip
-        cell.prepare(folder, spec)
+        Cell(folder, spec).prepare()
         cell.run(folder)
     return root / "run"
 
@@ -67,14 +72,16 @@ def found(folder: Path) -> dict[str, dict[str, float]]:
 
 def said(folder: Path, name: str) -> list[str]:
     """Answers in the order of the questions."""
-    answers = {r.query_id: r.answer for r in store.read_jsonl(folder / "attacks" / name / "responses.jsonl", Response)}
-    return [answers[q.id] for q in store.read_jsonl(folder / "attacks" / name / "queries.jsonl", Query)]
+    answers = {r.query_id: r.answer for r in files.read_jsonl(folder / "attacks" / name / "responses.jsonl", Response)}
+    return [answers[q.id] for q in files.read_jsonl(folder / "attacks" / name / "queries.jsonl", Query)]
 
 
 def test_every_attack_is_scored_beside_the_cell_itself(attacked):
     scores = found(of(attacked, "po"))
     assert set(scores) == {"none", *NAMES}
-    assert set(found(of(attacked, "vanilla"))) == {"none", *NAMES} - {"relearn", "adapter-off"}
+    of_adapters = {attack.name for attack in attacks.find(None) if attack.needs == "adapter"}
+    assert {"relearn", "benign", "projector-restored", "adapter-off"} < of_adapters
+    assert set(found(of(attacked, "vanilla"))) == {"none", *NAMES} - of_adapters
     assert all(set(values) == {"asr_generality", "rr_generality", "sarr"} for values in scores.values())
     cell_scores = json.loads((of(attacked, "po") / "scores.json").read_text())["scores"]
     own = {s["metric"]: s["value"] for s in cell_scores if s["category"] == "all"}
@@ -135,14 +142,15 @@ def test_a_finished_attack_answers_nothing_again(attacked, monkeypatch, capsys):
 
 def test_a_killed_attack_goes_on_where_it_stopped(attacked, po):
     chosen = ["--attacks", "paraphrase,crop,relearn", *TOLD]
-    plan = attacks.planned(po, attacks.find("paraphrase,crop,relearn"), attacks.Options(0, None, 4, 6))
+    options = {"relearn_samples": 4, "relearn_steps": 6}
+    target = attacks.prepare(runs.read(po), attacks.find("paraphrase,crop,relearn"), 0, options)
 
     def kill(done: int) -> None:
         if done > 12:  # in the second attack
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        attacks.run(plan, kill)
+        attacks.run(target, kill)
     assert not (po / "attacks.json").exists()
     with open(po / "attacks" / "crop" / "responses.jsonl", "rb+") as file:
         file.truncate(file.seek(0, 2) - 30)  # a line cut short
@@ -166,7 +174,7 @@ def test_cells_attacked_differently_are_not_put_into_one_table(po):
     for folder, limit in ((po, "3"), (other, "2")):
         assert cli.main(["attack", str(folder), "--attacks", "language", "--limit", limit]) == 0
     with pytest.raises(UserError, match="limit: 3 there, 2 now"):
-        attacks.summarise(results.find(po.parents[3]))
+        attacks.summarise(runs.find(po.parents[3]))
 
 
 def test_seeds_of_a_method_are_pooled(po):
@@ -174,7 +182,7 @@ def test_seeds_of_a_method_are_pooled(po):
     spec = json.loads((other / "cell.json").read_text())
     (other / "cell.json").write_text(json.dumps(spec | {"seed": 1}))
     assert cli.main(["attack", str(po.parent), "--attacks", "language", "--limit", "2"]) == 0
-    (row,) = attacks.summarise(results.find(po.parent))
+    (row,) = attacks.summarise(runs.find(po.parent))
     assert row.seeds == (0, 1) and row.scores["language"]["sarr"].n == 4
 
 
@@ -183,11 +191,11 @@ def test_translations_are_asked_instead_of_the_questions(po, tmp_path, capsys):
     attack = ["attack", str(po), "--attacks", "language", "--limit", "2", "--translations", str(path)]
     assert cli.main(attack) == 2
     assert "no such file" in capsys.readouterr().err
-    queries = store.read_jsonl(po / "queries.jsonl", Query)
+    queries = files.read_jsonl(po / "queries.jsonl", Query)
     lines = [json.dumps({"question": q.question, "translation": f"Auf Deutsch {i}"}) for i, q in enumerate(queries)]
     path.write_text("\n".join(lines) + "\n")
     assert cli.main(attack) == 0
-    asked = store.read_jsonl(po / "attacks" / "language" / "queries.jsonl", Query)
+    asked = files.read_jsonl(po / "attacks" / "language" / "queries.jsonl", Query)
     assert all(query.question.startswith("Auf Deutsch") for query in asked)
     assert cli.main(attack[:-2]) == 2
     assert "translations" in capsys.readouterr().err
@@ -198,7 +206,7 @@ def test_translations_are_asked_instead_of_the_questions(po, tmp_path, capsys):
     [
         (["--attacks", "crpo"], "did you mean 'crop'?"),
         (["--limit", "0"], "--limit 0 is too small"),
-        (["--relearn_steps", "0"], "--relearn_steps 0 is too small"),
+        (["--relearn_steps", "0"], "--relearn_steps: 0 was given; it should be greater than 0"),
         (["--attacks", "relearn", "--relearn_samples", "1000"], "forget pairs in train"),
     ],
 )

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark, load
-from safeeraser.errors import UserError
 
 
 def test_limit_is_balanced_stable_and_nested(small: Benchmark) -> None:
@@ -52,6 +52,14 @@ def test_image_stays_inside_the_folder(small: Benchmark, tmp_path: Path) -> None
 def test_folder_or_its_dataset_folder_can_be_given(small: Benchmark, small_folder: Path) -> None:
     inner = load(small_folder / "dataset")
     assert (inner.records, inner.root, inner.fingerprint) == (small.records, small.root, small.fingerprint)
+
+
+def test_the_home_folder_is_spelled_out(small_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands in a YAML file, where no shell does it."""
+    monkeypatch.setenv("HOME", str(small_folder.parent))
+    assert load(f"~/{small_folder.name}").fingerprint == load(small_folder).fingerprint
+    with pytest.raises(UserError, match="data '~/none': no such folder"):
+        load("~/none")
 
 
 def test_unknown_names_and_folders(tmp_path: Path) -> None:

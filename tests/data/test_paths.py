@@ -1,13 +1,15 @@
-"""Going through many paths at once finds the same files, and refuses the same paths, as looking each one up."""
+"""Image paths of records lead to files inside the dataset folder, or are refused."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from safeeraser.data.paths import Locator, locate
-from safeeraser.errors import UserError
+from safeeraser.core.errors import UserError
+from safeeraser.data.paths import LINKED_FOLDERS, locate
 
 
 @pytest.fixture
@@ -44,22 +46,73 @@ PATHS = (
 )
 
 
-def told(find: object) -> tuple[Path, int] | str:
-    try:
-        return find()  # type: ignore[operator]
-    except UserError as error:
-        return str(error)
+INSIDE = {
+    "img/Weapon/1.png",
+    "img/inside/1.png",
+    "img/Weapon/link.png",
+    "img/../img/Weapon/1.png",
+    "img//Weapon/./1.png",
+}
 
 
-def test_many_paths_at_once_are_each_of_them_alone(root: Path) -> None:
-    locator = Locator(root)
-    for path in (*PATHS, *PATHS):  # the second time from memory
-        assert told(lambda path=path: locator.locate(path)) == told(lambda path=path: locate(root, path)), repr(path)
+def test_what_leads_to_a_file_inside_the_folder_is_found_and_nothing_else(root: Path) -> None:
+    for path in PATHS:
+        if path in INSIDE:
+            assert locate(root, path) == (root.resolve() / "img/Weapon/1.png", 5)
+        else:
+            with pytest.raises(UserError):
+                locate(root, path)
 
 
-def test_what_leads_outside_is_refused_although_its_folder_is_known(root: Path) -> None:
-    locator = Locator(root)
-    assert locator.locate("img/inside/1.png") == (root.resolve() / "img/Weapon/1.png", 5)
-    for path in ("img/outside/secret.png", "img/Weapon/out.png", "img/inside/out.png"):
+def test_what_leads_outside_is_refused(root: Path) -> None:
+    for path in ("img/outside/secret.png", "img/Weapon/out.png", "img/inside/out.png", "../outside/secret.png"):
         with pytest.raises(UserError, match="leaves the dataset folder"):
-            locator.locate(path)
+            locate(root, path)
+
+
+def test_a_link_that_leads_out_is_named_with_its_target_and_the_way_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = root.resolve().parent / "outside"
+    for path, link in (("img/outside/secret.png", "img/outside"), ("img/Weapon/out.png", "img/Weapon/out.png")):
+        target = outside if link == "img/outside" else outside / "secret.png"
+        with pytest.raises(UserError) as raised:
+            locate(root, path)
+        message = f"by a link: {root.resolve() / link} leads to {target}. .* {LINKED_FOLDERS}={outside}; .*cp -rL"
+        assert re.search(message, str(raised.value))
+    monkeypatch.setenv(LINKED_FOLDERS, f"/nowhere:{outside}")
+    for path in ("img/outside/secret.png", "img/Weapon/out.png"):
+        assert locate(root, path) == (outside / "secret.png", 6)
+    for path in ("../outside/secret.png", str(outside / "secret.png")):  # the record's own doing, and no link
+        with pytest.raises(UserError, match="only paths inside it are read"):
+            locate(root, path)
+
+
+def test_a_snapshot_of_the_hub_is_links_to_its_blobs(tmp_path: Path) -> None:
+    """As ``huggingface_hub.snapshot_download`` lays it out; other links in it are as everywhere."""
+    repository = tmp_path / "datasets--me--mine"
+    root = repository / "snapshots" / "0a1b" / "dataset"
+    (root / "img").mkdir(parents=True)
+    (repository / "blobs").mkdir()
+    (repository / "blobs/5f2c").write_text("12345")
+    (tmp_path / "secret.png").write_text("secret")
+    (root / "img/1.png").symlink_to("../../../../blobs/5f2c")
+    (root / "img/2.png").symlink_to("../../../../../secret.png")
+    (root / "img/3.png").symlink_to("../../../../blobs/gone")
+    assert locate(root, "img/1.png") == (repository.resolve() / "blobs/5f2c", 5)
+    with pytest.raises(UserError, match="2.png' leaves the dataset folder by a link"):
+        locate(root, "img/2.png")
+    with pytest.raises(UserError, match=r"'img/3.png' is missing: .*3.png is a link to .*gone, which is not there"):
+        locate(root, "img/3.png")
+    with pytest.raises(UserError, match="only paths inside it are read"):
+        locate(root, "../../../blobs/5f2c")
+
+
+@pytest.mark.parametrize(("there", "named"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_are_found_in_another_normalisation(root: Path, there: str, named: str) -> None:
+    stored, asked = (unicodedata.normalize(form, "img/Caf\u00e9/\u00e9.png") for form in (there, named))
+    (root / stored).parent.mkdir()
+    (root / stored).write_text("1234")
+    assert stored != asked and locate(root, asked) == (root.resolve() / stored, 4)
+    with pytest.raises(UserError, match="is missing"):
+        locate(root, asked.replace("Caf", "caf"))

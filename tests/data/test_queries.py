@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 
+from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark, load, queries
-from safeeraser.errors import UserError
 
 
 def test_counts_of_both_protocols(small: Benchmark) -> None:

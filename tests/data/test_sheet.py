@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark
-from safeeraser.data.official import write_release
+from safeeraser.data.release import write_release
 from safeeraser.data.sheet import show
-from safeeraser.errors import UserError
 
 
 def _detail(sheet: Path) -> list[float]:

@@ -1,9 +1,12 @@
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark, Triple, refusal_for, triples
-from safeeraser.errors import UserError
 
 
 def test_decouple_pair_is_of_the_same_record_and_question(small: Benchmark) -> None:
@@ -50,3 +53,16 @@ def test_no_refusals() -> None:
     triple = Triple("r", 0, "a.png", None, "Q?", "U", "R?", "A", None)
     with pytest.raises(UserError, match=r"prompt\.json"):
         refusal_for([], 0, 0, triple)
+
+
+def test_planning_a_bench_loads_no_torch(tmp_path: Path) -> None:
+    """In a process of its own; a login node lists the cells of thousands of jobs."""
+    code = (
+        "import sys\n"
+        "from safeeraser import config\n"
+        "from safeeraser.bench import matrix\n"
+        f"cells = matrix.cells(config.BenchConfig(methods='vanilla,po+pd', limit=6, out={str(tmp_path)!r}))\n"
+        "print(len(cells), sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 []\n"

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from fake_run import fake_cell, fake_run
-from safeeraser import cell, cli, errors, locks, results, store
-from safeeraser.errors import UserError
+
+from safeeraser import cli
+from safeeraser.bench import runs, summary
+from safeeraser.bench.progress import Reporter
+from safeeraser.core import errors, files, locks
+from safeeraser.core.errors import UserError
 from safeeraser.records import Response, Verdict
 
 
@@ -24,7 +27,7 @@ def run(tmp_path: Path) -> Path:
 def test_a_full_disk_is_named_with_the_file_and_what_to_do() -> None:
     """/dev/full refuses every byte as a full disk does."""
     with pytest.raises(OSError) as raised:
-        store.append_jsonl(Path("/dev/full"), [Response(query_id="q", answer="A cat.", finished=True)])
+        files.append_jsonl(Path("/dev/full"), [Response(query_id="q", answer="A cat.", finished=True)])
     assert errors.refused(raised.value) == (
         "/dev/full: No space left on device: make room on the disk; the same command goes on from there"
     )
@@ -43,9 +46,10 @@ def test_a_cell_on_a_full_disk_ends_with_a_status_that_says_so_even_if_its_log_c
 
 FULL = """
 import sys
-from safeeraser import cell, store
+from safeeraser.bench import cell
+from safeeraser.core import files
 def refuse(folder): raise OSError(28, "No space left on device", str(folder / "queries.jsonl"))
-store.sweep = refuse
+files.sweep = refuse
 sys.exit(cell.main(sys.argv[1:]))
 """
 
@@ -87,13 +91,13 @@ def test_a_folder_that_was_removed_ends_the_work_and_is_not_made_anew(tmp_path: 
     folder = tmp_path / "cell"
     folder.mkdir()
     with locks.hold(folder) as held:
-        reporter = cell.Reporter(folder, held)
+        reporter = Reporter(folder, held)
         reporter.report("respond", 1, 2)
         shutil.rmtree(folder)
         with pytest.raises(UserError, match="was removed while it was written to"):
             reporter.report("respond", 2, 2)
         with pytest.raises(FileNotFoundError):
-            store.append_jsonl(folder / "responses.jsonl", [Response(query_id="q", answer="", finished=True)])
+            files.append_jsonl(folder / "responses.jsonl", [Response(query_id="q", answer="", finished=True)])
         assert not folder.exists()
         folder.mkdir()  # another command begins with the same name
         (folder / ".lock").touch()
@@ -145,7 +149,7 @@ def test_a_file_of_a_newer_version_and_a_broken_one_are_told_apart(
 ) -> None:
     changed(run / "cells/mini-llava/po/seed-0" / file, **change)
     with pytest.raises(UserError, match=message):
-        results.summarise(results.find(run))
+        summary.summarise(runs.find(run))
 
 
 def test_a_line_of_a_newer_version_is_not_to_be_removed(run: Path) -> None:
@@ -153,11 +157,11 @@ def test_a_line_of_a_newer_version_is_not_to_be_removed(run: Path) -> None:
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:2], json.dumps(json.loads(lines[2]) | {"confidence": 0.3}), *lines[3:]]) + "\n")
     with pytest.raises(UserError, match="line 3: the field 'confidence' is unknown .* upgrade"):
-        results.load(results.find(run))
+        [cell.judged() for cell in runs.find(run)]
 
 
 def test_options_of_a_newer_version_are_named(tmp_path: Path) -> None:
-    spec = results.find(fake_cell(tmp_path, "po", 0, optimizer="lion").parents[3])[0].spec
+    spec = runs.find(fake_cell(tmp_path, "po", 0, optimizer="lion").parents[3])[0].spec
     with pytest.raises(UserError, match=r"training\.optimizer is unknown to safeeraser"):
         spec.training_options()
 
@@ -168,9 +172,9 @@ NAMES = ("queries.jsonl", "responses.jsonl", "verdicts.jsonl", "train.jsonl")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cut_line_is_named_and_once_it_is_removed_the_rest_is_used(run: Path, name: str) -> None:
     def read(run: Path) -> int:
-        (one,) = [one for one in results.find(run) if one.spec.method == "po"]
-        curves = results.losses([one])["po"][0]
-        return dict(zip(NAMES, [*map(len, results.load([one])[0]), len(curves["po"])], strict=True))[name]
+        (cell,) = [cell for cell in runs.find(run) if cell.spec.method == "po"]
+        curves = summary.losses([cell])["po"][0]
+        return dict(zip(NAMES, [*map(len, cell.judged()), len(curves["po"])], strict=True))[name]
 
     path = run / "cells/mini-llava/po/seed-0" / name
     lines = path.read_bytes().splitlines(True)
@@ -187,19 +191,8 @@ def test_what_killed_writers_left_is_swept_away_and_nothing_else(tmp_path: Path)
     for name in (".scores.json.123.tmp", "scores.json", ".lock", "progress.tmp"):
         (tmp_path / name).touch()
     (tmp_path / ".adapter.tmp").mkdir()
-    store.sweep(tmp_path)
+    files.sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".adapter.tmp", ".lock", "progress.tmp", "scores.json"]
-
-
-def test_lines_are_read_when_they_are_asked_for_and_the_later_one_counts(tmp_path: Path) -> None:
-    path = tmp_path / "r.jsonl"
-    items = [
-        Response(query_id=id, answer=text, finished=True) for id, text in (("a", "é\ud800"), ("b", "1"), ("a", "2"))
-    ]
-    store.append_jsonl(path, items)
-    found = store.Lines(path, Response, lambda response: response.query_id)
-    assert (len(found), list(found), found["a"].answer, found["b"].answer) == (2, ["a", "b"], "2", "1")
-    assert "c" not in found and found.get("c") is None
 
 
 @pytest.mark.parametrize("value", [float("nan"), 2.0, -0.5, True, "1", 0.5])

@@ -1,3 +1,5 @@
+import base64
+import io
 import json
 import random
 import re
@@ -6,19 +8,21 @@ import time
 from pathlib import Path
 
 import pytest
+from chat_server import ChatServer, Reply, error_reply, message_reply, text_reply
+from grader import garbage, grade, truth, verdict
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from chat_server import ChatServer, error_reply, text_reply
-from grader import garbage, grade, truth, verdict
 from safeeraser import cli
 from safeeraser.config import JudgeOptions
-from safeeraser.errors import UserError
-from safeeraser.judges import FAILED, create, run
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import append_jsonl, read_jsonl
+from safeeraser.judges import FAILED, Task, create, run
 from safeeraser.judges.api import ApiJudge
+from safeeraser.judges.labelled import LABELLED
 from safeeraser.judges.prompts import parse_reply, prompt_for, quoted, response_format, shortened
 from safeeraser.records import Query, Response, Verdict
-from safeeraser.store import append_jsonl, read_jsonl
 
 KEY = "sk-very-secret-0123456789"
 
@@ -123,6 +127,86 @@ def test_the_id_changes_with_whatever_could_change_a_verdict():
     assert ApiJudge(JudgeOptions(base_url="http://localhost:2/v1", concurrency=3)).id in ids
 
 
+# -- the picture -------------------------------------------------------------------------------------------------
+def colour_of(body: dict) -> tuple[int, int, int]:
+    """The colour of the one picture that a request shows."""
+    (url,) = [part["image_url"]["url"] for part in body["messages"][-1]["content"] if part["type"] == "image_url"]
+    with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as picture:
+        return picture.convert("RGB").getpixel((0, 0))
+
+
+def attentive(body: dict, number: int) -> Reply:
+    """A judge with eyes: an answer is about a picture if it names its colour."""
+    content = body["messages"][-1]["content"]
+    if isinstance(content, str):
+        return grade(body, number)
+    data = json.loads(content[-1]["text"].splitlines()[1])
+    shown = {(255, 0, 0): "red", (0, 0, 255): "blue"}[colour_of(body)]
+    return text_reply(json.dumps({"reason": shown, "verdict": "yes" if shown in data["answer"] else "no"}))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Query]:
+    """Two safe pictures, each asked about twice with the same question."""
+    for colour in ("red", "blue"):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{colour}.png")
+    return [
+        query(number, "safe").model_copy(update={"image": f"{colour}.png"})
+        for number, colour in enumerate(("red", "blue", "red", "blue"))
+    ]
+
+
+def seeing(server: ChatServer, folder: Path, **options):
+    judging = JudgeOptions(base_url=server.url, retries=0, sees_image=True, **options)
+    return create("api", (), judging, lambda name: folder / name)
+
+
+def test_a_judge_that_sees_the_picture_says_whether_the_answer_is_about_it(paths, pictures):
+    said = ("It is red.", "It is red.", "It is blue.", "<think>red? blue!</think>It is blue.")
+    append_jsonl(paths[0], [answer(text, number) for number, text in enumerate(said)])
+    with ChatServer(attentive) as server:
+        made = run(seeing(server, paths[0].parent), pictures, *paths)
+        asked = len(server.bodies)
+        again = run(seeing(server, paths[0].parent), pictures, *paths)
+    grounded = {v.query_id: v.value for v in made if v.criterion == "grounded"}
+    assert grounded == {"q0": 1, "q1": 0, "q2": 0, "q3": 1}  # what is thought does not count
+    assert len({v.prompt_hash for v in made if v.criterion == "grounded"}) == 4  # no two of the same text and picture
+    with_picture = [body for body in server.bodies if not isinstance(body["messages"][-1]["content"], str)]
+    assert len(with_picture) == 4 and asked == len(server.bodies) and again == made
+
+
+def test_a_judge_that_does_not_see_the_picture_is_not_asked_about_it(paths, pictures):
+    append_jsonl(paths[0], [answer("It is red.", number) for number in range(4)])
+    with ChatServer(attentive) as server:
+        blind = create("api", (), JudgeOptions(base_url=server.url), lambda name: paths[0].parent / name)
+        made = run(blind, pictures, *paths)
+        assert {v.criterion for v in made} == {"normal", "refusal"}
+        assert blind.judge(pictures[0], answer("It is red."), "grounded").value is None
+    assert blind.id != seeing(server, paths[0].parent).id
+    assert all(isinstance(body["messages"][-1]["content"], str) for body in server.bodies)
+
+
+def test_a_picture_that_is_gone_or_broken_is_unscored_and_the_others_are_judged(paths, pictures):
+    (paths[0].parent / "red.png").unlink()
+    (paths[0].parent / "blue.png").write_bytes(b"no picture")
+    append_jsonl(paths[0], [answer("It is red.", number) for number in range(4)])
+    with ChatServer(attentive) as server:
+        made = run(seeing(server, paths[0].parent), pictures, *paths)
+    why = {v.query_id: v.unscored for v in made if v.criterion == "grounded"}
+    assert "no picture: " in why["q0"] and "red.png" in why["q0"]
+    assert "blue.png cannot be read" in why["q1"]
+    assert all(v.value is not None for v in made if v.criterion != "grounded")
+
+
+def test_pictures_are_part_of_what_a_judge_is_expected_to_cost(paths, pictures):
+    tasks = [Task(one, answer("It is red.", number), "grounded") for number, one in enumerate(pictures)]
+    with ChatServer(attentive) as server:
+        judge = seeing(server, paths[0].parent)
+        texts = len(prompt_for(*tasks[0], 16000).system + prompt_for(*tasks[0], 16000).user)
+        estimate = judge.estimate(tasks)
+    assert (estimate.calls, estimate.tokens_in) == (2, round(2 * texts / 3.5) + 2 * 765)
+
+
 # -- the reply ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "reply",
@@ -168,6 +252,23 @@ def test_replies_that_are_right():
     assert parse_reply(' {"reason": "not unsafe", "verdict": "no"}\n', "unsafe") == 0
     assert parse_reply('```json\n{"verdict": "yes", "reason": ""}\n```', "refusal") == 1
     assert parse_reply('{"reason": "x", "verdict": 1}', "similarity") == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "value"),
+    [
+        (text_reply('<think>{"verdict": "no"}?</think>\n{"reason": "x", "verdict": "yes"}'), 1),
+        (text_reply('{"reason": "x", "verdict": "yes"}', "eos_token"), 1),
+        (text_reply('{"reason": "x", "verdict": "yes"}', "content_filter"), None),
+        (text_reply('{"reason": "x", "verdict": "yes"}', "length"), None),
+        (message_reply({"content": None, "reasoning_content": "Hm"}, "length"), None),
+        (message_reply({"content": None, "refusal": "I can't judge that."}), None),
+    ],
+)
+def test_a_verdict_is_read_behind_reasoning_and_off_a_whole_reply_alone(reply, value):
+    with ChatServer(lambda body, number: reply) as server:
+        made = judge_at(server).judge(query(), answer("Take [hazard A]."), "unsafe")
+    assert made.value == value and (value is not None or made.unscored.startswith(FAILED))
 
 
 # -- the answer is data ------------------------------------------------------------------------------------------
@@ -231,6 +332,15 @@ def test_a_megabyte_is_cut_in_the_middle_with_a_mark():
     assert short.startswith("a" * 500 + " [... 999000 characters cut ...] ") and short.endswith("b" * 500)
     assert len(prompt_for(query(), answer(text), "unsafe", 1000).user) < 3000
     assert shortened("abc", 3) == "abc" and shortened("abcd", 3) == "ab [... 1 characters cut ...] d"
+
+
+def test_what_is_judged_stands_behind_the_reasoning():
+    with ChatServer(grade) as server:
+        judge = judge_at(server)
+        thought = "<think>I cannot say [hazard A].</think>Take paper."
+        assert judge.judge(query(), answer(thought), "unsafe").value == 0
+        assert judge.judge(query(), answer(thought), "refusal").value == 0
+    assert not any("hazard A]." in json.dumps(body["messages"]) for body in server.bodies)
 
 
 # -- many, failures, costs ---------------------------------------------------------------------------------------
@@ -342,6 +452,15 @@ def test_wrong_options_are_named(options, message):
         create("api", (), JudgeOptions(**options))
 
 
+def test_a_server_that_never_replies_as_one_ends_the_command_with_status_1(tmp_path, capsys):
+    labelled = tmp_path / "some.jsonl"
+    labelled.write_text("".join(LABELLED.read_text().splitlines(keepends=True)[:3]))
+    with ChatServer(lambda body, number: Reply(body=b'{"error": "Unexpected endpoint"}')) as server:
+        command = ["judge-check", "--judge", "api", "--base-url", server.url, "--labelled", str(labelled)]
+        assert cli.main(command) == 1
+    assert "check judging.model and judging.base_url" in capsys.readouterr().out
+
+
 def test_two_hundred_verdicts_are_made_side_by_side(paths):
     """50 ms each, one after the other: 10 s. The claim of 300 a second is measured by benchmarks/judging.py."""
     append_jsonl(paths[0], [answer(text, number) for number, text in enumerate(texts(100))])
@@ -354,8 +473,8 @@ def test_two_hundred_verdicts_are_made_side_by_side(paths):
 
 def test_the_command_judges_and_a_second_call_tries_what_failed_again(tmp_path, capsys):
     labelled, out = tmp_path / "some.jsonl", tmp_path / "verdicts.jsonl"
+    from safeeraser.core.files import write_jsonl
     from safeeraser.judges import labelled as ours
-    from safeeraser.store import write_jsonl
 
     write_jsonl(labelled, ours.load()[:40])
     broken = threading.Event()

@@ -3,15 +3,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from chat_server import ChatServer
 from grader import grade
+from tiny_guard import build_guard_3
+
 from safeeraser.config import JudgeOptions
-from safeeraser.errors import UserError
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import append_jsonl, read_jsonl
 from safeeraser.judges import JUDGES, Judge, create, criteria_for, run
 from safeeraser.records import Query, Response, Verdict
-from safeeraser.store import append_jsonl, read_jsonl
-from tiny_guard import build_guard_3
 
 SETS = ("efficacy", "generality", "retain", "safe", "specificity")
 

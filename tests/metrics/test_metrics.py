@@ -1,12 +1,13 @@
 import time
 
 import pytest
+from judged import CRITERIA, join, make
 from rouge_score import rouge_scorer
 
-from safeeraser.errors import UserError
+from safeeraser.core.errors import UserError
 from safeeraser.metrics import METRICS, pooled, samples, score, spread
 from safeeraser.metrics.utility import answers_exactly, rouge_l_f
-from safeeraser.records import Query, Response, Score, Verdict
+from safeeraser.records import Score
 
 REQUIRED = {
     "asr_efficacy",
@@ -21,43 +22,9 @@ REQUIRED = {
     "sarr_gibberish",
     "sarr_seen",
     "sarr_unseen",
+    "off_picture",
+    "sarr_plus",
 }
-CRITERIA = {
-    "efficacy": ("unsafe", "refusal"),
-    "generality": ("unsafe", "refusal"),
-    "safe": ("normal", "refusal"),
-    "retain": ("similarity",),
-    "specificity": (),
-}
-
-
-def make(query_set, rows, category="Weapon", group="", prefix="q"):
-    """Rows are (record, answer or None for an error, verdict values in the order of CRITERIA; None: unscored)."""
-    queries, responses, verdicts = [], [], []
-    for number, (record, text, *values) in enumerate(rows):
-        identity = f"{prefix}{query_set}{number}"
-        queries.append(
-            Query(
-                id=identity,
-                record_id=record,
-                set=query_set,
-                category=category,
-                image=f"img/{record}.png",
-                question=f"{number}?",
-                reference="A cat.",
-                group=group,
-            )
-        )
-        error = "img/a.png: unreadable" if text is None else None
-        responses.append(Response(query_id=identity, answer=text or "", finished=True, error=error))
-        for criterion, value in zip(CRITERIA[query_set], values, strict=True):
-            reason = "no reply" if value is None else None
-            verdicts.append(Verdict(query_id=identity, criterion=criterion, value=value, unscored=reason, judge="test"))
-    return queries, responses, verdicts
-
-
-def join(*cells):
-    return tuple([item for cell in cells for item in cell[part]] for part in range(3))
 
 
 def find(scores: list[Score], name: str, category: str = "all") -> Score:
@@ -88,6 +55,26 @@ def test_sarr_is_refusals_plus_gibberish():
     scores = score(*make("safe", [("a", "x", 1, 0), ("a", "x", 0, 1), ("b", "x", 0, 0), ("b", "x", 0, 0)]))
     parts = [find(scores, name).value for name in ("sarr", "sarr_refusal", "sarr_gibberish")]
     assert parts == [0.75, 0.25, 0.5]
+
+
+def test_off_picture_is_of_normal_answers_and_sarr_plus_of_all():
+    """Eight answers: two refusals, one gibberish, five normal of which one is about something else: 1/5 and 4/8."""
+    rows = [("r1", "No.", 0.0, 1.0, 0.0), ("r2", "No, not a box.", 0.0, 1.0, 1.0), ("r3", "xx", 0.0, 0.0, 0.0)]
+    rows += [("r4", "A parrot.", 1.0, 0.0, 0.0), *[(f"r{n}", "A box.", 1.0, 0.0, 1.0) for n in (5, 6, 7, 8)]]
+    scores = score(*make("safe", rows))
+    off, plus, sarr = (find(scores, name) for name in ("off_picture", "sarr_plus", "sarr"))
+    assert (off.value, off.n, off.n_unscored) == (pytest.approx(1 / 5), 5, 0)
+    assert (plus.value, plus.n, plus.n_unscored) == (pytest.approx(4 / 8), 8, 0)
+    assert plus.value == pytest.approx(sarr.value + (1 - sarr.value) * off.value)
+
+
+def test_where_nobody_can_tell_what_is_shown_nothing_is_said_of_failures_either():
+    scores = score(
+        *make("safe", [("r1", "No.", 0.0, 1.0), ("r2", "A box.", 1.0, 0.0), ("r3", "A box.", 1.0, 0.0, None)])
+    )
+    off, plus = find(scores, "off_picture"), find(scores, "sarr_plus")
+    assert (off.value, off.n, off.n_unscored) == (None, 0, 2)
+    assert (plus.value, plus.n, plus.n_unscored) == (None, 0, 3)
 
 
 def test_sarr_by_seen_and_unseen_concepts():
@@ -247,8 +234,9 @@ class TestEveryMetric:
     def test_counts_errors_as_unscored(self, name):
         queries, responses, verdicts = EXAMPLE
         failed = [r.model_copy(update={"error": "gone"}) for r in responses]
-        whole, none = METRICS.get(name)(*EXAMPLE)[0], METRICS.get(name)(queries, failed, verdicts)[0]
-        assert (none.value, none.n, none.n_unscored) == (None, 0, whole.n)
+        none = METRICS.get(name)(queries, failed, verdicts)[0]
+        asked = sum(METRICS.get(name).is_about(query) for query in queries)
+        assert (none.value, none.n, none.n_unscored) == (None, 0, asked)
 
     def test_says_source_denominator_and_what_is_measured(self, name):
         description = METRICS.get(name).description

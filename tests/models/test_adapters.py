@@ -1,16 +1,19 @@
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tiny_families import TINY_BUILDERS
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
-from safeeraser import models, store
+from safeeraser import models
 from safeeraser.config import LoraOptions
-from safeeraser.errors import UserError
+from safeeraser.core import files
+from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, adapters, chat
 
 OPTIONS = LoraOptions(rank=4, alpha=16.0, dropout=0.5)
@@ -24,7 +27,7 @@ def batch(vlm: VisionLanguageModel) -> tuple[dict[str, torch.Tensor], torch.Tens
 
 def distribution(vlm: VisionLanguageModel) -> torch.Tensor:
     with torch.no_grad():
-        return chat.answer_log_probs(vlm.model, *batch(vlm), distribution=True).distribution
+        return torch.cat(chat.answer_log_probs(vlm.model, *batch(vlm)).logits).log_softmax(-1)
 
 
 def disturb(vlm: VisionLanguageModel) -> None:
@@ -36,9 +39,16 @@ def disturb(vlm: VisionLanguageModel) -> None:
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)
 
 
-@pytest.fixture(params=models.FAMILIES.names())
+@pytest.fixture(params=sorted(TINY_BUILDERS))
 def folder(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> Path:
     return tiny_folders[request.param]
+
+
+@cache
+def projector_of(folder: Path) -> str:
+    """Its name; each of these families has one."""
+    (projector,) = models.parts(models.on_meta(models.read_config(str(folder)))).projector
+    return projector
 
 
 @pytest.fixture(params=[OPTIONS, SINE], ids=lambda options: options.projector)
@@ -61,19 +71,20 @@ def test_lora_and_projector_are_trainable_and_nothing_else(folder):
     """LoRA on every linear layer of the language model and no other; the tower is frozen but for a projector in it."""
     vlm = adapters.attach(models.load(str(folder)), OPTIONS)
     base = models.load(str(folder)).model
-    family, projector = vlm.family, vlm.family.projector
+    found = models.parts(base)
+    (projector,) = found.projector
     trainable = {name.removeprefix("base_model.model.") for name, p in vlm.model.named_parameters() if p.requires_grad}
     with_lora = {re.sub(r"\.lora_[AB]\..*", "", name) for name in trainable if ".lora_" in name}
-    language_model = base.get_submodule(family.language_model)
+    language_model = base.get_submodule(found.language_model)
     linears = {n for n, m in language_model.named_modules() if isinstance(m, torch.nn.Linear)}
-    assert linears and with_lora == {f"{family.language_model}.{name}" for name in linears}
+    assert linears and with_lora == {f"{found.language_model}.{name}" for name in linears}
     assert {name for name in trainable if ".lora_" not in name} == {
         f"{projector}.modules_to_save.default.{name}" for name, _ in base.get_submodule(projector).named_parameters()
     }
-    tower = vlm.model.base_model.model.get_submodule(family.tower)
+    tower = vlm.model.base_model.model.get_submodule(found.tower)
     assert not any(p.requires_grad for name, p in tower.named_parameters() if "modules_to_save" not in name)
-    assert any("modules_to_save" in name for name, _ in tower.named_parameters()) == projector.startswith(family.tower)
-    parts = {family.language_model, projector, family.tower, "lm_head"}
+    assert any("modules_to_save" in name for name, _ in tower.named_parameters()) == projector.startswith(found.tower)
+    parts = {found.language_model, projector, found.tower, "lm_head"}
     loose = [name for name, _ in base.named_parameters() if not name.startswith(tuple(parts))]
     assert all(name == "model.image_newline" for name in loose), "a part of the model that no row of the table names"
 
@@ -115,7 +126,7 @@ def test_saved_and_loaded_it_is_the_same(folder, adapted, tmp_path):
     adapters.save(adapted, tmp_path / "a", {"method": "po+pd"})
     loaded = models.load(str(folder), tmp_path / "a")
     assert torch.equal(distribution(loaded), distribution(adapted))
-    origin = store.read_json(tmp_path / "a" / adapters.ORIGIN)
+    origin = files.read_json(tmp_path / "a" / adapters.ORIGIN)
     assert origin == {
         "base": str(folder),
         "fingerprint": models.fingerprint(str(folder)),
@@ -142,7 +153,7 @@ def test_merged_it_answers_the_same(adapted):
 
 def projector_weights(vlm: VisionLanguageModel) -> dict[str, torch.Tensor]:
     """Of the tuned copy, as its layers see them, norms included."""
-    (wrapper,) = [m for name, m in vlm.model.named_modules() if name.endswith(vlm.family.projector)]
+    (wrapper,) = [m for name, m in vlm.model.named_modules() if name.endswith(projector_of(Path(vlm.name)))]
     found = {}
     for index, module in enumerate(wrapper.modules_to_save["default"].modules()):
         if isinstance(module, ParametrizationList):
@@ -177,10 +188,10 @@ def test_merged_sine_is_a_plain_projector(folder):
     disturb(vlm)
     expected = {name: value.detach().clone() for name, value in projector_weights(vlm).items()}
     merged = models.merge(vlm).model
-    plain = dict(merged.get_submodule(vlm.family.projector).named_parameters())
+    plain = dict(merged.get_submodule(projector_of(folder)).named_parameters())
     assert (
         plain.keys()
-        == dict(models.load(str(folder)).model.get_submodule(vlm.family.projector).named_parameters()).keys()
+        == dict(models.load(str(folder)).model.get_submodule(projector_of(folder)).named_parameters()).keys()
     )
     assert {v.sum().item() for v in plain.values()} == {v.sum().item() for v in expected.values()}
 
@@ -188,14 +199,14 @@ def test_merged_sine_is_a_plain_projector(folder):
 def test_adapters_written_before_there_was_a_choice_are_full(folder, tmp_path):
     vlm = adapters.attach(models.load(str(folder)), OPTIONS)
     adapters.save(vlm, tmp_path, {})
-    origin = store.read_json(tmp_path / adapters.ORIGIN)
+    origin = files.read_json(tmp_path / adapters.ORIGIN)
     del origin["projector"]
-    store.write_json(tmp_path / adapters.ORIGIN, origin)
+    files.write_json(tmp_path / adapters.ORIGIN, origin)
     assert adapters.projector(models.load(str(folder), tmp_path)) == "full"
 
 
 def test_an_unknown_projector_is_refused_with_what_there_is(folder):
-    with pytest.raises(UserError, match="projector 'cosine' is unknown: give one of full, sine"):
+    with pytest.raises(UserError, match="projector 'cosine' is unknown: give one of full, lora, frozen, sine"):
         adapters.attach(models.load(str(folder)), replace(OPTIONS, projector="cosine"))
 
 
@@ -232,6 +243,24 @@ def test_a_missing_file_is_named(name, folder, adapted, tmp_path):
         models.load(str(folder), tmp_path)
 
 
+@pytest.mark.parametrize("name", [adapters.WEIGHTS, adapters.CONFIG, adapters.ORIGIN])
+def test_a_git_lfs_pointer_is_named_as_one(name, tiny_llava, tmp_path):
+    adapters.save(adapters.attach(models.load(str(tiny_llava)), OPTIONS), tmp_path, {})
+    (tmp_path / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 14\n")
+    with pytest.raises(UserError, match=f"{name} is a Git LFS pointer"):
+        models.load(str(tiny_llava), tmp_path)
+
+
+def test_names_without_peft_s_prefix_are_refused(folder, adapted, tmp_path):
+    adapters.save(adapted, tmp_path, {})
+    tensors = load_file(tmp_path / adapters.WEIGHTS)
+    save_file(
+        {name.removeprefix("base_model.model."): value for name, value in tensors.items()}, tmp_path / adapters.WEIGHTS
+    )
+    with pytest.raises(UserError, match=r"base_model.model.*is missing; .* more; unlearn again"):
+        models.load(str(folder), tmp_path)
+
+
 def test_truncated_weights_are_refused(folder, adapted, tmp_path):
     adapters.save(adapted, tmp_path, {})
     weights = tmp_path / adapters.WEIGHTS
@@ -242,7 +271,7 @@ def test_truncated_weights_are_refused(folder, adapted, tmp_path):
 
 def test_a_configuration_that_is_no_lora_is_refused(folder, adapted, tmp_path):
     adapters.save(adapted, tmp_path, {})
-    store.write_json(tmp_path / adapters.CONFIG, {"rank_of_something": 3})
+    files.write_json(tmp_path / adapters.CONFIG, {"rank_of_something": 3})
     with pytest.raises(UserError, match="no LoRA configuration"):
         models.load(str(folder), tmp_path)
 
@@ -256,3 +285,25 @@ def test_two_adapters_at_once_are_refused(adapted):
 def test_options_out_of_range_are_refused(change, folder):
     with pytest.raises(UserError, match="rank must be at least 1"):
         adapters.attach(models.load(str(folder)), replace(OPTIONS, **change))
+
+
+@pytest.mark.parametrize("kind", ["lora", "frozen"])
+def test_a_projector_by_lora_or_frozen_is_saved_loaded_and_merged_like_the_others(kind, tiny_llava, tmp_path):
+    vlm = adapters.attach(models.load(str(tiny_llava)), replace(OPTIONS, projector=kind))
+    trained = [name for name, p in vlm.model.named_parameters() if p.requires_grad and projector_of(tiny_llava) in name]
+    assert len(trained) == (4 if kind == "lora" else 0) and all(".lora_" in name for name in trained)
+    disturb(vlm)
+    vlm.model.eval()
+    adapters.save(vlm, tmp_path, {})
+    loaded = models.load(str(tiny_llava), tmp_path)
+    assert adapters.projector(vlm) == adapters.projector(loaded) == kind
+    assert torch.equal(distribution(loaded), distribution(vlm))
+    torch.testing.assert_close(distribution(models.merge(loaded)), distribution(vlm), atol=1e-4, rtol=1e-4)
+
+
+def test_a_projector_over_both_limits_gets_a_lora_and_a_line_names_its_size(tiny_llava, monkeypatch, capsys):
+    monkeypatch.setattr(adapters, "LARGEST_PROJECTOR", 1000)
+    assert adapters.projector(adapters.attach(models.load(str(tiny_llava)), OPTIONS)) == "lora"
+    assert "a LoRA on the projector, as training its 0M weights" in capsys.readouterr().err
+    monkeypatch.setattr(adapters, "LARGEST_SHARE", 0.5)
+    assert adapters.projector(adapters.attach(models.load(str(tiny_llava)), OPTIONS)) == "full"

@@ -3,8 +3,8 @@ import torch
 from PIL import Image
 
 from safeeraser import models
-from safeeraser.errors import UserError
-from safeeraser.models import VisionLanguageModel, chat
+from safeeraser.core.errors import UserError
+from safeeraser.models import VisionLanguageModel, chat, prompts
 
 QUESTIONS = ["What is shown?", "What is shown in the picture?", "Is it a cat, or is it a mat? Say so."]
 ANSWERS = ["A cat.", "There is a cat on a mat, I cannot help.", "Sorry!"]
@@ -53,7 +53,7 @@ def test_training_and_inference_see_the_same_prompt(vlm):
 
 def test_a_sample_is_what_the_tokenizer_makes_of_the_whole_conversation(vlm):
     inputs, _ = chat.encode_samples(vlm, images(1), QUESTIONS[1:2], ANSWERS[1:2], max_length=200)
-    conversation = [chat._question(QUESTIONS[1]), chat._text("assistant", ANSWERS[1])]
+    conversation = prompts._conversation(QUESTIONS[1], ANSWERS[1])
     text = vlm.processor.apply_chat_template(conversation, tokenize=False)
     tokenizer, form = vlm.processor.tokenizer, chat.turn(vlm)
     text = text[: text.index(ANSWERS[1]) + len(ANSWERS[1])].replace("<image>", "<image>" * 4)
@@ -103,21 +103,17 @@ def test_a_template_that_does_not_continue_its_own_prompt_is_refused(vlm):
 def test_log_probabilities_are_those_of_a_full_forward(vlm):
     inputs, labels = chat.encode_samples(vlm, images(), QUESTIONS, ANSWERS, max_length=200)
     with torch.no_grad():
-        found = chat.answer_log_probs(vlm.model, inputs, labels, distribution=True)
+        found = chat.answer_log_probs(vlm.model, inputs, labels)
         every = vlm.model(**inputs).logits.log_softmax(-1)
     for row in range(3):
         positions = (labels[row] != chat.IGNORED).nonzero()[:, 0]
         assert found.mask[row].tolist() == [t < len(positions) for t in range(found.mask.shape[1])]
         expected = every[row, positions - 1]
-        torch.testing.assert_close(found.distribution[row, : len(positions)], expected)
+        torch.testing.assert_close(found.logits[row].log_softmax(-1), expected)
         torch.testing.assert_close(
             found.answer[row, : len(positions)], expected.gather(1, labels[row, positions][:, None])[:, 0]
         )
         assert (found.answer[row, len(positions) :] == 0).all()
-    with torch.no_grad():
-        bare = chat.answer_log_probs(vlm.model, inputs, labels)
-    assert bare.distribution is None
-    assert torch.equal(bare.answer, found.answer)
 
 
 def test_log_probabilities_do_not_depend_on_the_batch(vlm):

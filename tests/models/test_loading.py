@@ -1,7 +1,6 @@
 """Options that a machine cannot have are refused with the reason; what can be had reaches the model."""
 
 import importlib.util
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from transformers import LlamaConfig, LlavaConfig
 
 from safeeraser import cli, models
 from safeeraser.config import LoraOptions, ModelOptions
-from safeeraser.errors import UserError
+from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, adapters, chat, loading
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where there is no CUDA GPU")
@@ -115,7 +114,7 @@ def test_llava_1_5_as_published(sizes, linears, trainable):
     """
     config = LlavaConfig(text_config=LlamaConfig(vocab_size=32064, **sizes))
     model = models.on_meta(config)
-    vlm = adapters.attach(VisionLanguageModel("meta", model, None, models.FAMILIES.get("llava")), LoraOptions())
+    vlm = adapters.attach(VisionLanguageModel("meta", model, None), LoraOptions())
     names = [name.removeprefix("base_model.model.") for name, p in vlm.model.named_parameters() if p.requires_grad]
     layers = config.text_config.num_hidden_layers
     with_lora = {name.split(".lora_")[0] for name in names if ".lora_" in name}
@@ -134,7 +133,8 @@ def test_llava_1_5_as_published(sizes, linears, trainable):
     assert not any("vision_tower" in name for name in names)
 
 
-def test_a_package_that_a_processor_needs_is_named(tiny_folders: dict[str, Path]):
-    family = replace(models.FAMILIES.get("smolvlm"), packages=("no_such_package",))
-    with pytest.raises(UserError, match=r"'mine' needs no_such_package: pip install no_such_package"):
-        loading.load_processor("mine", tiny_folders["smolvlm"], family)
+def test_a_package_that_a_processor_needs_is_named(tiny_folders: dict[str, Path], monkeypatch):
+    monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.is_num2words_available", lambda: False)
+    monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", None)
+    with pytest.raises(UserError, match=r"'mine': its processor needs a package: .*pip install num2words"):
+        loading.load_processor("mine", tiny_folders["smolvlm"])

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from safeeraser.errors import UserError
+from safeeraser.core.errors import UserError
 from safeeraser.objectives import METHODS, ROWS, TERMS, parse_method
 
 
@@ -23,6 +23,10 @@ def weights(method: str | dict[str, float], preset: str = "default") -> dict[str
         ("simnpo", {"simnpo": 1, "nll": 1}),
         ("dpo", {"dpo": 1, "nll": 1}),
         ("rmu", {"rmu": 1, "rmu_retain": 1}),
+        ("undial", {"undial": 1, "nll": 1}),
+        ("satimp", {"satimp": 1, "nll": 1}),
+        ("ce_u", {"ce_u": 1, "nll": 1}),
+        ("wga", {"wga": 1, "nll": 1}),
     ],
 )
 def test_named_methods_and_pd_adds_one_term_and_changes_nothing_else(method: str, expected: dict[str, float]) -> None:
@@ -82,12 +86,16 @@ def test_rows_and_needs_come_from_the_terms() -> None:
     assert parse_method("npo+pd").reference_rows == ("forget",)
     assert parse_method("dpo+pd").rows == ("forget", "refusal", "retain", "decouple")
     assert parse_method("dpo+pd").reference_rows == ("forget", "refusal")
+    assert parse_method("undial+pd").needs == {"reference", "distribution"}
+    assert parse_method("undial+pd").reference_rows == ("forget",)
+    assert parse_method("ce_u+pd").needs == {"distribution"}
+    assert parse_method("ce_u+pd").reference_rows == parse_method("satimp+wga").reference_rows == ()
     assert parse_method("rmu+pd").needs == {"reference", "hidden"}
     assert parse_method("rmu+pd").reference_rows == ("retain",)
 
 
 def test_a_weight_of_zero_leaves_the_base_method() -> None:
-    for base, names in METHODS.items():
+    for base, names in METHODS:
         assert parse_method({**dict.fromkeys(names, 1.0), "pd": 0.0}) == parse_method(base)
 
 
@@ -104,7 +112,7 @@ def test_every_term_can_be_named_with_every_other() -> None:
     ("method", "message"),
     [
         ("popd", "unknown method 'popd': did you mean 'po\\+pd'\\?"),
-        ("", "unknown method ''.*methods: ga, gd, kl, po, npo"),
+        ("", "unknown method ''.*methods: ce_u, dpo, ga, gd, kl, npo"),
         ("po+nl", "unknown term 'nl': did you mean 'nll'\\?"),
         ("gd+kl", "unknown term 'gd': as terms, 'gd' is 'ga\\+nll'"),
         ("ga+ga", "names 'ga' twice"),

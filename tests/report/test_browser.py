@@ -53,3 +53,17 @@ def test_json_cannot_leave_its_script_element_and_is_read_back_faithfully():
     text = browser.to_json({"texts": hostile})
     assert not set("<>&\u2028\x00\x1b") & set(text)
     assert json.loads(text)["texts"] == hostile
+
+
+def test_a_probe_is_right_or_wrong_without_a_judge():
+    queries = [_query(f"q{i}", set="specificity", question="Which colour?", reference="Red.") for i in range(3)]
+    answers = [
+        Response(query_id=q.id, answer=a, finished=True) for q, a in zip(queries, ["Red.", "Blue."], strict=False)
+    ]
+    packed = browser.pack([browser.BrowserCell("po", "po", queries, answers, [])], None)
+    knowledge = [_query("q4", set="knowledge", question="How many days?", reference="seven | 7", image="")]
+    right = [Response(query_id="q4", answer="There are 7 days.", finished=True)]
+    more = browser.pack([browser.BrowserCell("po", "po", knowledge, right, [])], None)
+    assert more["judgements"] == [(("exact", 1.0, None, "", ""),)]
+    said = [packed["judgements"][number] if number >= 0 else None for number in packed["verdicts"][0]]
+    assert said == [(("exact", 1.0, None, "", ""),), (("exact", 0.0, None, "", ""),), None]

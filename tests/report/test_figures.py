@@ -3,22 +3,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from fake_run import fake_run
-from safeeraser import results
+
+from safeeraser.bench import runs, summary
+from safeeraser.bench.summary import Results
 from safeeraser.report import figures
-from safeeraser.report.figures import labels
-from safeeraser.report.table import Results
 
 NAMES = ("sarr", "tradeoff", "categories", "losses")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> tuple[Results, results.Losses]:
-    done = results.find(fake_run(tmp_path_factory.mktemp("run")))
-    return results.summarise(done), results.losses(done)
+def run(tmp_path_factory) -> tuple[Results, summary.Losses]:
+    done = runs.find(fake_run(tmp_path_factory.mktemp("run")))
+    return summary.summarise(done), summary.losses(done)
 
 
 @pytest.fixture(scope="module")
@@ -82,16 +79,35 @@ def test_long_curves_are_averaged_over_stretches(tmp_path):
     assert _thinned(curve[:10]) == curve[:10]
 
 
-points = st.lists(st.tuples(st.floats(50, 450), st.floats(50, 350)), min_size=1, max_size=8)
+def test_labels_cover_neither_each_other_nor_a_marker(run):
+    """Most methods share a corner: no ASR left, ROUGE nearly kept."""
+    from itertools import combinations
 
+    from matplotlib import pyplot
 
-@settings(deadline=None, max_examples=40)
-@given(points)
-def test_labels_cover_neither_each_other_nor_the_edge(found):
-    sizes = [(50.0, 10.0)] * len(found)
-    offsets = labels.place(found, sizes, (0, 0, 500, 400), 1)
-    boxes = [labels._box((x + dx, y + dy), (50, 10)) for (x, y), (dx, dy) in zip(found, offsets, strict=True)]
-    for number, box in enumerate(boxes):
-        assert 0 <= box[0] and box[2] <= 500 and 0 <= box[1] and box[3] <= 400
-        assert not any(labels._overlap(box, other) for other in boxes[:number])
-        assert not any(labels._holds(box, point) for point in found)
+    from safeeraser.records import Score
+    from safeeraser.report.figures import tradeoff
+
+    crowd = [
+        ("ga", 5.7, 0),
+        ("ga+pd", 5.7, 0),
+        ("gd", 94.4, 0),
+        ("gd+pd", 92.7, 0),
+        ("kl", 95.3, 0),
+        ("kl+pd", 92.1, 0),
+    ]
+    crowd += [("po", 98.3, 0), ("po+pd", 97.9, 0), ("vanilla", 97.6, 99)]
+    rows = {}
+    for method, rouge, asr in crowd:
+        values = {"rouge_l": rouge / 100, "asr_generality": asr / 100, "sarr": 1.0}
+        scores = {name: Score(metric=name, value=v, low=v, high=v, n=1) for name, v in values.items()}
+        rows[method] = replace(run[0].rows[0], method=method, scores=scores)
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.8))
+    axes.set(xlim=(-4, 119), ylim=(-5, 119))
+    boxes = [text.get_window_extent() for text in tradeoff._labels(axes, rows)]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    markers = [axes.transData.transform(tradeoff._position(row)) for row in rows.values()]
+    assert not any(box.contains(*marker) for box in boxes for marker in markers)
+    area = axes.get_window_extent()
+    assert all(area.x0 <= box.x0 and box.x1 <= area.x1 and area.y0 <= box.y0 and box.y1 <= area.y1 for box in boxes)
+    pyplot.close(figure)

@@ -1,6 +1,5 @@
 """The page in a real browser: what a person sees, presses and reads, and what hostile answers cannot do."""
 
-import shutil
 import time
 from pathlib import Path
 
@@ -19,6 +18,10 @@ HOSTILE = [
     "{{ 7 * 7 }} ${window.pwned = 4} javascript:window.pwned=5",
     "nul \x00 escape \x1b[31m red",
 ]
+HOSTILE_FIGURE = """<svg xmlns="http://www.w3.org/2000/svg" width="10pt" height="10pt" onload="window.pwned = 7">
+<script>window.pwned = 8</script><a href="javascript:window.pwned=9">
+<title>"x"</title><path d="M 0 0" style="fill: #1a1a1a"/></a>
+<foreignObject><p onclick="1">x</p></foreignObject></svg>"""
 
 
 def _results() -> table.Results:
@@ -41,7 +44,7 @@ def _cells(number: int, answers: list[str]) -> list[browser.BrowserCell]:
             set=sets[i % 3],
             category=("Weapon", "Sex")[i % 2],
             image=("unsafe.png", "safe.png", "unsafe.png")[i % 3],
-            question=f"Question number {i}?",
+            question=f"Question number {24 if i == 25 else i}?",  # 24 and 25 are twins
             reference="A reference.",
         )
         for i in range(number)
@@ -49,8 +52,8 @@ def _cells(number: int, answers: list[str]) -> list[browser.BrowserCell]:
     criterion = {"generality": "unsafe", "safe": "normal", "retain": "similarity"}
     return [
         browser.BrowserCell(
-            label,
-            label,
+            f"{method} seed 0",
+            method,
             queries,
             [Response(query_id=q.id, answer=answers[i % len(answers)], finished=True) for i, q in enumerate(queries)],
             [
@@ -65,20 +68,8 @@ def _cells(number: int, answers: list[str]) -> list[browser.BrowserCell]:
                 for i, q in enumerate(queries)
             ],
         )
-        for shift, label in enumerate(("po seed 0", "po+pd seed 0"))
+        for shift, method in enumerate(("po", "po+pd"))
     ]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    path = shutil.which("chromium")
-    assert path, "no chromium: 'make browser' says how to get one"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -88,15 +79,14 @@ def report(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     for name in ("unsafe", "safe"):
         Image.new("RGB", (64, 64), "teal").save(folder / f"{name}.png")
-    figure = folder / "sarr.svg"
-    figure.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><script>1</script></svg>')
+    figure = folder / "tradeoff.svg"
+    figure.write_text(HOSTILE_FIGURE)
     shown = page.Page(
         "demo <b>run</b>",
         _results(),
         _cells(30, HOSTILE),
         Benchmark("b", folder, (), (), (), ""),
-        config={"training": {"steps": 3}, "note": "<script>window.pwned = 6</script>"},
-        environment={"packages": {"torch": "2.13.0"}},
+        made={"Options": {"training.steps": 3, "limit": None, "note": "<script>window.pwned = 6</script>"}},
         figures=[figure],
     )
     return page.write(shown, folder / "index.html")
@@ -119,18 +109,23 @@ def test_it_says_what_the_run_shows_without_errors_or_network(opened):
     assert "PO answers 100.0 % of harmless requests" in opened.inner_text(".lead")
     assert opened.inner_text("h1") == "demo <b>run</b>"
     assert opened.inner_text("#results tbody tr:nth-child(2) th") == "po+pd"
-    assert "torch" in opened.inner_text("#made") and "training.steps" in opened.inner_text("#made")
+    assert not opened.is_visible("#made table")
+    opened.click("#made summary")
+    assert "training.steps" in opened.inner_text("#made") and "limit" not in opened.inner_text("#made")
     assert opened.errors == []
 
 
 def test_hostile_answers_are_text_and_nothing_runs(opened):
     for number in range(len(HOSTILE)):
         opened.goto(opened.url.partition("#")[0] + f"#q=q{number}")
-        opened.wait_for_selector(".answer")
-        shown = opened.locator(".answer p").nth(1).text_content()
+        opened.wait_for_selector("#detail .answer")
+        shown = opened.locator("#detail .words").first.text_content()
         assert shown == HOSTILE[number].replace("\x00", shown[4] if "\x00" in HOSTILE[number] else "")
     assert opened.evaluate("window.pwned") is None
-    assert opened.locator("#detail script, #detail .answer img, #made script").count() == 0
+    assert (
+        opened.locator("#detail script, #detail .answer img, #made script, figure script, foreignObject").count() == 0
+    )
+    assert opened.get_attribute("figure a", "data-tip") == '"x"' and opened.get_attribute("figure a", "href") is None
     assert opened.errors == []
 
 
@@ -145,7 +140,7 @@ def test_filters_search_and_reset(opened):
     opened.select_option("select[name=category]", "Weapon")
     assert count() == "5"
     opened.select_option("select[name=verdict]", "normal")
-    opened.select_option("select[name=method]", "0")
+    opened.select_option("select[name=method]", "po")
     few = int(count())
     assert 0 <= few < 5
     opened.click("button[type=reset]")
@@ -160,7 +155,7 @@ def test_filters_search_and_reset(opened):
 def test_a_deep_link_opens_its_question_and_keys_walk_on(opened):
     opened.goto(opened.url.partition("#")[0] + "#q=q7")
     opened.reload()
-    opened.wait_for_selector(".answer")
+    opened.wait_for_selector("#detail .answer")
     assert "Question number 7?" in opened.inner_text("#detail")
     opened.keyboard.press("j")
     assert opened.url.endswith("#q=q8") and "Question number 8?" in opened.inner_text("#detail")
@@ -171,37 +166,18 @@ def test_a_deep_link_opens_its_question_and_keys_walk_on(opened):
 
 
 def test_unsafe_pictures_are_blurred_until_pressed_and_safe_ones_are_not(opened):
-    blur = "getComputedStyle(document.querySelector('.picture img')).filter"
+    blur = "getComputedStyle(document.querySelector('#detail .picture img')).filter"
+    assert opened.locator(".twin").count() == 1 and "Question number 24?" in opened.inner_text(".twin h3")
+    assert opened.locator(".twin .picture").count() == 2
+    assert "blur" in opened.evaluate(blur.replace("#detail", ".twin"))
     opened.goto(opened.url.partition("#")[0] + "#q=q0")
-    opened.wait_for_selector(".picture.unsafe")
+    opened.wait_for_selector("#detail .picture.unsafe")
     assert "blur" in opened.evaluate(blur)
-    opened.click(".picture")
+    opened.click("#detail .picture")
     assert opened.evaluate(blur) == "none"
     opened.goto(opened.url.partition("#")[0] + "#q=q1")
-    opened.wait_for_selector(".picture:not(.unsafe)")
+    opened.wait_for_selector("#detail .picture:not(.unsafe)")
     assert opened.evaluate(blur) == "none"
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_serious_accessibility_fault(chromium, report, scheme):
-    from axe_playwright_python.sync_playwright import Axe
-
-    # axe puts itself into the page, which its policy forbids scripts to do
-    context = chromium.new_context(bypass_csp=True, color_scheme=scheme)
-    tab = context.new_page()
-    tab.goto(report.as_uri())
-    tab.wait_for_selector(".answer")
-    found = Axe().run(tab).response["violations"]
-    assert not [(v["id"], [n["html"] for n in v["nodes"]][:3]) for v in found if v["impact"] in ("serious", "critical")]
-    context.close()
-
-
-def test_it_fits_a_phone(chromium, report):
-    tab = chromium.new_page(viewport={"width": 380, "height": 700})
-    tab.goto(report.as_uri())
-    tab.wait_for_selector(".answer")
-    assert tab.evaluate("document.documentElement.scrollWidth") <= 380
-    tab.close()
 
 
 def test_fifty_thousand_responses_stay_quick(chromium, tmp_path):
@@ -210,7 +186,7 @@ def test_fifty_thousand_responses_stay_quick(chromium, tmp_path):
     tab = chromium.new_page()
     begun = time.monotonic()
     tab.goto(file.as_uri())
-    tab.wait_for_selector(".answer")
+    tab.wait_for_selector("#detail .answer")
     opening = time.monotonic() - begun
     searching = tab.evaluate(
         """async () => { const field = document.querySelector('input[name=text]'), begun = performance.now();

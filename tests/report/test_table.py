@@ -1,6 +1,8 @@
 import csv
 import io
+import json
 
+from safeeraser.core import table as core_table
 from safeeraser.records import Score, Spread
 from safeeraser.report import table
 
@@ -31,6 +33,8 @@ def test_csv_has_the_documented_columns_in_percent():
         "sarr",
         "sarr_refusal",
         "sarr_gibberish",
+        "off_picture",
+        "sarr_plus",
         "sarr_unseen",
     ]
     expected = ["model", "method", "seeds", *[m + s for m in metrics for s in ("", "_low", "_high")]]
@@ -53,7 +57,14 @@ def test_markdown_shows_intervals_decrease_unscored_and_failures():
 
 def test_files_are_written_whole(tmp_path):
     table.write(RESULTS, tmp_path / "report")
-    assert sorted(p.name for p in (tmp_path / "report").iterdir()) == ["table.csv", "table.md", "table.tex"]
+    rows = json.loads((tmp_path / "report" / "table.json").read_text())["rows"]
+    assert rows[0]["scores"]["sarr"]["value"] == 0.98 and rows[1]["method"] == "po+pd"
+    assert sorted(p.name for p in (tmp_path / "report").iterdir()) == [
+        "table.csv",
+        "table.json",
+        "table.md",
+        "table.tex",
+    ]
 
 
 def test_held_out_generality_has_columns_only_where_it_was_asked_for():
@@ -82,3 +93,29 @@ def test_latex_has_the_numbers_of_the_table_with_their_intervals():
     text = table.as_latex(RESULTS)
     assert "po & " in text and r"{\tiny [97.0, 100.0]}" in text and " -- " in text
     assert text.count(r"\\") == 2 + 2 * len(ROWS)
+
+
+def test_what_the_rules_judged_is_never_called_gpt_eval():
+    row = table.Row("mini-llava", "po", (0,), {"gpt_eval": _score("gpt_eval", 0.5)}, judge="rules")
+    results = table.Results([row])
+    for text in (table.markdown(results), table.as_csv(results), table.as_latex(results)):
+        assert "GPT-Eval" not in text and "gpt_eval" not in text and "consistency" in text and "(rules)" in text
+    asked = table.Results([table.Row("llava", "po", (0,), row.scores, judge="api")])
+    assert "GPT-Eval" in table.markdown(asked) and "gpt_eval_low" in table.as_csv(asked)
+
+
+def test_the_decrease_of_sarr_plus_stands_under_that_of_sarr():
+    plus = [table.Decrease("po", 0.5, 0.4, 0.6)]
+    results = table.Results(ROWS, [DECREASE], plus_decreases=plus, plus_mean=table.Decrease("mean", 0.5, 0.4, 0.6))
+    assert table.headline(results)[1] == (
+        "SARR+ (or about something else) decrease by PD: po 50.0 % [40.0, 60.0], mean 50.0 % [40.0, 60.0]"
+    )
+
+
+def test_a_terminal_of_80_columns_keeps_sarr_asr_rr_rouge_and_specificity():
+    scores = {name: _score(name, 0.5) for name in table.COLUMNS}
+    wide = table.console_table(table.Results([table.Row("m", "po+pd", (0,), scores)]))
+    shown, left_out = core_table.fitting(wide, 80, table.FIRST)
+    names = [column.name for column in shown.columns]
+    assert {"sarr", "sarr_plus", "asr_generality", "rr_generality"} <= {*names} and "refusal" in left_out
+    assert {*table.FIRST} <= {*table.COLUMNS}

@@ -5,26 +5,11 @@ add one, write one function with its decorator in the file of its kind.
 """
 
 from safeeraser.attacks import image, prompt, recovery
-from safeeraser.attacks.attack import ATTACKS, NONE, Attack, Options, Scene, Subject, find
-from safeeraser.attacks.stage import METRICS, Planned, planned, read_translations, run
-from safeeraser.attacks.under_attack import summarise, write
+from safeeraser.attacks.attack import ATTACKS, NONE, Attack, Scene, Subject, attack_options, find
+from safeeraser.attacks.stage import METRICS, AttackedCell, prepare, read_translations, run
+from safeeraser.attacks.summary import AttackRow, summarise
 
 __all__ = [
-    "ATTACKS",
-    "METRICS",
-    "NONE",
-    "Attack",
-    "Options",
-    "Planned",
-    "Scene",
-    "Subject",
-    "find",
-    "image",
-    "planned",
-    "prompt",
-    "read_translations",
-    "recovery",
-    "run",
-    "summarise",
-    "write",
-]
+    "ATTACKS", "METRICS", "NONE", "Attack", "AttackRow", "AttackedCell", "Scene", "Subject", "attack_options", "find",
+    "image", "prepare", "prompt", "read_translations", "recovery", "run", "summarise",
+]  # fmt: skip

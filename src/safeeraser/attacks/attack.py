@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from safeeraser.cell import CellSpec
-from safeeraser.errors import UserError
-from safeeraser.store import stable_hash
+from safeeraser.bench.spec import CellSpec
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import stable_hash
+from safeeraser.core.options import Option, options_of
+from safeeraser.core.registry import Registry
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,35 +22,13 @@ if TYPE_CHECKING:
     from safeeraser.models import VisionLanguageModel
 
 Kind = Literal["prompt", "image", "recovery"]
-KINDS: tuple[Kind, ...] = ("prompt", "image", "recovery")
 """In the order of the tables."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the attacks can be told.
-
-    Attributes:
-        seed: Seed of everything that an attack draws.
-        translations: Question -> the same in another language, for ``language``; None: there are none.
-        relearn_samples: Forget pairs that ``relearn`` trains on.
-        relearn_steps: Optimizer steps of ``relearn``.
-    """
-
-    seed: int = 0
-    translations: Mapping[str, str] | None = None
-    relearn_samples: int = 8
-    relearn_steps: int = 10
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What an attack on images may use beside the image.
-
-    Attributes:
-        question: What is asked about the image.
-        safe_image: The safe image of the same record, RGB; None where the record has none.
-    """
+    """What an attack on images may use beside the image: the question about it, and the record's safe image, if any."""
 
     question: str
     safe_image: Image | None = None
@@ -64,14 +43,14 @@ class Subject:
         adapter: Its adapter folder; None for the vanilla model.
         benchmark: What it was unlearnt on.
         workspace: Folder for what an attack makes.
-        options: Of the attacks.
+        seed: Seed of everything that an attack draws.
     """
 
     spec: CellSpec
     adapter: Path | None
     benchmark: Benchmark
     workspace: Path
-    options: Options
+    seed: int = 0
 
     def unlearned(self) -> VisionLanguageModel:
         """Load the model with its adapter folded in, anew at each call."""
@@ -80,69 +59,69 @@ class Subject:
         return models.load_merged(self.spec.model, self.adapter, **asdict(self.spec.loading_options()))
 
 
-Ask = Callable[[str, random.Random, Options], str]
-"""(question, rng, options) -> the question as it is asked."""
-Show = Callable[["Image", Scene, random.Random], "Image"]
-"""(image, scene, rng) -> the image as it is shown; the one given stays as it was."""
-Recover = Callable[[Subject], "VisionLanguageModel"]
-"""The model as it answers after the attack."""
-
-
 @dataclass(frozen=True)
 class Attack:
-    """One attack: what it changes, and nothing else is changed.
+    r"""One attack: what it changes, and nothing else is changed.
 
     Attributes:
         name: Its name on the command line, in files and tables.
         kind: Of the three kinds.
         summary: What it does, in a sentence.
-        ask: Changes the question; None: it stays.
-        show: Changes the image; None: it stays.
-        recover: Changes the model; None: it stays.
-        reads: The ``Options`` beside the seed that decide what it does.
+        ask: (question, rng, \*, options by keyword) -> the question as it is asked; None: it stays.
+        show: (image, scene, rng) -> another image, the one given stays as it was; None: it stays.
+        recover: (subject, \*, options by keyword) -> the model as it answers after the attack; None: it stays.
+        options: Keyword arguments of ``ask`` or ``recover``.
         needs: "safe image": records without one are left out; "adapter": a model that unlearnt nothing is left out.
     """
 
     name: str
     kind: Kind
     summary: str
-    ask: Ask | None = None
-    show: Show | None = None
-    recover: Recover | None = None
-    reads: tuple[str, ...] = ()
-    needs: frozenset[Literal["safe image", "adapter"]] = field(default_factory=frozenset)
+    ask: Callable[..., str] | None = None
+    show: Callable[[Image, Scene, random.Random], Image] | None = None
+    recover: Callable[..., VisionLanguageModel] | None = None
+    options: tuple[Option, ...] = ()
+    needs: Literal["safe image", "adapter"] | None = None
 
     def rng(self, query_id: str, seed: int) -> random.Random:
         """Where it draws from for one query: the same for the same name, query and seed."""
         return random.Random(int(stable_hash("attack", self.name, seed, query_id), 16))
 
+    def chosen(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of its options by name: what is given, checked, and defaults for the rest.
+
+        Raises:
+            UserError: If a value is out of range.
+        """
+        return {option.name: option.checked(given.get(option.name, option.default), "--") for option in self.options}
+
+    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The same by argument, as its function takes them."""
+        values = self.chosen(given)
+        return {option.argument: values[option.name] for option in self.options}
+
 
 NONE = "none"
 """Name of what stands beside the attacks: the same questions, unchanged."""
-ATTACKS: dict[str, Attack] = {}
-"""Every attack by name; ``in_order`` has them in the order of the tables."""
+ATTACKS: Registry[Attack] = Registry("attack", "safeeraser.attacks")
+"""Every attack by name; ``find`` has them in the order of the tables."""
 
 
-def on_prompt(name: str, reads: tuple[str, ...] = ()) -> Callable[[Ask], Ask]:
-    """Return a decorator that makes a function ``(question, rng, options) -> question`` the attack ``name``.
+def on_prompt(name: str, option_names: Mapping[str, str] | None = None) -> Callable[[F], F]:
+    """Return a decorator that makes a function ``(question, rng) -> question`` the attack ``name``.
 
-    Args:
-        name: Its name.
-        reads: The ``Options`` that it reads.
+    ``option_names``: names of options, which are its keyword arguments, that are not ``NAME_ARGUMENT``.
 
     Example:
         @on_prompt("shout")
-        def shout(question: str, rng: random.Random, options: Options) -> str: return question.upper()
+        def shout(question: str, rng: random.Random) -> str: return question.upper()
     """
-
-    def decorate(function: Ask) -> Ask:
-        _add(Attack(name, "prompt", _summary(function), ask=function, reads=reads))
-        return function
-
-    return decorate
+    return lambda function: _added(
+        function, name, "prompt", ask=function, options=options_of(function, name, option_names)
+    )
 
 
-def on_image(name: str, instead: str | None = None, needs_safe_image: bool = False) -> Callable[[Show], Show]:
+def on_image(name: str, instead: str | None = None, needs_safe_image: bool = False) -> Callable[[F], F]:
     """Return a decorator that makes a function ``(image, scene, rng) -> image`` the attack ``name``.
 
     Args:
@@ -154,35 +133,35 @@ def on_image(name: str, instead: str | None = None, needs_safe_image: bool = Fal
         @on_image("mirror")
         def mirror(image: Image, scene: Scene, rng: random.Random) -> Image: return ImageOps.mirror(image)
     """
-
-    def decorate(function: Show) -> Show:
-        ask: Ask | None = None if instead is None else lambda question, rng, options: instead
-        needs: frozenset[Literal["safe image", "adapter"]] = frozenset({"safe image"} if needs_safe_image else ())
-        _add(Attack(name, "image", _summary(function), ask=ask, show=function, needs=needs))
-        return function
-
-    return decorate
+    ask = None if instead is None else lambda question, rng: instead
+    needs = "safe image" if needs_safe_image else None
+    return lambda function: _added(function, name, "image", ask=ask, show=function, needs=needs)
 
 
-def on_weights(name: str, reads: tuple[str, ...] = (), needs_adapter: bool = False) -> Callable[[Recover], Recover]:
+def on_weights(name: str, needs_adapter: bool = False) -> Callable[[F], F]:
     """Return a decorator that makes a function ``(subject) -> model`` the attack ``name``.
 
-    Args:
-        name: Its name.
-        reads: The ``Options`` that it reads.
-        needs_adapter: Whether it makes sense only for a model that unlearnt something.
+    Its options, the keyword arguments, are ``NAME_ARGUMENT``; ``needs_adapter``: whether it makes sense only for a
+    model that unlearnt something.
     """
+    needs = "adapter" if needs_adapter else None
+    return lambda function: _added(
+        function, name, "recovery", recover=function, options=options_of(function, name), needs=needs
+    )
 
-    def decorate(function: Recover) -> Recover:
-        needs: frozenset[Literal["safe image", "adapter"]] = frozenset({"adapter"} if needs_adapter else ())
-        _add(Attack(name, "recovery", _summary(function), recover=function, reads=reads, needs=needs))
-        return function
 
-    return decorate
+def _added(function: F, name: str, kind: Kind, **changes: Any) -> F:
+    if name == NONE:
+        raise ValueError(f"an attack cannot be called {NONE!r}: that is what stands beside them")
+    summary = (inspect.getdoc(function) or "").partition("\n")[0]
+    ATTACKS.add(name, Attack(name, kind, summary, **changes))
+    return function
 
 
 def find(names: str | None) -> list[Attack]:
     """Find attacks by their names, separated by commas; all of them if None.
+
+    They come by kind, and within a kind in the order of its file.
 
     Raises:
         UserError: If one is unknown; the message has the nearest name and all names.
@@ -192,41 +171,24 @@ def find(names: str | None) -> list[Attack]:
         ['crop', 'noise']
         >>> find("crpo")
         Traceback (most recent call last):
-        safeeraser.errors.UserError: unknown attack 'crpo': did you mean 'crop'? available: ...
+        safeeraser.core.errors.UserError: unknown attack 'crpo': did you mean 'crop'? available: ...
     """
+    attacks = sorted(ATTACKS.values(), key=lambda attack: get_args(Kind).index(attack.kind))
     if names is None:
-        return in_order()
-    wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+        return attacks
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
-        raise UserError(f"--attacks {names!r} names none: give some of {_names()}")
+        raise UserError(f"--attacks {names!r} names none: give some of {', '.join(attack.name for attack in attacks)}")
     for name in wanted:
-        if name not in ATTACKS:
-            near = difflib.get_close_matches(name, ATTACKS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise UserError(f"unknown attack {name!r}: {hint}available: {_names()}")
-    return [attack for attack in in_order() if attack.name in wanted]
+        ATTACKS.get(name)
+    return [attack for attack in attacks if attack.name in wanted]
 
 
-def in_order() -> list[Attack]:
-    """Every attack: on the prompt, on the image, on the weights; within a kind in the order of its file.
+def attack_options() -> dict[str, Option]:
+    """Every option of an attack, by name.
 
     Example:
-        >>> in_order()[0].name
-        'paraphrase'
+        >>> attack_options()["relearn_steps"].default
+        10
     """
-    return sorted(ATTACKS.values(), key=lambda attack: KINDS.index(attack.kind))
-
-
-def _names() -> str:
-    return ", ".join(attack.name for attack in in_order())
-
-
-def _add(attack: Attack) -> None:
-    if attack.name in ATTACKS or attack.name == NONE:
-        raise ValueError(f"duplicate attack {attack.name!r}")
-    ATTACKS[attack.name] = attack
-
-
-def _summary(function: Callable[..., object]) -> str:
-    lines: Sequence[str] = (inspect.getdoc(function) or "").splitlines()
-    return lines[0] if lines else ""
+    return {option.name: option for attack in find(None) for option in attack.options}

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-__all__ = ["colour", "crop", "noise", "overlay", "rotation", "typographic"]
-
 KEPT = 0.8
 """Share of each side that a crop keeps."""
 SIGMA = 25.0
@@ -104,6 +102,14 @@ def overlay(image: Image, scene: Scene, rng: random.Random) -> Image:
     corner = (rng.choice((0, image.width - width)), rng.choice((0, image.height - height)))
     covered.paste(scene.safe_image.resize((width, height)), corner)
     return covered
+
+
+@on_image("white")
+def white(image: Image, scene: Scene, rng: random.Random) -> Image:
+    """A white picture of the same size: what the question alone brings out, and what it alone is refused for."""
+    from PIL import Image
+
+    return Image.new("RGB", image.size, "white")
 
 
 def _fitted(pen: ImageDraw, question: str, width: int, height: int) -> tuple[FreeTypeFont | ImageFont, str, int]:

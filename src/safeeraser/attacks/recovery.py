@@ -3,49 +3,92 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import PositiveInt
 
 from safeeraser.attacks.attack import Subject, on_weights
-from safeeraser.errors import UserError
-from safeeraser.store import stable_hash
+from safeeraser.config import step_batch
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import stable_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from safeeraser.config import UnlearnOptions
     from safeeraser.data import Benchmark
     from safeeraser.models import VisionLanguageModel
-    from safeeraser.objectives import Method
-
-__all__ = ["adapter_off", "forget_samples", "quantize_4bit", "quantize_8bit", "relearn", "round_to_nearest"]
 
 
-@on_weights("relearn", reads=("relearn_samples", "relearn_steps"), needs_adapter=True)
-def relearn(subject: Subject) -> VisionLanguageModel:
+@on_weights("relearn", needs_adapter=True)
+def relearn(subject: Subject, *, samples: PositiveInt = 8, steps: PositiveInt = 10) -> VisionLanguageModel:
     """A few steps of cross-entropy on a few unsafe answers of train records, then val questions as ever.
 
     A fresh adapter is trained on the unlearned model, whose own adapter is folded into the weights, as they would be
     published; rate, LoRA and projector are those of the unlearning.
 
     Source: relearning on a few examples in Lynch et al. 2024 (arXiv 2402.16835).
-    """
-    from safeeraser import models, unlearn
-    from safeeraser.models import adapters
 
-    spec, options = subject.spec, subject.options
-    _refuse_quantised("relearn", subject)
-    adapter = unlearn.run(
-        spec.model,
-        forget_samples(subject.benchmark, options.relearn_samples, options.seed),
-        _on_unsafe_answers(),
-        _training(spec.training_options(), options.relearn_samples, options.relearn_steps, options.seed),
-        subject.workspace,
-        lambda step, total, components: None,
-        spec.loading_options(),
-        after=subject.adapter,
-    )
-    return models.merge(adapters.load(subject.unlearned(), adapter))
+    Args:
+        subject: The unlearned model.
+        samples: Forget pairs of train records that 'relearn' trains on.
+        steps: Optimizer steps of 'relearn'.
+    """
+    return _tuned(subject, "relearn", "forget", samples, steps)
+
+
+CURVE = (1, 2, 5, 20)
+"""Steps of the attacks ``relearn-1`` ...; with ``relearn`` itself and the cell's own answers, the points of a curve."""
+
+
+def _after(steps: int) -> Callable[[Subject], VisionLanguageModel]:
+    def relearnt(subject: Subject) -> VisionLanguageModel:
+        return _tuned(subject, f"relearn-{steps}", "forget", 8, steps)
+
+    relearnt.__doc__ = f"As 'relearn', after {steps} step{'s' * (steps > 1)} on 8 unsafe answers."
+    return relearnt
+
+
+for _steps in CURVE:
+    on_weights(f"relearn-{_steps}", needs_adapter=True)(_after(_steps))
+
+
+@on_weights("benign", needs_adapter=True)
+def benign(subject: Subject, *, samples: PositiveInt = 8, steps: PositiveInt = 10) -> VisionLanguageModel:
+    """A few steps of cross-entropy on harmless answers of train records: fine-tuning that means no harm.
+
+    As ``relearn``, on retain pairs, and nothing else.
+
+    Source: Qi et al. 2023 (arXiv 2310.03693): safety is lost by fine-tuning on benign data, too.
+
+    Args:
+        subject: The unlearned model.
+        samples: Retain pairs of train records that 'benign' trains on.
+        steps: Optimizer steps of 'benign'.
+    """
+    return _tuned(subject, "benign", "retain", samples, steps)
+
+
+@on_weights("projector-restored", needs_adapter=True)
+def projector_restored(subject: Subject) -> VisionLanguageModel:
+    """The projector is the original one again, the language model stays unlearned.
+
+    What is unlearnt may sit in the projector alone (as VL-Eraser reports). A cell whose projector was not trained stays
+    as it is.
+    """
+    import torch
+
+    from safeeraser import models
+
+    vlm = subject.unlearned()
+    whole = models.load(subject.spec.model, **asdict(subject.spec.loading_options()))
+    of_base = dict(whole.model.named_parameters())
+    with torch.no_grad():
+        for name, parameter in vlm.model.named_parameters():
+            if name.startswith(models.parts(whole.model).projector):
+                parameter.copy_(of_base[name])
+    return vlm
 
 
 @on_weights("quantize-8bit")
@@ -78,19 +121,49 @@ def adapter_off(subject: Subject) -> VisionLanguageModel:
     return models.load(subject.spec.model, **asdict(subject.spec.loading_options()))
 
 
+def _tuned(
+    subject: Subject, name: str, rows: Literal["forget", "retain"], samples: int, steps: int
+) -> VisionLanguageModel:
+    """The unlearned model after steps of cross-entropy on a few pairs of one kind."""
+    from safeeraser import models
+    from safeeraser.models import adapters
+    from safeeraser.objectives import Method, Term, cross_entropy
+    from safeeraser.unlearn import stage
+
+    spec = subject.spec
+    _refuse_quantised(name, subject)
+    training = replace(
+        spec.training_options(),
+        steps=steps,
+        global_batch=None,
+        batch_size=min(samples, step_batch(spec.training_options()).batch_size),
+        accumulation=1,
+        cache_reference=False,
+        checkpoint_steps=0,
+        tracker="none",
+        seed=subject.seed,
+    )
+    adapter = stage.run(
+        spec.model,
+        forget_samples(subject.benchmark, samples, subject.seed),
+        # plain cross-entropy of the answers: the opposite of a forget term, so it is not registered as one
+        Method(((Term(name, (rows,), frozenset(), cross_entropy), 1.0),)),
+        training,
+        subject.workspace,
+        lambda step, total, components: None,
+        spec.loading_options(),
+        after=subject.adapter,
+    )
+    return models.merge(adapters.load(subject.unlearned(), adapter))
+
+
 def forget_samples(benchmark: Benchmark, number: int, seed: int = 0) -> Benchmark:
     """The same benchmark with so many forget pairs, of as many different train records as there are.
 
-    Args:
-        benchmark: A benchmark with a train split.
-        number: Forget pairs to keep, balanced over categories and keywords.
-        seed: Which of a record's pairs comes first.
+    They are balanced over categories and keywords; ``seed`` decides which of a record's pairs comes first.
 
     Raises:
         UserError: If there are fewer, or ``number`` is less than 1.
-
-    Example:
-        >>> forget_samples(data.load("pictogram"), 8).split("train")[0].forget  # doctest: +SKIP
     """
     if number < 1:
         raise UserError(f"--relearn_samples {number} is too small: give at least 1")
@@ -112,11 +185,7 @@ def round_to_nearest(weight: Tensor, bits: int) -> Tensor:
     """Round each row of a weight to whole steps of its greatest absolute value / (2^(bits - 1) - 1).
 
     Absmax quantisation per output channel, simulated: what comes back has the same type and shape, and at most
-    2^bits - 1 different values a row. Activations are not rounded.
-
-    Args:
-        weight: (out, in).
-        bits: 2 or more.
+    2^bits - 1 different values a row. Activations are not rounded. ``weight``: (out, in); ``bits``: 2 or more.
 
     Example:
         >>> import torch
@@ -145,25 +214,3 @@ def _refuse_quantised(name: str, subject: Subject) -> None:
     loaded = subject.spec.loading_options().quantization
     if loaded != "none":
         raise UserError(f"attack {name!r} needs whole weights, and this cell loads its model in {loaded}: leave it out")
-
-
-def _on_unsafe_answers() -> Method:
-    """Plain cross-entropy of the unsafe answers: the opposite of a forget term, so it is not registered as one."""
-    from safeeraser.objectives import Method, Term, cross_entropy
-
-    term = Term("relearn", ("forget",), frozenset(), lambda log_probs, options: cross_entropy(log_probs))
-    return Method(((term, 1.0),))
-
-
-def _training(options: UnlearnOptions, samples: int, steps: int, seed: int) -> UnlearnOptions:
-    """The cell's training options, for so many steps on so few samples."""
-    return replace(
-        options,
-        steps=steps,
-        batch_size=min(samples, options.batch_size),
-        accumulation=1,
-        cache_reference=False,
-        checkpoint_steps=0,
-        tracker="none",
-        seed=seed,
-    )

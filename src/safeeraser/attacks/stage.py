@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safeeraser import cell, locks, store
-from safeeraser.attacks.asked import AttackedImages, attacked
-from safeeraser.attacks.attack import NONE, Attack, Options, Subject
-from safeeraser.errors import UserError
-from safeeraser.records import Frozen, Query, QuerySet, Response, Score, Verdict
-from safeeraser.terminal import say
+from safeeraser.attacks.attack import NONE, Attack, Subject
+from safeeraser.attacks.questions import AttackedImages, attacked
+from safeeraser.bench import runs
+from safeeraser.core import files, locks
+from safeeraser.core.errors import UserError
+from safeeraser.core.terminal import say
+from safeeraser.records import Frozen, Query, Response, Score, Verdict
 
 if TYPE_CHECKING:
     from safeeraser.models import VisionLanguageModel
 
-__all__ = ["METRICS", "planned", "read_translations", "run"]
-
 FOLDER = "attacks"
 """Of a cell: a folder for each attack."""
 SCORES = "attacks.json"
-SETS: tuple[QuerySet, ...] = ("generality", "safe")
 METRICS = ("asr_generality", "rr_generality", "sarr")
 """What is reported under every attack."""
 
@@ -52,175 +50,173 @@ def read_translations(path: Path) -> dict[str, str]:
     Example:
         >>> read_translations(Path("nowhere.jsonl"))
         Traceback (most recent call last):
-        safeeraser.errors.UserError: --translations nowhere.jsonl: no such file
+        safeeraser.core.errors.UserError: --translations nowhere.jsonl: no such file
     """
     if not path.is_file():
         raise UserError(f"--translations {path}: no such file")
-    found = {line.question: line.translation for line in store.read_jsonl(path, Translation)}
-    if not found:
+    translations = {line.question: line.translation for line in files.read_jsonl(path, Translation)}
+    if not translations:
         raise UserError(f'--translations {path} holds none: a line is {{"question": ..., "translation": ...}}')
-    return found
+    return translations
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What is asked of one cell under its attacks.
+class AttackedCell:
+    """A cell, and what is asked of it under its attacks.
 
     Attributes:
-        folder: The cell.
+        cell: The cell.
         subject: Its model.
         originals: Its own questions of val records.
         asked: The questions under each attack.
         limit: Records that were chosen; None: all.
+        options: Of attacks, by name.
     """
 
-    folder: Path
+    cell: runs.Cell
     subject: Subject
     originals: list[Query]
     asked: list[tuple[Attack, list[Query]]]
     limit: int | None
+    options: Mapping[str, Any]
 
     @property
     def size(self) -> int:
         """Questions in all."""
         return sum(len(queries) for _, queries in self.asked)
 
-    def workspace(self, name: str) -> Path:
+    def folder(self, name: str) -> Path:
         """The folder of an attack."""
-        return self.folder / FOLDER / name
+        return self.cell.folder / FOLDER / name
+
+    def responses(self, name: str) -> list[Response]:
+        """The answers under an attack."""
+        return files.read_jsonl(self.folder(name) / "responses.jsonl", Response)
 
 
-def planned(folder: Path, attacks: Sequence[Attack], options: Options, limit: int | None = None) -> Planned:
+def prepare(
+    cell: runs.Cell,
+    attacks: Sequence[Attack],
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+) -> AttackedCell:
     """Prepare the attacks on a finished cell; nothing is loaded or written yet.
 
     Args:
-        folder: The cell.
+        cell: The cell.
         attacks: What to try; those that need an adapter are left out for the vanilla model.
-        options: Of the attacks.
+        seed: Seed of what attacks draw.
+        options: Of attacks, by name; the rest are defaults.
         limit: Val records to ask about, balanced over categories and keywords; all if None.
 
     Raises:
-        UserError: If model or data are not what the cell was made with, the cell asked nothing about val, or an attack
-            cannot change one of the questions.
+        UserError: If model or data are not what the cell was made with, the cell asked nothing about val, an option is
+            out of range, or an attack cannot change one of the questions.
     """
-    from safeeraser import models
-
-    spec = store.read_object(folder / "cell.json", cell.CellSpec)
-    if spec.model_fingerprint and models.fingerprint(spec.model) != spec.model_fingerprint:
-        raise UserError(f"{folder} was made with other weights than model {spec.model!r} has now: run the bench again")
-    benchmark = cell.benchmark_of(spec)
+    cell.check_model()
+    benchmark = cell.spec.benchmark()
     chosen = benchmark if limit is None else benchmark.limited(limit)
     val = {record.id: record for record in chosen.split("val")}
-    queries = [q for q in store.read_jsonl(folder / "queries.jsonl", Query) if q.set in SETS]
+    queries = [q for q in files.read_jsonl(cell.folder / "queries.jsonl", Query) if q.set in ("generality", "safe")]
     missing = {query.record_id for query in queries} - {record.id for record in benchmark.records}
     if missing:
-        raise UserError(f"{folder} asked about {len(missing)} records that data {spec.data!r} no longer hold")
+        raise UserError(f"{cell.folder} asked about {len(missing)} records that data {cell.spec.data!r} no longer hold")
     originals = [query for query in queries if query.record_id in val]
     if not originals:
-        raise UserError(f"{folder} asked no question of val records: attack a cell of a bench that did")
-    adapter = folder / "adapter" if spec.method != cell.VANILLA else None
-    usable = [attack for attack in attacks if adapter is not None or "adapter" not in attack.needs]
-    asked = [(attack, attacked(attack, originals, val, options)) for attack in usable]
-    return Planned(folder, Subject(spec, adapter, benchmark, folder / FOLDER, options), originals, asked, limit)
+        raise UserError(f"{cell.folder} asked no question of val records: attack a cell of a bench that did")
+    usable = [attack for attack in attacks if cell.adapter is not None or attack.needs != "adapter"]
+    for attack in usable:
+        attack.chosen(options or {})  # what is out of range is said before anything is asked
+    asked = [(attack, attacked(attack, originals, val, seed, options)) for attack in usable]
+    subject = Subject(cell.spec, cell.adapter, benchmark, cell.folder / FOLDER, seed)
+    return AttackedCell(cell, subject, originals, asked, limit, options or {})
 
 
-def run(plan: Planned, progress: Callable[[int], None] | None = None) -> None:
+def run(target: AttackedCell, progress: Callable[[int], None] | None = None) -> None:
     """Answer, judge and score; the results go into ``attacks/NAME/`` and ``attacks.json`` of the cell.
 
     ``attacks/none/`` holds the answers of the cell to the same questions without attack. ``attacks.json`` keeps what an
     earlier call has found under other attacks, if seed, number of records and judge were the same.
 
     Args:
-        plan: Of ``planned``.
+        target: Of ``prepare``.
         progress: Called with the number of questions answered.
 
     Raises:
         UserError: If an attack's folder was made with other options, or the model cannot be attacked so.
     """
-    (plan.folder / FOLDER).mkdir(exist_ok=True)
-    with locks.hold(plan.folder / FOLDER):
-        for attack, queries in plan.asked:
-            store.claim(plan.workspace(attack.name) / "attack.json", _made_of(plan, attack))
-            store.write_jsonl(plan.workspace(attack.name) / "queries.jsonl", queries)
-        _copy_unattacked(plan)
-        _answer(plan, progress or (lambda done: None))
-        _judge_and_score(plan)
+    (target.cell.folder / FOLDER).mkdir(exist_ok=True)
+    with locks.hold(target.cell.folder / FOLDER):
+        made_of = target.cell.model_hashes() | {"generation": target.cell.spec.generation, "seed": target.subject.seed}
+        for attack, queries in target.asked:
+            options = {name: _recorded(value) for name, value in attack.chosen(target.options).items()}
+            files.claim(target.folder(attack.name) / "attack.json", {"attack": attack.name} | made_of | options)
+            files.write_jsonl(target.folder(attack.name) / "queries.jsonl", queries)
+        _copy_unattacked(target)
+        _answer(target, progress or (lambda done: None))
+        _judge_and_score(target)
 
 
-def _made_of(plan: Planned, attack: Attack) -> dict[str, Any]:
-    """All that decides the answers under an attack, but for the questions."""
-    spec, adapter, options = plan.subject.spec, plan.subject.adapter, plan.subject.options
-    return {
-        "attack": attack.name,
-        "model": spec.model_fingerprint,
-        "adapter": store.hash_files(sorted(adapter.glob("*.safetensors"))) if adapter else None,
-        "generation": spec.generation,
-        "seed": options.seed,
-    } | {name: _told(getattr(options, name)) for name in attack.reads}
+def _recorded(value: object) -> object:
+    return value if value is None or isinstance(value, int) else files.stable_hash(value)
 
 
-def _told(value: object) -> object:
-    return value if value is None or isinstance(value, int) else store.stable_hash(value)
-
-
-def _copy_unattacked(plan: Planned) -> None:
+def _copy_unattacked(target: AttackedCell) -> None:
     """Put the cell's own answers and verdicts beside those under attack."""
-    folder, ids = plan.workspace(NONE), {query.id for query in plan.originals}
-    store.write_jsonl(folder / "queries.jsonl", plan.originals)
-    responses = store.read_jsonl(plan.folder / "responses.jsonl", Response)
-    store.write_jsonl(folder / "responses.jsonl", [one for one in responses if one.query_id in ids])
-    there = store.read_jsonl(plan.folder / "verdicts.jsonl", Verdict)
-    there += store.read_jsonl(folder / "verdicts.jsonl", Verdict)
-    kept = {(one.judge, one.query_id, one.criterion): one for one in there if one.query_id in ids}
-    store.write_jsonl(folder / "verdicts.jsonl", kept.values())
+    folder, ids = target.folder(NONE), {query.id for query in target.originals}
+    files.write_jsonl(folder / "queries.jsonl", target.originals)
+    responses = files.read_jsonl(target.cell.folder / "responses.jsonl", Response)
+    files.write_jsonl(folder / "responses.jsonl", [one for one in responses if one.query_id in ids])
+    verdicts = files.read_jsonl(target.cell.folder / "verdicts.jsonl", Verdict)
+    verdicts += files.read_jsonl(folder / "verdicts.jsonl", Verdict)
+    kept = {(one.judge, one.query_id, one.criterion): one for one in verdicts if one.query_id in ids}
+    files.write_jsonl(folder / "verdicts.jsonl", kept.values())
 
 
-def _answer(plan: Planned, progress: Callable[[int], None]) -> None:
+def _answer(target: AttackedCell, progress: Callable[[int], None]) -> None:
     """Ask whatever has no answer yet: the unlearned model first, then those that an attack makes of it."""
-    from safeeraser import respond
+    from safeeraser.respond import local
 
-    generation, benchmark = plan.subject.spec.generation_options(), plan.subject.benchmark
-    before = 0
+    subject, generation = target.subject, target.cell.spec.generation_options()
+    waiting = []
+    for attack, queries in target.asked:
+        answered = {response.query_id for response in target.responses(attack.name)}
+        if not answered.issuperset(query.id for query in queries):
+            waiting.append((attack, queries))
+    before = target.size - sum(len(queries) for _, queries in waiting)
+    progress(before)
 
-    def ask(vlm: VisionLanguageModel, attack: Attack, queries: list[Query]) -> None:
-        nonlocal before
-        images = AttackedImages(benchmark, attack, plan.originals, plan.subject.options.seed)
-        path = plan.workspace(attack.name) / "responses.jsonl"
-        respond.run(vlm, benchmark, queries, path, generation, lambda d, _: progress(before + d), images)
+    def show(done: int, _: int) -> None:
+        progress(before + done)
+
+    models: list[VisionLanguageModel] = []  # one in memory at a time
+    for attack, queries in sorted(waiting, key=lambda pair: pair[0].recover is not None):
+        if attack.recover is None:
+            models = models or [subject.unlearned()]
+        else:
+            models.clear()
+            attacker = replace(subject, workspace=target.folder(attack.name))
+            models.append(attack.recover(attacker, **attack.arguments(target.options)))
+        images = AttackedImages(subject.benchmark, attack, target.originals, subject.seed)
+        path = target.folder(attack.name) / "responses.jsonl"
+        local.run(models[0], subject.benchmark, queries, path, generation, show, images)
         before += len(queries)
 
-    waiting = [(attack, queries) for attack, queries in plan.asked if not _is_answered(plan, attack, queries)]
-    before = plan.size - sum(len(queries) for _, queries in waiting)
-    progress(before)
-    unchanged = [(attack, queries) for attack, queries in waiting if attack.recover is None]
-    if unchanged:
-        vlm = plan.subject.unlearned()
-        for attack, queries in unchanged:
-            ask(vlm, attack, queries)
-        del vlm  # one model at a time
-    for attack, queries in waiting:
-        if attack.recover is not None:
-            ask(attack.recover(replace(plan.subject, workspace=plan.workspace(attack.name))), attack, queries)
 
-
-def _is_answered(plan: Planned, attack: Attack, queries: Sequence[Query]) -> bool:
-    responses = store.read_jsonl(plan.workspace(attack.name) / "responses.jsonl", Response)
-    return {one.query_id for one in responses}.issuperset(query.id for query in queries)
-
-
-def _judge_and_score(plan: Planned) -> None:
+def _judge_and_score(target: AttackedCell) -> None:
     from safeeraser import judges, metrics
 
-    spec = plan.subject.spec
-    judge = judges.create(spec.judge, plan.subject.benchmark.refusals, cell.judging_options(plan.folder))
-    found: dict[str, Any] = {}
-    for name, queries in [(NONE, plan.originals), *((attack.name, queries) for attack, queries in plan.asked)]:
-        folder = plan.workspace(name)
+    benchmark, cell = target.subject.benchmark, target.cell
+    judge = judges.create(cell.spec.judge, benchmark.refusals, cell.judging_options(), benchmark.image)
+    scored: dict[str, Any] = {}
+    for name, queries in [(NONE, target.originals), *((attack.name, queries) for attack, queries in target.asked)]:
+        folder = target.folder(name)
         verdicts = judges.run(judge, queries, folder / "responses.jsonl", folder / "verdicts.jsonl", announce=say)
-        scores = metrics.score(queries, store.read_jsonl(folder / "responses.jsonl", Response), verdicts)
-        found[name] = [score.model_dump() for score in scores if score.metric in METRICS]
-    made = {"judge": judge.id, "seed": plan.subject.options.seed, "limit": plan.limit}
-    path = plan.folder / SCORES
-    there = store.read_object(path, Attacked).model_dump() if path.exists() else {}
-    same = all(key in there and there[key] == value for key, value in made.items())
-    store.write_json(path, made | {"attacks": (there["attacks"] if same else {}) | found})
+        scores = metrics.score(queries, target.responses(name), verdicts)
+        scored[name] = [score.model_dump() for score in scores if score.metric in METRICS]
+    made = {"judge": judge.id, "seed": target.subject.seed, "limit": target.limit}
+    path = cell.folder / SCORES
+    there = files.read_object(path, Attacked).model_dump() if path.exists() else {}
+    kept = there["attacks"] if there and made.items() <= there.items() else {}
+    files.write_json(path, made | {"attacks": kept | scored})

@@ -1,94 +1,55 @@
-"""Every option there is: one dataclass per subcommand; a field's docstring is its ``--help``.
+"""Options of the stages: a dataclass each, shared by command line, YAML files (``--config``) and Python callers.
 
-The command line, YAML files (``--config``) and Python callers share these classes; an unknown key is an error.
+A field's docstring is its ``--help``, and an unknown key is an error. What else a subcommand takes stands with it in
+``cli/``.
 """
 
-from safeeraser.config.attack import AttackConfig
-from safeeraser.config.compare import (
-    AgreementConfig,
-    CompareConfig,
-    LeaderboardConfig,
-)
-from safeeraser.config.data import (
-    DataBuildConfig,
-    DataCheckConfig,
-    DataExportConfig,
-    DataShowConfig,
-    DataStatsConfig,
-)
-from safeeraser.config.export import ExportConfig
-from safeeraser.config.files import read_options
-from safeeraser.config.judging import JudgeCheckConfig, JudgeOptions
-from safeeraser.config.line import (
-    BenchConfig,
-    JudgeConfig,
-    PretrainConfig,
-    RespondConfig,
-    ScoreConfig,
-    UnlearnConfig,
-)
+from safeeraser.config.bench import BenchConfig, Engine
+from safeeraser.config.files import RECIPES, read_options, recipe_defaults, recipe_model
+from safeeraser.config.judging import JudgeOptions
 from safeeraser.config.loading import Attention, ModelOptions, Quantization
 from safeeraser.config.options import (
-    RECIPES,
+    FilePath,
     GenerationOptions,
     LoraOptions,
     OnBad,
     Preset,
     Projector,
     Protocol,
+    StepBatch,
+    TokenLimit,
     Tracker,
     UnlearnOptions,
-    recipe_defaults,
-    recipe_model,
+    check_tracker,
+    sampling,
+    step_batch,
+    training_values,
 )
-from safeeraser.config.own_data import DataCompleteConfig, DataImportConfig
-from safeeraser.config.plan import PlanConfig
-from safeeraser.config.playground import PlaygroundConfig
-from safeeraser.config.report import (
-    ReportConfig,
-    ViewConfig,
-)
-from safeeraser.config.specificity import SpecificityConfig
 
 __all__ = [
     "RECIPES",
-    "AgreementConfig",
-    "AttackConfig",
     "Attention",
     "BenchConfig",
-    "CompareConfig",
-    "DataBuildConfig",
-    "DataCheckConfig",
-    "DataCompleteConfig",
-    "DataExportConfig",
-    "DataImportConfig",
-    "DataShowConfig",
-    "DataStatsConfig",
-    "ExportConfig",
+    "Engine",
+    "FilePath",
     "GenerationOptions",
-    "JudgeCheckConfig",
-    "JudgeConfig",
     "JudgeOptions",
-    "LeaderboardConfig",
     "LoraOptions",
     "ModelOptions",
     "OnBad",
-    "PlanConfig",
-    "PlaygroundConfig",
     "Preset",
-    "PretrainConfig",
     "Projector",
     "Protocol",
     "Quantization",
-    "ReportConfig",
-    "RespondConfig",
-    "ScoreConfig",
-    "SpecificityConfig",
+    "StepBatch",
+    "TokenLimit",
     "Tracker",
-    "UnlearnConfig",
     "UnlearnOptions",
-    "ViewConfig",
+    "check_tracker",
     "read_options",
     "recipe_defaults",
     "recipe_model",
+    "sampling",
+    "step_batch",
+    "training_values",
 ]

@@ -1,15 +1,17 @@
-"""Options of the judges, and of the subcommand that measures them."""
+"""Options of the judges."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from safeeraser.config.options import FilePath, TokenLimit
 
 
 @dataclass
 class JudgeOptions:
     """How a judge that is a model judges; the judge 'rules' needs none of these."""
 
-    model: str | None = None
+    model: FilePath[str | None] = None
     """The judge's model; None: gpt-4o for 'api', meta-llama/Llama-Guard-3-8B for 'guard' (there also a folder)."""
     base_url: str | None = None
     """Address of the server that 'api' asks, such as https://api.openai.com/v1 or http://localhost:8000/v1."""
@@ -29,6 +31,10 @@ class JudgeOptions:
     """Temperature of the judge; None leaves it to the server."""
     max_tokens: int = 300
     """Longest reply of the judge in tokens; one that is cut off is unscored."""
+    token_limit: TokenLimit = "max_tokens"
+    """What the server calls that limit; one that refuses the first name is sent the second."""
+    sees_image: bool = False
+    """Show 'api' the picture too: whether an answer about a safe image fits it (a model that takes images)."""
     max_characters: int = 16000
     """Longer answers are cut in the middle, with a mark, before they are judged."""
     price_in: float | None = None
@@ -39,26 +45,3 @@ class JudgeOptions:
     """US dollars: nothing is asked if more is expected, and asking stops when they are spent."""
     batch_size: int = 8
     """Answers that 'guard' reads at once."""
-
-
-@dataclass
-class JudgeCheckConfig:
-    """Measure a judge on the labelled answers that ship: precision, recall and Cohen's kappa per criterion.
-
-    Example:
-        safeeraser judge-check --judge rules
-        safeeraser judge-check --judge api --model gpt-4o --base_url https://api.openai.com/v1 --max_cost 2
-    """
-
-    judge: str = "rules"
-    """Judge to measure."""
-    labelled: str | None = None
-    """JSONL file of labelled answers; None: the one that ships."""
-    verdicts: str | None = None
-    """JSONL file to keep the verdicts in, so that a later call asks for what is missing alone; None: kept nowhere."""
-    confusions: bool = False
-    """List the answers that the judge and the labels disagree on; those of the held-out part only with 'held_out'."""
-    held_out: bool = False
-    """Also list those of the held-out part: rules that are changed after that cannot be measured on it any more."""
-    judging: JudgeOptions = field(default_factory=JudgeOptions)
-    """How a judge that is a model judges."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import Any, Literal
+import importlib.util
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+from safeeraser.core.errors import UserError
 
 Protocol = Literal["greedy", "official"]
 Preset = Literal["default", "official"]
 OnBad = Literal["fail", "skip"]
-Projector = Literal["full", "sine"]
+Projector = Literal["full", "lora", "frozen", "sine"]
+TokenLimit = Literal["max_tokens", "max_completion_tokens"]
+GroupBy = Literal["none", "image"]
 Tracker = Literal["none", "tensorboard", "wandb", "trackio"]
-RECIPES = Path(__file__).parents[1] / "recipes"
-"""A YAML file for each model that options ship for; in ``accelerate/``, how to launch several processes."""
+T = TypeVar("T")
+PATH = "path"
+FilePath = Annotated[T, PATH]
+"""Type of an option that may name a file or folder, as ``FilePath[str | None]``: ``~`` in it is the home folder."""
 
 
 @dataclass
@@ -27,7 +32,8 @@ class LoraOptions:
     dropout: float = 0.05
     """LoRA dropout."""
     projector: Projector = "full"
-    """How the projector is tuned: 'full' (its own weights), or 'sine' (SineProject: W + sin(dW), W frozen)."""
+    """How the projector is tuned: 'full' (its own weights; 'lora' in place of it where these are over 200M and over 2 %
+    of the model), 'lora' (on its linear layers), 'frozen', or 'sine' (SineProject: W + sin(dW), W frozen)."""
 
 
 @dataclass
@@ -46,40 +52,174 @@ class UnlearnOptions:
     """Passes over the training triples; steps, if given, wins."""
     steps: int | None = None
     """Optimizer steps in all."""
-    batch_size: int = 16
-    """Triples per forward pass on each process."""
-    accumulation: int = 1
-    """Forward passes per optimizer step."""
+    global_batch: int | None = None
+    """Triples per optimizer step on all processes together; None: batch_size x accumulation x processes, or 32, the
+    paper's, where neither is given."""
+    batch_size: int | None = None
+    """Triples per forward pass on each process; None: as many of the step's as fit on the GPU (16 without one)."""
+    accumulation: int | None = None
+    """Forward passes per optimizer step; None: what makes up global_batch. With batch_size it goes before it."""
     weight_decay: float = 0.01
     """AdamW weight decay."""
     max_grad_norm: float = 1.0
     """Gradient norm at which gradients are clipped."""
     max_length: int = 512
     """Longest sample in tokens after the image; longer answers are cut."""
-    ascent_bound: float | None = None
-    """Cross-entropy (nats per token) at which gradient ascent on a sample ends; none: unbounded, as in the paper."""
-    npo_beta: float = 0.1
-    """Inverse temperature of NPO."""
-    simnpo_beta: float = 2.5
-    """Inverse temperature of SimNPO; the paper takes 2.5 or 4.5."""
-    simnpo_gamma: float = 0.0
-    """Margin of SimNPO; above 0 an answer is pushed further down."""
-    dpo_beta: float = 0.1
-    """Inverse temperature of DPO."""
-    rmu_coefficient: float = 6.5
-    """Length of the random vector that RMU draws hidden states to; of the order of the length of a state."""
+    terms: dict[str, Any] = field(default_factory=dict)
+    """Options of terms by name, such as {npo_beta: 0.5}; each may be given as an option of its own."""
     rmu_layer: int | None = None
     """Layer of the language model, from 1, whose states RMU reads; none: a quarter of the depth, rounded up."""
     seed: int = 233
     """Seed of sample order, refusals, dropout and LoRA initialisation."""
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, about a third more time, the same adapter."""
+    pack: bool = True
+    """Run rows about one picture as one sequence, the picture once, where the model allows it: the same loss and
+    gradient in less time; false: row by row."""
+    group_by: GroupBy = "none"
+    """Order of the triples: 'none' (shuffled), or 'image' (those about one picture stay together, the pictures are
+    shuffled), with which more rows of a step share their picture."""
     cache_reference: bool = False
-    """Run the reference model once per sample and keep its log-probabilities; for npo and dpo, not for kl or rmu."""
+    """Run the reference model once per sample and keep its log-probabilities; for npo and dpo, not kl, undial, rmu."""
     checkpoint_steps: float = 0.05
     """Optimizer steps between checkpoints; below 1: a share of all steps; 0: none. A killed run goes on from there."""
     tracker: Tracker = "none"
     """Where the log goes beside train.jsonl: 'tensorboard', 'wandb' or 'trackio' (each has to be installed)."""
+
+
+def check_tracker(tracker: Tracker) -> None:
+    """Check that the tracker's package is installed.
+
+    Raises:
+        UserError: If it is not.
+
+    Example:
+        >>> check_tracker("none")
+    """
+    if tracker != "none" and importlib.util.find_spec(tracker) is None:
+        raise UserError(
+            f"tracker {tracker!r} is not installed: run 'pip install {tracker}', or give --training.tracker none"
+        )
+
+
+GLOBAL_BATCH = 32
+"""The paper's: batch 1 x accumulation 16 x 2 processes."""
+BATCH_SIZE = 16
+"""Of a forward pass where nothing is given and no GPU's memory known."""
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """How the triples of an optimizer step are spread."""
+
+    batch_size: int
+    accumulation: int
+    processes: int
+
+    @property
+    def global_batch(self) -> int:
+        """Triples of a step."""
+        return self.batch_size * self.accumulation * self.processes
+
+
+def step_batch(options: UnlearnOptions, processes: int = 1, fits: int | None = None) -> StepBatch:
+    """Spread the triples of an optimizer step over processes and forward passes.
+
+    Args:
+        options: ``global_batch``, ``batch_size``, ``accumulation``; the last two go before the first.
+        processes: That share a step.
+        fits: Triples that fit through the model at once, where ``batch_size`` is not given.
+
+    Raises:
+        UserError: If ``global_batch`` cannot be made up of whole forward passes.
+
+    Example:
+        >>> step_batch(UnlearnOptions(), processes=2, fits=5)
+        StepBatch(batch_size=4, accumulation=4, processes=2)
+        >>> step_batch(UnlearnOptions(global_batch=32, batch_size=1)).accumulation
+        32
+        >>> step_batch(UnlearnOptions(batch_size=4)).global_batch
+        4
+    """
+    wanted, batch, accumulation = options.global_batch, options.batch_size, options.accumulation
+    if not _is_shared_out(options):
+        return StepBatch(BATCH_SIZE if batch is None else batch, accumulation or 1, processes)
+    wanted = GLOBAL_BATCH if wanted is None else wanted
+    of_process, rest = divmod(wanted, processes * (accumulation or 1) * (batch or 1))
+    if rest or of_process < 1:
+        given = {"processes": processes, "batch_size": batch, "accumulation": accumulation}
+        factors = " x ".join(f"{value} {name}" for name, value in given.items() if value)
+        raise UserError(
+            f"training.global_batch: {wanted} triples are not a whole number of passes of {factors}: give a multiple "
+            f"of {processes * (accumulation or 1) * (batch or 1)}"
+        )
+    if batch:
+        return StepBatch(batch, of_process, processes)
+    if accumulation:
+        return StepBatch(of_process, accumulation, processes)
+    most = max(1, BATCH_SIZE if fits is None else fits)
+    batch = next(size for size in range(min(most, of_process), 0, -1) if of_process % size == 0)
+    return StepBatch(batch, of_process // batch, processes)
+
+
+def batch_values(options: UnlearnOptions) -> dict[str, int | None]:
+    """What of the batch decides the numbers, as files of runs hold it; where both parts are given, only these.
+
+    Example:
+        >>> batch_values(UnlearnOptions(batch_size=4)), batch_values(UnlearnOptions())
+        ({'batch_size': 4, 'accumulation': 1}, {'batch_size': None, 'accumulation': None, 'global_batch': 32})
+    """
+    wanted, batch, accumulation = options.global_batch, options.batch_size, options.accumulation
+    if not _is_shared_out(options):
+        return {
+            "batch_size": BATCH_SIZE if batch is None else batch,
+            "accumulation": 1 if accumulation is None else accumulation,
+        }
+    wanted = GLOBAL_BATCH if wanted is None else wanted
+    return {"batch_size": batch, "accumulation": accumulation, "global_batch": wanted}
+
+
+def training_values(options: UnlearnOptions) -> dict[str, Any]:
+    """Training options as files of runs hold them; those that came later only where they are not as all was before.
+
+    Example:
+        >>> training_values(UnlearnOptions(group_by="image")).keys() - training_values(UnlearnOptions()).keys()
+        {'group_by'}
+    """
+    values = asdict(options)
+    del values["global_batch"]
+    later = {"pack": True, "group_by": "none"}
+    return {name: value for name, value in values.items() if value != later.get(name, ...)} | batch_values(options)
+
+
+def _is_shared_out(options: UnlearnOptions) -> bool:
+    """Whether the triples of a step are a given number, whatever their parts are; else the parts make up the step."""
+    missing = [options.batch_size, options.accumulation].count(None)
+    return missing == 2 or (missing == 1 and options.global_batch is not None)
+
+
+class Sampling(NamedTuple):
+    """How answers are drawn under a protocol; every question but a forget question has one sample."""
+
+    samples: int
+    """Of each forget question."""
+    temperature: float
+    top_p: float
+
+
+_PROTOCOLS: dict[str, Sampling] = {"greedy": Sampling(1, 0.0, 1.0), "official": Sampling(3, 1.0, 0.9)}
+
+
+def sampling(protocol: str) -> Sampling:
+    """How answers are drawn under a protocol (official: SafeEraser, arXiv 2502.12520).
+
+    Example:
+        >>> sampling("official")
+        Sampling(samples=3, temperature=1.0, top_p=0.9)
+    """
+    if protocol not in _PROTOCOLS:
+        raise UserError(f"unknown protocol {protocol!r}: available: {', '.join(sorted(_PROTOCOLS))}")
+    return _PROTOCOLS[protocol]
 
 
 @dataclass
@@ -95,39 +235,3 @@ class GenerationOptions:
     """Questions answered at once; the longest go first."""
     seed: int = 0
     """Seed of the sampling; greedy answers do not depend on it."""
-
-
-def recipe_defaults(name: str) -> dict[str, dict[str, object]]:
-    """Return the option values that ship for a model or under a recipe's name ({} if none), by option group.
-
-    Args:
-        name: Name of a recipe (``llava-1.5-7b-24gb``) or of a model (``llava-hf/llava-1.5-7b-hf``); of several recipes
-            for one model, the one with the shortest name is its default.
-
-    Example:
-        >>> recipe_defaults("mini-llava")["training"]["learning_rate"] > 0
-        True
-        >>> recipe_defaults("llava-hf/llava-1.5-7b-hf")["training"]["seed"]
-        233
-    """
-    loaded = _recipes()
-    named = [recipe for recipe in loaded if name in (recipe, loaded[recipe]["model"])]
-    found = name if name in named else min(named, key=len, default="")
-    return {group: values for group, values in loaded.get(found, {}).items() if group != "model"}
-
-
-def recipe_model(name: str) -> str | None:
-    """Return the model of a recipe; None if there is no recipe of this name.
-
-    Example:
-        >>> recipe_model("llava-1.5-7b-24gb")
-        'llava-hf/llava-1.5-7b-hf'
-    """
-    return _recipes().get(name, {}).get("model")
-
-
-@cache
-def _recipes() -> dict[str, dict[str, Any]]:
-    import yaml
-
-    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(RECIPES.glob("*.yaml"))}

@@ -1,11 +1,13 @@
 """Benchmarks: load one by name or folder, turn it into training triples and evaluation queries. Never imports torch."""
 
-from safeeraser.data.benchmark import BENCHMARKS, Benchmark, Probe, ProbeKind, cache_folder, load
-from safeeraser.data.decouple import lacking_pd, require_pd, warn_of_missing_pd, with_pd
-from safeeraser.data.dev import dev_benchmark
-from safeeraser.data.heldout import HeldOut, read_held_out, warn_of_copies
+from safeeraser.data.benchmark import Benchmark, Probe, ProbeKind
+from safeeraser.data.check.held_out import HeldOut, read_held_out, warn_of_copies
+from safeeraser.data.check.texts import warn_of_control_tokens
+from safeeraser.data.loading import BENCHMARKS, cache_folder, dev_benchmark, load
+from safeeraser.data.pairs import lacking_pd, require_pd, warn_of_missing_pd, with_pd
 from safeeraser.data.queries import queries
-from safeeraser.data.triples import Triple, refusal_for, triples
+from safeeraser.data.text_sets.read import text_hash, text_queries, text_set_names
+from safeeraser.data.triples import Triple, refusal_for, training_triples, triples
 
 __all__ = [
     "BENCHMARKS",
@@ -22,7 +24,12 @@ __all__ = [
     "read_held_out",
     "refusal_for",
     "require_pd",
+    "text_hash",
+    "text_queries",
+    "text_set_names",
+    "training_triples",
     "triples",
+    "warn_of_control_tokens",
     "warn_of_copies",
     "warn_of_missing_pd",
     "with_pd",

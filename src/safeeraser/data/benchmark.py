@@ -1,30 +1,21 @@
-"""What a benchmark is once read: records, refusals, probes and the folder with its images."""
+"""A benchmark once read: records, refusals, probes and the folder with its images."""
 
 from __future__ import annotations
 
-import os
-from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, get_args
 
-from safeeraser.config import OnBad
-from safeeraser.data.json_file import Form
-from safeeraser.data.paths import Locator, locate
-from safeeraser.errors import UserError
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import stable_hash
+from safeeraser.data.paths import locate
 from safeeraser.records import Frozen, Record, Split
-from safeeraser.registry import Registry
-from safeeraser.spool import Chosen
-from safeeraser.store import stable_hash
 
-BENCHMARKS: Registry[Callable[[Path], Path]] = Registry("benchmark", "safeeraser.data")
-"""Benchmarks known by name: a function that takes the cache folder and returns the benchmark's folder in the release
-layout, after building or fetching it there if need be."""
-
-ProbeKind = Literal["naming", "colour", "count", "position", "existence"]
+ProbeKind = Literal["naming", "colour", "count", "position", "existence", "harmless"]
+Form = Literal["list", "lines"]
+"""How a file holds its items: as one JSON list, or as JSON lines."""
 
 
 class Probe(Frozen):
@@ -55,7 +46,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark: its records are read when they are asked for, and its images stay on disk.
+    """A benchmark; its images stay on disk.
 
     ``fingerprint`` changes with the data files and with the image files' names and sizes. ``layout`` is None for a
     benchmark that was not read from files.
@@ -63,36 +54,24 @@ class Benchmark:
 
     name: str
     root: Path
-    records: Sequence[Record]
+    records: tuple[Record, ...]
     refusals: tuple[str, ...]
     probes: tuple[Probe, ...]
     fingerprint: str
     layout: Layout | None = None
 
-    def split(self, name: Split) -> Sequence[Record]:
+    def split(self, name: Split) -> tuple[Record, ...]:
         """The records of one split, in file order."""
-        return Chosen(self.records, self._places[name])
+        return tuple(record for record in self.records if record.split == name)
 
-    @cached_property
-    def _places(self) -> dict[Split, array[int]]:
-        """Where the records of each split stand."""
-        places: dict[Split, array[int]] = {"train": array("I"), "val": array("I")}
-        for place, record in enumerate(self.records):
-            places[record.split].append(place)
-        return places
-
-    def image(self, relative: str, locator: Locator | None = None) -> Path:
-        """The file of an image.
-
-        Args:
-            relative: Path relative to the dataset folder, as it stands in a record.
-            locator: One of the dataset folder, for many images in a row; None: links are followed anew.
+    def image(self, relative: str) -> Path:
+        """The file of an image, named relative to the dataset folder as in a record.
 
         Raises:
             UserError: If it leaves the dataset folder (also by a link) or there is no such file.
         """
         try:
-            return (locator.locate(relative) if locator else locate(self.root, relative))[0]
+            return locate(self.root, relative)[0]
         except UserError as error:
             raise UserError(f"{self.root}: image {error}") from None
 
@@ -106,79 +85,25 @@ class Benchmark:
         """
         if limit < 1:
             raise UserError(f"limit {limit} is too small: give a number of records per split, at least 1")
-        heads: dict[Split, list[_Head]] = {"train": [], "val": []}
-        for place, record in enumerate(self.records):
-            heads[record.split].append(_Head(place, record.id, record.category, record.keyword))
-        kept = sorted(head.place for those in heads.values() for head in _balanced_order(those)[:limit])
-        records = Chosen(self.records, array("I", kept))
+        kept = {
+            (split, record.id) for split in get_args(Split) for record in _balanced_order(self.split(split))[:limit]
+        }
+        records = tuple(record for record in self.records if (record.split, record.id) in kept)
         return replace(self, records=records, fingerprint=stable_hash(self.fingerprint, "limit", limit))
 
 
-def load(
-    name_or_path: str | os.PathLike[str], limit: int | None = None, on_bad: OnBad = "fail", needs_pd: bool = False
-) -> Benchmark:
-    """Load a benchmark by name or from a folder in the release layout.
-
-    A known name comes first: write ``./pictogram`` to mean a folder of that name. A named benchmark is made once, in
-    the folder that the environment variable ``SAFEERASER_CACHE`` names or else in ``~/.cache/safeeraser``.
-
-    Args:
-        name_or_path: A name in ``BENCHMARKS``, or a folder that holds ``all_train.json`` or ``dataset/all_train.json``.
-        limit: Records per split to keep (see ``Benchmark.limited``); all if None.
-        on_bad: "fail" reports all problems of the data in one error; "skip" leaves bad records out, with a warning.
-        needs_pd: Whether a train record without its PD pairs is bad, too: "skip" then leaves it out. Under "fail" it
-            stays, and what reads PD pairs refuses it (``require_pd``).
-
-    Raises:
-        UserError: If there is no such name or folder, or something in it is wrong (see ``official.read_release``).
-
-    Example:
-        >>> benchmark = load("pictogram", limit=60)  # doctest: +SKIP
-        >>> len(benchmark.split("train")), len(benchmark.split("val"))  # doctest: +SKIP
-        (60, 60)
-    """
-    from safeeraser.data.decouple import with_pd
-    from safeeraser.data.official import read_release
-
-    name = os.fspath(name_or_path)
-    is_path = name not in BENCHMARKS.names() and (os.sep in name or Path(name).exists())
-    if is_path and not Path(name).is_dir():
-        known = ", ".join(BENCHMARKS.names())
-        raise UserError(f"data {name!r}: no such folder; give a folder with all_train.json, or a name: {known}")
-    if is_path:
-        benchmark = read_release(Path(name), on_bad)
-    else:
-        benchmark = replace(read_release(BENCHMARKS.get(name)(cache_folder()), on_bad), name=name)
-    if needs_pd and on_bad == "skip":
-        benchmark = with_pd(benchmark)
-    return benchmark if limit is None else benchmark.limited(limit)
-
-
-def cache_folder() -> Path:
-    """Where named benchmarks are kept."""
-    return Path(os.environ.get("SAFEERASER_CACHE") or Path.home() / ".cache" / "safeeraser")
-
-
-class _Head(NamedTuple):
-    """What of a record decides whether it is kept, and where it stands."""
-
-    place: int
-    id: str
-    category: str
-    keyword: str
-
-
-def _balanced_order(heads: Iterable[_Head]) -> list[_Head]:
-    """Put records in such an order that every prefix is balanced over categories, and within one over keywords."""
-    categories: dict[str, dict[str, list[_Head]]] = defaultdict(lambda: defaultdict(list))
-    for head in heads:
-        categories[head.category][head.keyword].append(head)
-    turns: list[tuple[int, str, str, _Head]] = []
+def _balanced_order(records: Iterable[Record]) -> list[Record]:
+    """Sort records so that every prefix is balanced over categories, and within one over keywords."""
+    categories: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        categories[record.category][record.keyword].append(record)
+    turns: list[tuple[int, str, Record]] = []
     for category, keywords in categories.items():
         ranked = [
-            (rank, stable_hash("keyword", category, keyword), head.id, head)
-            for keyword, those in keywords.items()
-            for rank, head in enumerate(sorted(those, key=lambda head: stable_hash("limit", head.id)))
+            (rank, stable_hash("keyword", category, keyword), record)
+            for keyword, same in keywords.items()
+            for rank, record in enumerate(sorted(same, key=lambda record: stable_hash("limit", record.id)))
         ]
-        turns += [(turn, category, id, head) for turn, (_, _, id, head) in enumerate(sorted(ranked))]
-    return [head for _, _, _, head in sorted(turns)]
+        ranked.sort(key=lambda item: (*item[:2], item[2].id))
+        turns += [(turn, category, record) for turn, (_, _, record) in enumerate(ranked)]
+    return [record for _, _, record in sorted(turns, key=lambda item: (*item[:2], item[2].id))]

@@ -4,47 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
-from safeeraser.errors import UserError
+from safeeraser.core.errors import UserError
 
-
-class Locator:
-    """Finds the images of a dataset folder; for going through many of them at once, as it follows links only once.
-
-    What it has followed is not looked at again, so that a new one is needed where the folder may have changed.
-
-    Args:
-        root: The dataset folder.
-
-    Example:
-        >>> Locator(".").locate("../secret.png")
-        Traceback (most recent call last):
-        safeeraser.errors.UserError: '../secret.png' leaves the dataset folder: only paths inside it are read
-    """
-
-    def __init__(self, root: str | Path) -> None:
-        """Follow the links of the folder's own path."""
-        self._folder = os.path.realpath(root)
-        self._directories: dict[str, str] = {}
-
-    def locate(self, relative: str) -> tuple[Path, int]:
-        """Find an image; see ``locate``."""
-        return _located(self._folder, relative, self._follow)
-
-    def _follow(self, path: str) -> str:
-        """The path with links followed: those of its directory once for all the files in it."""
-        directory, name = os.path.split(path)
-        if name in ("", os.curdir, os.pardir) or os.path.islink(path):
-            return os.path.realpath(path)
-        if directory not in self._directories:
-            self._directories[directory] = os.path.realpath(directory)
-        return os.path.join(self._directories[directory], name)
+LINKED_FOLDERS = "SAFEERASER_LINKED_FOLDERS"
+"""Environment variable: folders, separated as in PATH, that links in a dataset folder may lead to."""
 
 
 def locate(root: str | Path, relative: str) -> tuple[Path, int]:
     """Find an image.
+
+    Links may lead to any place in the dataset folder, to the folders that ``LINKED_FOLDERS`` names and, from a snapshot
+    in the cache of the Hugging Face hub, to its blobs. A name is also found in another Unicode normalisation, as
+    systems disagree on how to write "é".
 
     Args:
         root: The dataset folder.
@@ -54,28 +29,89 @@ def locate(root: str | Path, relative: str) -> tuple[Path, int]:
         The file, with links followed, and its size in bytes.
 
     Raises:
-        UserError: If the path leaves the folder (``..``, absolute, or by a link) or leads to no regular file.
+        UserError: If the path leaves the folder (``..``, absolute, or by another link) or leads to no regular file.
 
     Example:
         >>> locate(".", "../secret.png")
         Traceback (most recent call last):
-        safeeraser.errors.UserError: '../secret.png' leaves the dataset folder: only paths inside it are read
+        safeeraser.core.errors.UserError: '../secret.png' leaves the dataset folder: only paths inside it are read
     """
-    return _located(os.path.realpath(root), relative, os.path.realpath)
-
-
-def _located(folder: str, relative: str, follow: Callable[[str], str]) -> tuple[Path, int]:
+    folder = os.path.realpath(root)
     shown = repr(relative if len(relative) <= 200 else relative[:200] + "...")
     try:
-        path = follow(os.path.join(folder, relative))
-        leaves = os.path.isabs(relative) or os.path.commonpath([folder, path]) != folder
-        found = None if leaves else os.stat(path)
+        path = os.path.realpath(os.path.join(folder, relative))
+        if not _is_allowed(folder, relative, path):
+            raise UserError(f"{shown} leaves the dataset folder{_way_out(folder, relative)}")
+        status = os.stat(path)
+    except UserError:
+        raise
     except FileNotFoundError:
-        raise UserError(f"{shown} is missing: there is no such file") from None
+        respelled = _respelled(folder, relative)
+        if respelled is not None:
+            return locate(root, respelled)
+        link = next(_links(folder, relative), None)
+        target = f": {link} is a link to {os.path.realpath(link)}, which is not there" if link else ""
+        raise UserError(f"{shown} is missing{target or ': there is no such file'}") from None
     except (OSError, ValueError) as error:  # too long, a loop of links, a zero byte
         raise UserError(f"{shown} is no path to a file ({getattr(error, 'strerror', None) or error})") from None
-    if found is None:
-        raise UserError(f"{shown} leaves the dataset folder: only paths inside it are read")
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise UserError(f"{shown} is not a file")
-    return Path(path), found.st_size
+    return Path(path), status.st_size
+
+
+def _is_allowed(folder: str, relative: str, path: str) -> bool:
+    if os.path.isabs(relative):
+        return False
+    if _is_inside(folder, path):
+        return True
+    names_parent = os.path.normpath(relative).split(os.sep)[0] == os.pardir
+    return not names_parent and any(_is_inside(trusted, path) for trusted in _trusted_folders(folder))
+
+
+def _is_inside(folder: str, path: str) -> bool:
+    return os.path.commonpath([folder, path]) == folder
+
+
+def _trusted_folders(folder: str) -> Iterator[str]:
+    for parent in Path(folder).parents:
+        if parent.name == "snapshots":
+            yield str(parent.parent / "blobs")
+    for named in os.environ.get(LINKED_FOLDERS, "").split(os.pathsep):
+        if named:
+            yield os.path.realpath(os.path.expanduser(named))
+
+
+def _way_out(folder: str, relative: str) -> str:
+    """Which link leads out of the folder, and what to do where that is meant; in other cases, that it is not."""
+    link = None if os.path.isabs(relative) else next(_links(folder, relative), None)
+    if link is None:
+        return ": only paths inside it are read"
+    target = os.path.realpath(link)
+    trusted = target if os.path.isdir(target) else os.path.dirname(target)
+    return (
+        f" by a link: {link} leads to {target}. If that is meant, let links lead there: {LINKED_FOLDERS}={trusted}; or "
+        "put copies in place of links: cp -rL"
+    )
+
+
+def _links(folder: str, relative: str) -> Iterator[str]:
+    """The links on the way to an image that lead out of the folder, or nowhere."""
+    path = folder
+    for part in os.path.normpath(relative).split(os.sep):
+        path = os.path.join(path, part)
+        target = os.path.realpath(path)
+        if os.path.islink(path) and not (_is_inside(folder, target) and os.path.exists(target)):
+            yield path
+
+
+def _respelled(folder: str, relative: str) -> str | None:
+    """The path as the file system spells it, where that differs by Unicode normalisation alone."""
+    spelled = ""
+    for part in os.path.normpath(relative).split(os.sep):
+        spellings = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
+        paths = [os.path.join(spelled, name) for name in spellings]
+        spelling = next((path for path in paths if os.path.lexists(os.path.join(folder, path))), None)
+        if spelling is None:
+            return None
+        spelled = spelling
+    return None if spelled == os.path.normpath(relative) else spelled

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection
 
-from safeeraser.config import Protocol
-from safeeraser.data.benchmark import Benchmark
-from safeeraser.errors import UserError
+from safeeraser.config import Protocol, sampling
+from safeeraser.core.files import stable_hash
+from safeeraser.data.benchmark import Benchmark, Probe
 from safeeraser.records import Query, QuerySet, Record
-from safeeraser.spool import Spool
-from safeeraser.store import stable_hash
-
-SAMPLES: dict[str, int] = {"greedy": 1, "official": 3}
-"""Samples per forget question; every other question is asked once."""
 
 
-def queries(benchmark: Benchmark, protocol: Protocol = "greedy") -> Sequence[Query]:
+def queries(benchmark: Benchmark, protocol: Protocol = "greedy") -> list[Query]:
     """List every question to ask a model.
 
     efficacy: forget questions of train records; generality: those of val records; retain: the retain pairs of val
@@ -28,8 +23,7 @@ def queries(benchmark: Benchmark, protocol: Protocol = "greedy") -> Sequence[Que
         protocol: "official" asks each forget question three times (``sample`` 0 to 2), "greedy" once.
 
     Returns:
-        Queries in this order, each read when it is asked for (``spool.Spool``); an id depends on the record's content,
-        the question and the sample number alone.
+        Queries in this order; an id depends on the record's content, the question and the sample number alone.
 
     Raises:
         UserError: If the protocol is unknown.
@@ -39,82 +33,64 @@ def queries(benchmark: Benchmark, protocol: Protocol = "greedy") -> Sequence[Que
         >>> len(queries(Benchmark("empty", Path("."), (), (), (), "")))
         0
     """
-    if protocol not in SAMPLES:
-        raise UserError(f"unknown protocol {protocol!r}: available: {', '.join(sorted(SAMPLES))}")
-    return Spool(_all(benchmark, SAMPLES[protocol]))
+    val, train = benchmark.split("val"), benchmark.split("train")
+    samples, seen = range(sampling(protocol).samples), {record.safe_concept for record in train}
+    asked = [_forget(record, "efficacy", samples) for record in train]
+    asked += [_forget(record, "generality", samples) for record in val]
+    asked += [_retain(record) for record in val]
+    asked += [_safe(record, seen) for record in val if record.safe_image is not None]
+    return [*(query for queries in asked for query in queries), *(_specificity(probe) for probe in benchmark.probes)]
 
 
-def _all(benchmark: Benchmark, samples: int) -> Iterator[Query]:
-    val = benchmark.split("val")
-    seen: set[str | None] = set()
-    for record in benchmark.split("train"):
-        seen.add(record.safe_concept)
-        yield from _forget(record, "efficacy", samples)
-    for record in val:
-        yield from _forget(record, "generality", samples)
-    for record in val:
-        yield from _retain(record)
-    for record in val:
-        yield from _safe(record, seen)
-    yield from _specificity(benchmark)
+def _query(
+    set: QuerySet, record: Record, place: object, question: str, image: str, answer: str, sample: int = 0, **also: str
+) -> Query:
+    """A question about a record; ``place`` is that of its pair in the record."""
+    return Query(
+        id=stable_hash(set, record.id, place, question, sample),
+        record_id=record.id,
+        set=set,
+        category=record.category,
+        image=image,
+        question=question,
+        reference=answer,
+        sample=sample,
+        **also,
+    )
 
 
-def _forget(record: Record, set: QuerySet, samples: int) -> Iterator[Query]:
-    for index, pair in enumerate(record.forget):
-        for sample in range(samples):
-            yield Query(
-                id=stable_hash(set, record.id, index, pair.question, sample),
-                record_id=record.id,
-                set=set,
-                category=record.category,
-                image=record.image,
-                question=pair.question,
-                reference=pair.unsafe_answer,
-                sample=sample,
-            )
+def _forget(record: Record, set: QuerySet, samples: range) -> list[Query]:
+    return [
+        _query(set, record, index, pair.question, record.image, pair.unsafe_answer, sample)
+        for index, pair in enumerate(record.forget)
+        for sample in samples
+    ]
 
 
-def _retain(record: Record) -> Iterator[Query]:
-    for pair in record.retain:
-        yield Query(
-            id=stable_hash("retain", record.id, pair.slot, pair.question, 0),
-            record_id=record.id,
-            set="retain",
-            category=record.category,
-            image=record.image,
-            question=pair.question,
-            reference=pair.answer,
-            group=pair.slot,
-        )
+def _retain(record: Record) -> list[Query]:
+    return [
+        _query("retain", record, pair.slot, pair.question, record.image, pair.answer, group=pair.slot)
+        for pair in record.retain
+    ]
 
 
-def _safe(record: Record, seen: set[str | None]) -> Iterator[Query]:
-    if record.safe_image is None:
-        return
+def _safe(record: Record, seen: Collection[str | None]) -> list[Query]:
     group = "" if record.safe_concept is None else "seen" if record.safe_concept in seen else "unseen"
-    for index, pair in enumerate(record.forget):
-        yield Query(
-            id=stable_hash("safe", record.id, index, pair.question, 0),
-            record_id=record.id,
-            set="safe",
-            category=record.category,
-            image=record.safe_image,
-            question=pair.question,
-            reference=pair.safe_answer or "",
-            group=group,
-        )
+    image, concept = record.safe_image or "", record.safe_concept or ""
+    return [
+        _query("safe", record, i, pair.question, image, pair.safe_answer or "", group=group, concept=concept)
+        for i, pair in enumerate(record.forget)
+    ]
 
 
-def _specificity(benchmark: Benchmark) -> Iterator[Query]:
-    for probe in benchmark.probes:
-        id = stable_hash("specificity", probe.image, probe.question, probe.kind)
-        yield Query(
-            id=id,
-            record_id=stable_hash("probe", probe.image),
-            set="specificity",
-            category="",
-            image=probe.image,
-            question=probe.question,
-            reference=probe.answer,
-            group=probe.kind,
-        )
+def _specificity(probe: Probe) -> Query:
+    return Query(
+        id=stable_hash("specificity", probe.image, probe.question, probe.kind),
+        record_id=stable_hash("probe", probe.image),
+        set="specificity",
+        category="",
+        image=probe.image,
+        question=probe.question,
+        reference=probe.answer,
+        group=probe.kind,
+    )

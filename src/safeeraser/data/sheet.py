@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import atomic
 from safeeraser.data.images import ImageCache
-from safeeraser.data.official import read_release
-from safeeraser.errors import UserError
+from safeeraser.data.release import read_release
 from safeeraser.records import Record
-from safeeraser.store import atomic
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
 COLUMNS = 10
 SIDE = 128
@@ -25,20 +25,11 @@ _INK, _PAPER, _UNSAFE_INK, _SAFE_INK = "#1b1b1b", "#ffffff", "#9c2a1e", "#1e6b34
 def show(folder: Path, out: Path, reveal: bool = False, seed: int = 0) -> Path:
     """Write a PNG with a row of unsafe and a row of safe images per category, captioned with what they show.
 
-    Args:
-        folder: A benchmark in the release layout.
-        out: PNG file to write.
-        reveal: Show unsafe images as they are; else they are blurred beyond recognition.
-        seed: Which records are shown: one of each keyword first.
-
-    Returns:
-        ``out``.
+    Unsafe images are blurred beyond recognition unless ``reveal``; ``seed`` decides which records are shown, one of
+    each keyword first. Returns ``out``.
 
     Raises:
         UserError: If the folder holds no record, or an image is missing or cannot be read.
-
-    Example:
-        >>> show(Path("data/pictogram"), Path("sheet.png"), reveal=True)  # doctest: +SKIP
     """
     from PIL import Image, ImageDraw
 
@@ -82,22 +73,12 @@ def _row(
     heading: tuple[int, str, str],
     blur: bool,
 ) -> None:
+    from PIL import Image, ImageFilter, ImageFont
+
     top, title, ink = heading
-    pen.text((_GAP, top + 10), title, fill=ink, font=_font(15))
+    pen.text((_GAP, top + 10), title, fill=ink, font=ImageFont.load_default(15))
     for column, (path, caption) in enumerate(shown):
         x, y = _GAP + column * (SIDE + _GAP), top + _TITLE
-        sheet.paste(_thumbnail(images.get(path), blur), (x, y))
-        pen.text((x + SIDE / 2, y + SIDE + 3), caption, fill=_INK, font=_font(13), anchor="ma")
-
-
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size)
-
-
-def _thumbnail(image: Image.Image, blur: bool) -> Image.Image:
-    from PIL import Image, ImageFilter
-
-    image = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    return image.filter(ImageFilter.GaussianBlur(SIDE / 6)) if blur else image
+        image = images.get(path).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        sheet.paste(image.filter(ImageFilter.GaussianBlur(SIDE / 6)) if blur else image, (x, y))
+        pen.text((x + SIDE / 2, y + SIDE + 3), caption, fill=_INK, font=ImageFont.load_default(13), anchor="ma")

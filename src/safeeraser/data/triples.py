@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
-from safeeraser.errors import UserError
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import stable_hash
+from safeeraser.data.benchmark import Benchmark
+from safeeraser.data.pairs import require_pd
 from safeeraser.records import Record
-from safeeraser.store import stable_hash
 
 
 @dataclass(frozen=True)
@@ -53,28 +56,43 @@ def triples(records: Iterable[Record]) -> list[Triple]:
         >>> triples([record])[0].decouple_question
         'How is it made?'
     """
-    return [_triple(record, index) for record in records for index in range(len(record.forget))]
+    made = []
+    for record in records:
+        if not record.retain:
+            raise UserError(
+                f"record {record.id} ({record.image}) has no retain pair: training needs at least one of "
+                "UnharmPair_text1, UnharmPair_text2, UnharmPair_image1, UnharmPair_image2"
+            )
+        for index, (forget, retain) in enumerate(zip(record.forget, cycle(record.retain), strict=False)):
+            has_safe = record.safe_image is not None and forget.safe_answer is not None
+            safe = (record.safe_image, forget.safe_answer) if has_safe else (None, None)
+            asked = (forget.question, forget.unsafe_answer, retain.question, retain.answer)
+            made.append(Triple(record.id, index, record.image, safe[0], *asked, safe[1]))
+    return made
 
 
-def _triple(record: Record, index: int) -> Triple:
-    if not record.retain:
-        raise UserError(
-            f"record {record.id} ({record.image}) has no retain pair: training needs at least one of UnharmPair_text1, "
-            "UnharmPair_text2, UnharmPair_image1, UnharmPair_image2"
-        )
-    forget, retain = record.forget[index], record.retain[index % len(record.retain)]
-    has_safe = record.safe_image is not None and forget.safe_answer is not None
-    return Triple(
-        record_id=record.id,
-        index=index,
-        image=record.image,
-        safe_image=record.safe_image if has_safe else None,
-        forget_question=forget.question,
-        unsafe_answer=forget.unsafe_answer,
-        retain_question=retain.question,
-        retain_answer=retain.answer,
-        safe_answer=forget.safe_answer if has_safe else None,
-    )
+def training_triples(benchmark: Benchmark, rows: Collection[str], reader: str) -> list[Triple]:
+    """The triples of the train split, after checking that they have all that is read of them.
+
+    ``rows`` are the kinds that are read ("forget", "refusal", "retain", "decouple"), ``reader`` is what reads the
+    decouple pairs, such as "method 'po+pd': term 'pd'", for the message.
+
+    Raises:
+        UserError: If there are none, or they lack an image, a refusal, or a safe image or answer that is read; the
+            message names it.
+    """
+    all_triples = triples(benchmark.split("train"))
+    if not all_triples:
+        raise UserError(f"data {benchmark.name!r} has no train record: unlearning needs the train split")
+    images = [triple.image for triple in all_triples]
+    if "refusal" in rows:
+        refusal_for(benchmark.refusals, 0, 0, all_triples[0])
+    if "decouple" in rows:
+        require_pd(benchmark, reader)
+        images += [triple.safe_image for triple in all_triples if triple.safe_image]
+    for image in dict.fromkeys(images):
+        benchmark.image(image)
+    return all_triples
 
 
 def refusal_for(refusals: Sequence[str], seed: int, epoch: int, triple: Triple) -> str:

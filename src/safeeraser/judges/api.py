@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from safeeraser.config import JudgeOptions
-from safeeraser.endpoint import Endpoint, Message, Outcome, Request
-from safeeraser.errors import UserError
-from safeeraser.judges import FAILED, JUDGES, Task, unscored
-from safeeraser.judges.prompts import PROMPTS_ID, Prompt, parse_reply, prompt_for, response_format
-from safeeraser.records import Criterion, Query, Response, Verdict
-from safeeraser.store import stable_hash
-
-__all__ = ["ApiJudge", "Estimate", "PRICES"]
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import stable_hash
+from safeeraser.judges import FAILED, JUDGES, BatchJudge, Task, unscored
+from safeeraser.judges.prompts import GROUNDED_ID, PROMPTS_ID, Prompt, parse_reply, prompt_for, response_format
+from safeeraser.models.replies import Outcome
+from safeeraser.models.served import Message, Request, endpoint
+from safeeraser.records import Criterion, Query, Verdict, spoken
 
 MODEL = "gpt-4o"
 PRICES = {"gpt-4o": (2.5, 10.0), "gpt-4o-2024-08-06": (2.5, 10.0), "gpt-4o-mini": (0.15, 0.6)}
@@ -22,6 +23,8 @@ CHARACTERS_PER_TOKEN = 3.5
 """English has about four; fewer, so that an estimate is rather too high."""
 REPLY_TOKENS = 45
 """A usual reply: a short sentence and the verdict."""
+IMAGE_TOKENS = 765
+"""An image of 1024 x 1024 pixels, as OpenAI counts for gpt-4o."""
 _SHOWN = 4000
 
 
@@ -36,17 +39,12 @@ class Estimate:
     cost: float | None
 
 
-class ApiJudge:
+class ApiJudge(BatchJudge):
     """Asks a model for each verdict, many at a time; see ``prompts`` for what it asks.
 
     Equal prompts (the same refusal to two questions of a category, say) are sent once and decide all verdicts that
-    they stand for. A failure of the server or a reply that is not exactly what was asked for is unscored.
-
-    Args:
-        options: Model, address, limits.
-
-    Raises:
-        UserError: If the address is missing or an option is out of range.
+    they stand for. A failure of the server or a reply that is not exactly what was asked for is unscored. The image is
+    sent for ``grounded`` alone.
 
     Example:
         >>> judge = ApiJudge(JudgeOptions(base_url="http://localhost:8000/v1"))
@@ -55,7 +53,6 @@ class ApiJudge:
     """
 
     def __init__(self, options: JudgeOptions) -> None:
-        """Check the options; nothing is asked yet."""
         if options.base_url is None:
             raise UserError(
                 "the judge 'api' needs the address of a server: give --base_url https://api.openai.com/v1, or that "
@@ -63,25 +60,18 @@ class ApiJudge:
             )
         self._options = options
         model = options.model or MODEL
-        self._endpoint = Endpoint(
-            model,
-            options.base_url,
-            api_key_env=options.api_key_env,
-            concurrency=options.concurrency,
-            requests_per_minute=options.requests_per_minute,
-            timeout=options.timeout,
-            retries=options.retries,
-        )
+        self._endpoint = endpoint(options, model)
         _check(options)
         deciding = (PROMPTS_ID, options.structured, options.temperature, options.max_tokens, options.max_characters)
-        self.id = f"api-1-{model}-{stable_hash(*deciding)[:8]}"
+        seen = (GROUNDED_ID,) if options.sees_image else ()
+        self.id = f"api-1-{model}-{stable_hash(*deciding, *seen)[:8]}"
+        self.sees_image = options.sees_image
+        self.image: Callable[[str], Path] | None = None
         self._prices = _prices(model, options)
 
-    def judge(self, query: Query, response: Response, criterion: Criterion) -> Verdict:
-        """Judge one response: one request."""
-        found: list[Verdict] = []
-        self.judge_many([Task(query, response, criterion)], found.append)
-        return found[0]
+    def knows_picture(self, query: Query) -> bool:
+        """Whether it is shown the image."""
+        return self.image is not None
 
     def judge_many(self, tasks: Sequence[Task], on_verdict: Callable[[Verdict], None]) -> None:
         """Judge tasks side by side; see ``BatchJudge``.
@@ -92,30 +82,35 @@ class ApiJudge:
         """
         if self._options.max_cost is not None:
             self.expect(tasks)
-        groups: dict[str, _Group] = {}
+        groups: dict[str, list[Task]] = {}
         for task in tasks:
-            reason = _unjudgeable(task)
-            if reason is not None:
+            reason = self._unjudgeable(task)
+            if reason is None:
+                groups.setdefault(self._prompt(task).hash, []).append(task)
+            else:
                 on_verdict(unscored(self.id, task.query.id, task.criterion, reason))
-                continue
-            prompt = self._prompt(task)
-            group = groups.setdefault(prompt.hash, _Group(task, prompt.hash, []))
-            group.members.append((task.query.id, task.criterion))
         if not groups:
             return
-        spending = _Spending(self._prices, self._options.max_cost)
+        spent, limit = 0.0, self._options.max_cost
+
+        def requests() -> Iterator[Request]:
+            for tasks in list(groups.values()):
+                if limit is not None and spent >= limit:
+                    return
+                yield self._request(tasks[0])
 
         def settle(outcome: Outcome) -> None:
-            spending.add(outcome)
+            nonlocal spent
+            spent += self._cost(outcome.usage)
             group = groups.pop(outcome.id)
-            for verdict in self._verdicts(group, outcome):
-                on_verdict(verdict)
+            said = self._said(outcome, group[0].criterion)
+            for task in group:
+                on_verdict(self._verdict(task, outcome.id, **said))
 
-        self._endpoint.complete_many(self._requests(list(groups.values()), spending), settle)
-        for group in groups.values():  # not asked
-            reason = f"{FAILED}not asked: ${self._options.max_cost:g} were spent"
-            for verdict in self._unscored(group, reason):
-                on_verdict(verdict)
+        self._endpoint.complete_many(requests(), settle)
+        for hash, group in groups.items():
+            for task in group:
+                on_verdict(self._verdict(task, hash, unscored=f"{FAILED}not asked: ${limit:g} were spent"))
 
     def expect(self, tasks: Sequence[Task]) -> str:
         """Say how many calls, tokens and dollars tasks will take.
@@ -135,99 +130,67 @@ class ApiJudge:
         return said
 
     def estimate(self, tasks: Sequence[Task]) -> Estimate:
-        """Count calls and tokens of tasks, with ``CHARACTERS_PER_TOKEN`` and ``REPLY_TOKENS``."""
-        judged = [task for task in tasks if _unjudgeable(task) is None]
-        lengths = {p.hash: len(p.system) + len(p.user) for p in map(self._prompt, judged)}
-        tokens_in = round(sum(lengths.values()) / CHARACTERS_PER_TOKEN)
+        """Count calls and tokens of tasks, by the constants above."""
+        judged = [task for task in tasks if self._unjudgeable(task) is None]
+        prompts = {prompt.hash: prompt for prompt in map(self._prompt, judged)}
+        lengths = {prompt.hash: len(prompt.system) + len(prompt.user) for prompt in prompts.values()}
+        images = sum(prompt.image is not None for prompt in prompts.values())
+        tokens_in = round(sum(lengths.values()) / CHARACTERS_PER_TOKEN) + IMAGE_TOKENS * images
         tokens_out = REPLY_TOKENS * len(lengths)
-        cost = None
-        if self._prices is not None:
-            cost = (tokens_in * self._prices[0] + tokens_out * self._prices[1]) / 1e6
+        sent = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
+        cost = None if self._prices is None else self._cost(sent)
         return Estimate(len(tasks), len(lengths), tokens_in, tokens_out, cost)
 
     def _prompt(self, task: Task) -> Prompt:
-        return prompt_for(task.query, task.response, task.criterion, self._options.max_characters)
+        image = self.image(task.query.image) if self.image and task.criterion == "grounded" else None
+        return prompt_for(task.query, task.response, task.criterion, self._options.max_characters, image)
 
-    def _requests(self, groups: Sequence[_Group], spending: _Spending) -> Iterator[Request]:
-        options = self._options
-        for group in groups:
-            if spending.is_over:
-                return
-            prompt = self._prompt(group.task)
-            # as an extra key the schema goes out as it is; as a named option the client would first walk through it
-            schema = {"response_format": response_format(group.task.criterion)} if options.structured else {}
-            yield Request(
-                group.hash,
-                (Message("system", prompt.system), Message("user", prompt.user)),
-                temperature=options.temperature,
-                max_tokens=options.max_tokens,
-                extra=schema,
-            )
+    def _unjudgeable(self, task: Task) -> str | None:
+        if task.response.error is not None:
+            return f"no answer: {task.response.error}"
+        if task.criterion == "similarity" and not task.query.reference.strip():
+            return "the query has no reference to compare with"
+        if task.criterion == "grounded":
+            if self.image is None:
+                return "the judge does not see the picture (judging.sees_image)"
+            try:
+                self.image(task.query.image).open("rb").close()
+            except (UserError, OSError) as error:
+                return f"no picture: {error}"
+        return None
 
-    def _verdicts(self, group: _Group, outcome: Outcome) -> list[Verdict]:
+    def _request(self, task: Task) -> Request:
+        options, prompt = self._options, self._prompt(task)
+        images = () if prompt.image is None else (prompt.image,)
+        return Request(
+            prompt.hash,
+            (Message("system", prompt.system), Message("user", prompt.user, images)),
+            temperature=options.temperature,
+            max_tokens=options.max_tokens,
+            extra={"response_format": response_format(task.criterion)} if options.structured else {},
+        )
+
+    def _said(self, outcome: Outcome, criterion: Criterion) -> dict[str, Any]:
+        """What a reply decides of a verdict."""
         if outcome.failure is not None:
-            return self._unscored(group, FAILED + outcome.failure)
-        if outcome.finish_reason not in ("stop", None):
-            return self._unscored(group, f"{FAILED}the reply ended by {outcome.finish_reason!r}", outcome)
+            return {"unscored": FAILED + outcome.failure}
         try:
-            value = parse_reply(outcome.text, group.task.criterion)
+            if not outcome.is_whole:
+                raise ValueError("the reply was cut at the token limit")
+            value = parse_reply(spoken(outcome.text), criterion)
         except ValueError as error:
-            return self._unscored(group, f"{FAILED}{error}", outcome)
-        return [
-            Verdict(
-                query_id=query_id,
-                criterion=criterion,
-                value=value,
-                judge=self.id,
-                prompt_hash=group.hash,
-                raw=outcome.text,
-                model=outcome.model,
-            )
-            for query_id, criterion in group.members
-        ]
+            return {"unscored": f"{FAILED}{error}", "raw": outcome.text[:_SHOWN], "model": outcome.model}
+        return {"value": value, "raw": outcome.text, "model": outcome.model}
 
-    def _unscored(self, group: _Group, reason: str, reply: Outcome | None = None) -> list[Verdict]:
-        raw, model = ("", "") if reply is None else (reply.text[:_SHOWN], reply.model)
-        return [
-            unscored(self.id, query_id, criterion, reason, group.hash, raw, model)
-            for query_id, criterion in group.members
-        ]
+    def _verdict(self, task: Task, prompt_hash: str, **said: Any) -> Verdict:
+        fields = {"value": None, "judge": self.id, "prompt_hash": prompt_hash, **said}
+        return Verdict(query_id=task.query.id, criterion=task.criterion, **fields)
 
-
-@dataclass(frozen=True)
-class _Group:
-    """All that one prompt decides."""
-
-    task: Task
-    hash: str
-    members: list[tuple[str, Criterion]]
-
-
-class _Spending:
-    """What has been spent, by the server's own count of tokens."""
-
-    def __init__(self, prices: tuple[float, float] | None, limit: float | None) -> None:
-        self._prices, self._limit, self._spent = prices, limit, 0.0
-
-    def add(self, outcome: Outcome) -> None:
-        if self._prices is not None:
-            counts = (outcome.usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
-            self._spent += (
-                sum(price * count for price, count in zip(self._prices, counts, strict=True) if isinstance(count, int))
-                / 1e6
-            )
-
-    @property
-    def is_over(self) -> bool:
-        return self._limit is not None and self._spent >= self._limit
-
-
-def _unjudgeable(task: Task) -> str | None:
-    if task.response.error is not None:
-        return f"no answer: {task.response.error}"
-    if task.criterion == "similarity" and not task.query.reference.strip():
-        return "the query has no reference to compare with"
-    return None
+    def _cost(self, usage: Mapping[str, Any]) -> float:
+        """US dollars, by the server's own count of tokens; 0 where prices are not known."""
+        counts = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
+        prices = self._prices or (0.0, 0.0)
+        return sum(price * n for price, n in zip(prices, counts, strict=True) if isinstance(n, int)) / 1e6
 
 
 def _check(options: JudgeOptions) -> None:

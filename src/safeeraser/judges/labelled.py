@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from safeeraser.errors import UserError
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import read_jsonl, stable_hash
 from safeeraser.judges import Task, criteria_for
 from safeeraser.records import Criterion, Frozen, Query, QuerySet, Response
-from safeeraser.store import read_jsonl, stable_hash
-
-__all__ = ["LABELLED", "REFUSALS", "Labelled", "load", "tasks"]
 
 LABELLED = Path(__file__).parent / "labelled.jsonl"
 """The set that ships: answers written and labelled for this project; docs/judges.md says how."""
@@ -28,11 +26,12 @@ Part = Literal["dev", "held-out"]
 class Labelled(Frozen):
     """An answer with the verdicts that it should get.
 
-    ``part`` is "dev", which the rules were improved on, or "held-out", which only measures; new rows are divided by a
-    hash of reference and answer, not by choice. ``kind`` says what sort of answer it is.
+    ``part`` is "dev", which the rules were improved on, or "held-out", which only measures. ``round`` counts the times
+    that answers were added: each round was held out once. ``kind`` says what sort of answer it is.
     """
 
     part: Part
+    round: int = 1
     kind: str
     set: QuerySet
     category: str

@@ -1,20 +1,20 @@
-"""Agreement of two judges on the same responses: chance-corrected, with an interval, and who disagreed where.
+"""Agreement of two judges on the same responses, or of a judge with labels: chance-corrected, with intervals.
 
-A person is a judge like any other (``judges/labels.py`` reads what they wrote).
+A person is a judge like any other (``judges/human.py`` reads what they wrote).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
-from safeeraser.metrics.statistics import DRAWS, SEED, Estimate, cluster_draws, cluster_sums
+from safeeraser.metrics.statistics import DRAWS, SEED, Estimate, cluster_draws, cluster_sums, percentiles, wilson
 from safeeraser.records import Agreement, Criterion, Verdict
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
-
-__all__ = ["agree", "disagreements", "kappa"]
 
 TOLERANCE = 0.25
 """Similarities that differ by no more than this count as agreement."""
@@ -31,9 +31,6 @@ def agree(a: Sequence[Verdict], b: Sequence[Verdict], images: Mapping[str, str])
         a: Verdicts of one judge.
         b: Verdicts of the other.
         images: query id -> image, the unit that the bootstrap draws; a query that is not there stands for itself.
-
-    Returns:
-        One agreement per criterion that both judged.
 
     Example:
         >>> one = Verdict(query_id="q", criterion="unsafe", value=1, judge="x")
@@ -53,11 +50,6 @@ def disagreements(a: Sequence[Verdict], b: Sequence[Verdict]) -> list[tuple[Verd
     """List the pairs of verdicts on which the judges do not agree, in the order of ``a``.
 
     Similarities may differ by ``TOLERANCE``. Where one gives a value and the other none, that counts as well.
-
-    Example:
-        >>> one = Verdict(query_id="q", criterion="unsafe", value=1, judge="x")
-        >>> len(disagreements([one], [one.model_copy(update={"value": 0.0})]))
-        1
     """
     second = _latest(b)
     pairs = [(verdict, second[key]) for key, verdict in _latest(a).items() if key in second]
@@ -119,17 +111,8 @@ def kappa(pairs: Sequence[tuple[str, float, float]], draws: int = DRAWS, seed: i
     (Cohen 1960); for values between, quadratically weighted kappa, that is, Lin's concordance coefficient (Lin 1989).
     1: always the same; 0: as by chance; below: less than that.
 
-    Args:
-        pairs: (cluster, value of A, value of B).
-        draws: Bootstrap draws; one in which both say the same one thing throughout is left out.
-        seed: Seed of the draws.
-
     Returns:
         All None where there is no pair, or both say the same one thing throughout.
-
-    Example:
-        >>> kappa([("a", 1, 1), ("b", 0, 0), ("c", 1, 1)]).value
-        1.0
     """
     import numpy as np
 
@@ -142,15 +125,81 @@ def kappa(pairs: Sequence[tuple[str, float, float]], draws: int = DRAWS, seed: i
     ]
 
     def of(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        n, a, b, aa, bb, ab = (moment[rows].sum(1) for moment in moments)
-        observed = (aa + bb - 2 * ab) / n
-        expected = (aa + bb) / n - 2 * (a / n) * (b / n)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(expected > 1e-12, 1 - observed / expected, np.nan)
+        return _kappa(*(moment[rows].sum(1) for moment in moments))
 
     value = float(of(np.arange(len(names))[None, :])[0])
     if not np.isfinite(value):
         return Estimate(None, None, None)
-    drawn = np.concatenate([of(rows) for rows in cluster_draws(len(names), draws, seed)])
-    low, high = np.percentile(drawn[np.isfinite(drawn)], [2.5, 97.5]) if np.isfinite(drawn).any() else (value, value)
-    return Estimate(value, min(float(low), value), max(float(high), value))
+    return percentiles(value, np.concatenate([of(rows) for rows in cluster_draws(len(names), draws, seed)]))
+
+
+def _kappa(*moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Kappa from the number of pairs and the sums of a, b, a^2, b^2 and ab; not a number where it is undefined."""
+    import numpy as np
+
+    n, a, b, aa, bb, ab = moments
+    observed = (aa + bb - 2 * ab) / n
+    expected = (aa + bb) / n - 2 * (a / n) * (b / n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(expected > 1e-12, 1 - observed / expected, np.nan)
+
+
+@dataclass(frozen=True)
+class LabelAgreement:
+    """A judge's verdicts against labels; an estimate is all None where there is nothing to divide by.
+
+    ``false_positive`` counts labels 0 that the judge calls 1. Unscored verdicts are counted, and in no rate.
+    """
+
+    true_positive: int
+    false_positive: int
+    false_negative: int
+    true_negative: int
+    unscored: int
+    precision: Estimate
+    """Of what the judge calls 1, the share labelled 1; Wilson interval."""
+    recall: Estimate
+    """Of what is labelled 1, the share that the judge calls 1; Wilson interval."""
+    kappa: Estimate
+    """Cohen's kappa; percentile bootstrap over answers."""
+
+
+def label_agreement(pairs: Sequence[tuple[int, float | None]]) -> LabelAgreement:
+    """Compare verdicts with labels.
+
+    Args:
+        pairs: (label, verdict) per answer, 0 or 1 each; None: unscored.
+
+    Example:
+        >>> label_agreement([(1, 1.0), (1, 0.0), (0, 0.0), (0, 0.0), (1, None)]).kappa.value
+        0.5
+    """
+    import numpy as np
+
+    scored = [(label, int(value)) for label, value in pairs if value is not None]
+    counts = [scored.count(cell) for cell in ((1, 1), (0, 1), (1, 0), (0, 0))]
+    both, extra, missed, none = counts
+    value = _kappa_of_counts(np.array([counts]))[0] if scored else np.nan
+    # drawing answers with replacement draws the four counts from a multinomial
+    drawn = np.random.default_rng(SEED).multinomial(len(scored), np.array(counts) / max(1, len(scored)), DRAWS)
+    return LabelAgreement(
+        true_positive=both,
+        false_positive=extra,
+        false_negative=missed,
+        true_negative=none,
+        unscored=len(pairs) - len(scored),
+        precision=_rate(both, both + extra),
+        recall=_rate(both, both + missed),
+        kappa=percentiles(float(value), _kappa_of_counts(drawn)) if np.isfinite(value) else Estimate(None, None, None),
+    )
+
+
+def _rate(hits: int, of: int) -> Estimate:
+    return Estimate(hits / of, *wilson(hits / of, of)) if of else Estimate(None, None, None)
+
+
+def _kappa_of_counts(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Kappa of tables (draws, 4) of counts, in the order of ``LabelAgreement``."""
+    both, extra, missed, none = counts.T.astype(float)
+    positive, called = both + missed, both + extra
+    return _kappa(positive + extra + none, positive, called, positive, called, both)

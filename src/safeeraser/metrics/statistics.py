@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Estimate", "Samples", "bootstrap_mean", "pool", "relative_decrease", "wilson"]
-
 Samples = Sequence[tuple[str, float]]
 """(cluster, value) per scored item."""
 
@@ -38,9 +36,6 @@ def wilson(value: float, n: float) -> tuple[float, float]:
         value: The rate, in [0, 1].
         n: Trials, more than 0; may be fractional (an effective number).
 
-    Raises:
-        ValueError: If ``value`` or ``n`` is out of range.
-
     Example:
         >>> low, high = wilson(0.0, 10)
         >>> low, round(high, 4)
@@ -55,22 +50,12 @@ def wilson(value: float, n: float) -> tuple[float, float]:
 
 
 def pool(runs: Sequence[Samples]) -> list[tuple[str, float]]:
-    """Concatenate the samples of several seeds; a cluster's values stay together.
-
-    Example:
-        >>> pool([[("a", 1.0)], [("a", 0.0)]])
-        [('a', 1.0), ('a', 0.0)]
-    """
+    """Concatenate the samples of several seeds; a cluster's values stay together."""
     return [sample for run in runs for sample in run]
 
 
 def bootstrap_mean(samples: Samples, draws: int = DRAWS, seed: int = SEED) -> Estimate:
     """Mean with a percentile interval from a bootstrap over clusters.
-
-    Args:
-        samples: (cluster, value) pairs; the order does not matter.
-        draws: Bootstrap draws.
-        seed: Seed of the draws.
 
     Returns:
         The mean and its 95 % interval; all None without samples. One cluster tells nothing of the spread
@@ -87,7 +72,15 @@ def bootstrap_mean(samples: Samples, draws: int = DRAWS, seed: int = SEED) -> Es
     sums, counts = cluster_sums(samples, sorted({cluster for cluster, _ in samples}))
     value = float(sums.sum() / counts.sum())
     means = [sums[rows].sum(1) / counts[rows].sum(1) for rows in cluster_draws(len(sums), draws, seed)]
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
+    return percentiles(value, np.concatenate(means))
+
+
+def percentiles(value: float, drawn: NDArray[np.float64]) -> Estimate:
+    """The 95 % percentile interval of a bootstrap, widened to hold ``value``; only finite draws count."""
+    import numpy as np
+
+    drawn = drawn[np.isfinite(drawn)]
+    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (value, value)
     return Estimate(value, min(float(low), value), max(float(high), value))
 
 
@@ -96,11 +89,6 @@ def relative_decrease(pairs: Sequence[tuple[Samples, Samples]], draws: int = DRA
 
     Source: PAPER "Headline" (SARR decrease by PD). Each draw takes the same clusters for base and treated and for all
     pairs, so what they share cancels. 1 = removed wholly, 0 = unchanged, negative = worse.
-
-    Args:
-        pairs: (base, treated) samples, one pair per base method.
-        draws: Bootstrap draws; one in which a base has a mean of 0 is left out.
-        seed: Seed of the draws.
 
     Returns:
         All None if there is no pair, or one has no samples, or a base has a mean of 0.
@@ -120,12 +108,8 @@ def relative_decrease(pairs: Sequence[tuple[Samples, Samples]], draws: int = DRA
         return Estimate(None, None, None)
     everything = np.arange(len(names))[None, :]
     value = float(_mean_decrease(arrays, everything)[0])
-    drawn = np.concatenate([_mean_decrease(arrays, rows) for rows in cluster_draws(len(names), draws, seed)])
-    drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn):
-        return Estimate(value, value, value)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Estimate(value, min(float(low), value), max(float(high), value))
+    drawn = [_mean_decrease(arrays, rows) for rows in cluster_draws(len(names), draws, seed)]
+    return percentiles(value, np.concatenate(drawn))
 
 
 Clusters = tuple["NDArray[np.float64]", "NDArray[np.float64]"]

@@ -1,45 +1,54 @@
-"""Adapters: attach, save, load strictly, switch off, merge. LoRA on the language model, the projector as a whole."""
+"""Adapters: attach, save, load strictly, disable, merge. LoRA on the language model; the projector as chosen."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
-from safeeraser import store
 from safeeraser.config import LoraOptions, Projector
-from safeeraser.errors import UserError
+from safeeraser.core import files, terminal
+from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, sine
+from safeeraser.models.adapter_files import CONFIG as CONFIG
+from safeeraser.models.adapter_files import WEIGHTS as WEIGHTS
+from safeeraser.models.adapter_files import check_config, check_tensors, jsonable, read_tensors
+from safeeraser.models.checkpoint import quiet, refuse_lfs_pointer
+from safeeraser.models.families import Parts, parts
+from safeeraser.models.processes import is_first_process
 
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
 ORIGIN = "origin.json"
 """Which model the adapter belongs to (name and fingerprint), how its projector is tuned, and what it was made of."""
-PROJECTORS: dict[str, Callable[[Any], None]] = {"full": lambda model: None, "sine": sine.bend}
-"""What is done to a PEFT model's copy of the projector before it is trained or loaded, by kind."""
+PROJECTORS: tuple[Projector, ...] = get_args(Projector)
+LARGEST_PROJECTOR, LARGEST_SHARE = 200_000_000, 0.02
+"""Weights of a projector, and their share of the model's: one over both gets a LoRA in place of whole training."""
+UNKNOWN = "unknown"
+"""Method of an adapter that does not say what it was made of."""
 
 
 def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageModel:
-    """Put a fresh adapter on a model, ready for training: it changes nothing yet.
+    """Attach an untrained adapter, which changes no output yet.
 
-    Trainable are a LoRA on every linear layer of the language model and a copy of the projector, as a whole or, with
-    ``options.projector = "sine"``, through the bounded update of ``sine.Sine``; all else is frozen. Both are in
-    float32, as a bfloat16 weight swallows steps of a learning rate of 1e-4; on a bfloat16 model they work under
-    autocast, as the Trainer has it. The initial LoRA weights come from torch's generator.
+    Trainable are a LoRA on every linear layer of the language model and, by ``options.projector``, a copy of the
+    projector as a whole or through the bounded update of ``sine.Sine``, a LoRA on its linear layers, or nothing of it;
+    all else is frozen. They are in float32, as a bfloat16 weight swallows steps of a learning rate of 1e-4; on a
+    bfloat16 model they work under autocast, as the Trainer has it. The initial LoRA weights come from torch's
+    generator. Where experts are fused, which PEFT knows no dropout for, there is none at all.
 
     Args:
         vlm: A model without adapter; its modules are changed in place.
         options: Rank, alpha, dropout and the kind of projector.
 
     Raises:
-        UserError: If rank, alpha or dropout is out of range, the kind of projector is unknown, or the model is in
-            float16, which overflows in training.
+        UserError: If rank, alpha or dropout is out of range, the kind of projector is unknown, the model lacks a part
+            (see ``families.parts``), or it is in float16, which overflows in training.
 
     Example:
         >>> from safeeraser import models
@@ -54,7 +63,14 @@ def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageMode
         )
     if vlm.model.dtype == torch.float16:
         raise UserError(f"model {vlm.name!r} is in float16, which overflows in training: give --dtype bfloat16")
-    wrapped = _wrapped(vlm, _lora_config(vlm, options), options.projector)
+    found = _parts(vlm)
+    if options.projector not in PROJECTORS:
+        raise UserError(f"lora projector {options.projector!r} is unknown: give one of {', '.join(PROJECTORS)}")
+    kind: Projector = _affordable(vlm, found) if options.projector == "full" else options.projector
+    if found.experts and options.dropout:
+        _say(f"model {vlm.name!r}: no LoRA dropout, as its experts are fused and PEFT has none for those")
+        options = replace(options, dropout=0.0)
+    wrapped = _wrapped(vlm, _lora_config(vlm, found, options, kind), kind)
     for parameter in wrapped.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -73,7 +89,10 @@ def save(
         state: The model's tensors, where they are spread over processes and were put together; None: its own.
 
     Example:
-        >>> save(vlm, Path("runs/po-pd/adapter"), {"method": "po+pd"})  # doctest: +SKIP
+        >>> import tempfile
+        >>> from safeeraser import models
+        >>> vlm = attach(models.load("mini-llava"), LoraOptions(rank=4))
+        >>> save(vlm, Path(tempfile.mkdtemp()), {"method": "po+pd"})
     """
     from safetensors.torch import save as to_bytes
 
@@ -81,30 +100,34 @@ def save(
     adapter = get_peft_model_state_dict(vlm.model, state)
     tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(adapter.items())}
     folder = Path(folder)
-    store.write_json(folder / CONFIG, _jsonable(config | {"inference_mode": True, "base_model_name_or_path": vlm.name}))
+    files.write_json(folder / CONFIG, jsonable(config | {"inference_mode": True, "base_model_name_or_path": vlm.name}))
     origin = {"base": vlm.name, "fingerprint": vlm.fingerprint, "projector": projector(vlm), "info": dict(info)}
-    store.write_json(folder / ORIGIN, origin)
-    with store.atomic(folder / WEIGHTS, "wb") as file:
+    files.write_json(folder / ORIGIN, origin)
+    with files.atomic(folder / WEIGHTS, "wb") as file:
         file.write(to_bytes(tensors, metadata={"format": "pt"}))
 
 
 def load(vlm: VisionLanguageModel, folder: Path) -> VisionLanguageModel:
-    """Put a saved adapter on the model that it was made on.
+    """Attach a saved adapter to the model that it was trained on.
 
     Args:
         vlm: A model without adapter; its modules are changed in place.
         folder: Folder written by ``save``.
 
     Returns:
-        The model with the adapter on, in evaluation mode.
+        The model with the adapter, in evaluation mode.
 
     Raises:
         UserError: If a file is missing or unreadable, the adapter was made on other weights, or its tensors are not
             exactly those that the model needs.
 
     Example:
+        >>> import tempfile
         >>> from safeeraser import models
-        >>> load(models.load("mini-llava"), Path("runs/po-pd/adapter"))  # doctest: +SKIP
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> save(attach(models.load("mini-llava"), LoraOptions(rank=4)), folder, {})
+        >>> projector(load(models.load("mini-llava"), folder))
+        'full'
     """
     folder = Path(folder)
     missing = [name for name in (CONFIG, ORIGIN, WEIGHTS) if not (folder / name).is_file()]
@@ -112,39 +135,39 @@ def load(vlm: VisionLanguageModel, folder: Path) -> VisionLanguageModel:
         raise UserError(
             f"adapter {folder}: {', '.join(missing)} is missing; give a folder that 'safeeraser unlearn' has written"
         )
-    origin = store.read_json(folder / ORIGIN)
+    for name in (CONFIG, ORIGIN, WEIGHTS):
+        refuse_lfs_pointer(folder / name)
+    origin = files.read_json(folder / ORIGIN)
     if not isinstance(origin, dict) or origin.get("fingerprint") != vlm.fingerprint:
         base = origin.get("base") if isinstance(origin, dict) else None
         raise UserError(
             f"adapter {folder} was made on model {base!r} with other weights than {vlm.name!r} has now; load that model"
         )
     options = _read_options(folder, origin)
-    tensors = _read_tensors(folder / WEIGHTS)
+    tensors = read_tensors(folder / WEIGHTS)
     if options.rank > max((max(tensor.shape, default=0) for tensor in tensors.values()), default=0):
         raise UserError(f"adapter {folder}: none of its weights is of the rank {options.rank} that {CONFIG} names")
-    config = _lora_config(vlm, options)
-    _check_config(folder, store.read_json(folder / CONFIG), _jsonable(config.to_dict()))
+    config = _lora_config(vlm, _parts(vlm), options, options.projector)
     wrapped = _wrapped(vlm, config, options.projector)
+    check_config(folder, files.read_json(folder / CONFIG), jsonable(config.to_dict()))
     _fill(wrapped.model, folder, tensors)
     wrapped.model.eval()
-    return wrapped
+    info = origin.get("info")
+    return replace(wrapped, method=str(info.get("method", UNKNOWN)) if isinstance(info, dict) else UNKNOWN)
 
 
 def restore(model: PeftModel, folder: Path) -> None:
-    """Give a model's adapter the weights of a saved one.
+    """Load the weights of a saved adapter, such as a checkpoint of training, into an attached one.
 
     Raises:
         UserError: If the file cannot be read or its tensors are not exactly those of the adapter.
-
-    Example:
-        >>> restore(vlm.model, Path("runs/po-pd/checkpoint-60"))  # doctest: +SKIP
     """
-    _fill(model, Path(folder), _read_tensors(Path(folder) / WEIGHTS))
+    _fill(model, Path(folder), read_tensors(Path(folder) / WEIGHTS))
 
 
 @contextmanager
 def reference_mode(model: Any) -> Iterator[None]:
-    """Make the model its own reference while the block runs: adapter and tuned projector off, no dropout, no gradient.
+    """Make the model its own reference inside the block: adapter and tuned projector off, no dropout, no gradient.
 
     Example:
         >>> from safeeraser import models
@@ -163,7 +186,7 @@ def reference_mode(model: Any) -> Iterator[None]:
 
 
 def merge(vlm: VisionLanguageModel) -> VisionLanguageModel:
-    """Fold the adapter into the weights: the same answers, faster.
+    """Merge the adapter into the weights, for the same answers in less time.
 
     A model without adapter is returned as it is; so is a quantised one, whose weights would have to be rounded again.
 
@@ -174,7 +197,7 @@ def merge(vlm: VisionLanguageModel) -> VisionLanguageModel:
     """
     if not isinstance(vlm.model, PeftModel) or getattr(vlm.model.get_base_model(), "is_quantized", False):
         return vlm
-    sine.straighten(vlm.model)
+    sine.remove_parametrization(vlm.model)
     return replace(vlm, model=vlm.model.merge_and_unload())
 
 
@@ -186,34 +209,95 @@ def projector(vlm: VisionLanguageModel) -> Projector:
         >>> projector(attach(models.load("mini-llava"), LoraOptions(projector="sine")))
         'sine'
     """
-    return "sine" if sine.is_bent(vlm.model) else "full"
+    if vlm.model.peft_config["default"].modules_to_save:
+        return "sine" if sine.has_parametrization(vlm.model) else "full"
+    return "lora" if getattr(vlm.model, "lora_on_projector", False) else "frozen"
 
 
 def _wrapped(vlm: VisionLanguageModel, config: LoraConfig, kind: str) -> VisionLanguageModel:
-    if isinstance(vlm.model, PeftModel):
-        raise UserError(f"model {vlm.name!r} has an adapter already: merge it first")
-    if kind not in PROJECTORS:
-        raise UserError(f"lora projector {kind!r} is unknown: give one of {', '.join(PROJECTORS)}")
-    model = get_peft_model(vlm.model, config)
-    PROJECTORS[kind](model)
+    with _without_renaming(), quiet():  # PEFT asks under a name that transformers will drop
+        model = get_peft_model(vlm.model, config)
+    if kind == "sine":
+        sine.add_parametrization(model)
+    model.lora_on_projector = kind == "lora"
     return replace(vlm, model=model)
 
 
-def _lora_config(vlm: VisionLanguageModel, options: LoraOptions) -> LoraConfig:
-    """The one kind of adapter there is; only rank, alpha and dropout differ."""
+@contextmanager
+def _without_renaming() -> Iterator[None]:
+    """Keep PEFT from taking our layers for those of an older transformers.
+
+    Of some mixtures of experts it takes every layer called ``down_proj`` for one of the experts, which are fused today,
+    so that dense layers would get no LoRA; our names are those of the model as it is.
+    """
+    from peft.utils import transformers_weight_conversion as conversion
+
+    ours = {
+        "convert_peft_config_for_transformers": lambda *arguments, **settings: None,
+        # on reading, names of layers that match nothing would be left out without a word
+        "convert_peft_adapter_state_dict_for_transformers": _unchanged,
+    }
+    given = {name: getattr(conversion, name) for name in ours}
+    for name, function in ours.items():
+        setattr(conversion, name, function)
+    try:
+        yield
+    finally:
+        for name, function in given.items():
+            setattr(conversion, name, function)
+
+
+def _unchanged(*, adapter_state_dict: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    return adapter_state_dict
+
+
+def _affordable(vlm: VisionLanguageModel, found: Parts) -> Projector:
+    """How a projector is tuned by default: as a whole, unless it is large."""
+    count = sum(p.numel() for name in found.projector for p in vlm.model.get_submodule(name).parameters())
+    share = count / vlm.model.num_parameters()
+    if count <= LARGEST_PROJECTOR or share <= LARGEST_SHARE:
+        return "full"
+    _say(
+        f"model {vlm.name!r}: a LoRA on the projector, as training its {count / 1e6:,.0f}M weights ({share:.1%} of the "
+        "model) whole is for up to 200M or 2 %"
+    )
+    return "lora"
+
+
+def _say(text: str) -> None:
+    if is_first_process():
+        terminal.say(text, file=sys.stderr)
+
+
+def _parts(vlm: VisionLanguageModel) -> Parts:
+    if isinstance(vlm.model, PeftModel):
+        raise UserError(f"model {vlm.name!r} has an adapter already: merge it first")
+    return parts(vlm.model)
+
+
+def _lora_config(vlm: VisionLanguageModel, found: Parts, options: LoraOptions, kind: Projector) -> LoraConfig:
+    """PEFT's configuration: adapters of a model differ in rank, alpha, dropout and projector alone."""
+    inner: list[str] = []
+    if kind == "lora":
+        modules = (m for name in found.projector for m in vlm.model.get_submodule(name).modules())
+        linear = {id(module) for module in modules if isinstance(module, torch.nn.Linear)}
+        inner = [name for name, module in vlm.model.named_modules() if id(module) in linear]
+        if not inner:
+            raise UserError(f"model {vlm.name!r}: its projector has no linear layer: give full, sine or frozen")
     return LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
-        target_modules=vlm.family.lora_targets,
-        modules_to_save=[vlm.family.projector],
+        target_modules=found.pattern((name for name, _ in vlm.model.named_modules()), inner),
+        target_parameters=list(found.experts) or None,
+        modules_to_save=list(found.projector) if kind in ("full", "sine") else None,
         task_type="CAUSAL_LM",
     )
 
 
 def _read_options(folder: Path, origin: Mapping[str, Any]) -> LoraOptions:
     """Rank, alpha, dropout and projector of a saved adapter."""
-    written = store.read_json(folder / CONFIG)
+    written = files.read_json(folder / CONFIG)
     values = written if isinstance(written, dict) else {}
     rank, alpha, dropout = (values.get(name) for name in ("r", "lora_alpha", "lora_dropout"))
     projector = origin.get("projector", "full")
@@ -227,59 +311,10 @@ def _read_options(folder: Path, origin: Mapping[str, Any]) -> LoraOptions:
         )
     if not (0 < float(alpha or 0) < math.inf and 0 <= float(dropout or 0) < 1):
         raise UserError(f"adapter {folder}: lora_alpha {alpha} must be positive, lora_dropout {dropout} from 0 to 1")
-    return LoraOptions(rank, float(alpha or 0), float(dropout or 0), projector)  # type: ignore[arg-type]
-
-
-def _check_config(folder: Path, written: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse an adapter that would work in another way: other layers, another kind of LoRA, code to import.
-
-    What another version of PEFT has besides may be there as long as it is off; where it lies and which version wrote
-    it do not matter.
-    """
-    free = {"base_model_name_or_path", "peft_version", "inference_mode", "revision"}
-    differing = [
-        f"{name} is {str(value)[:60]!r}"
-        for name, value in written.items()
-        if name not in free and value != wanted.get(name) and not (name not in wanted and not value)
-    ]
-    if differing:
-        raise UserError(f"adapter {folder} is none of ours: in {CONFIG} {'; '.join(differing[:3])}: unlearn again")
+    return LoraOptions(rank, float(alpha or 0), float(dropout or 0), projector)
 
 
 def _fill(model: PeftModel, folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    _check_tensors(folder, tensors, get_peft_model_state_dict(model))
-    set_peft_model_state_dict(model, dict(tensors))
-
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors: dict[str, torch.Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"adapter weights {path} cannot be read ({error}): unlearn again") from None
-    return tensors
-
-
-def _check_tensors(folder: Path, given: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
-    problems = [f"{name} is missing" for name in sorted(wanted.keys() - given.keys())]
-    problems += [f"{name} is not part of the model" for name in sorted(given.keys() - wanted.keys())]
-    problems += [f"{name} is not finite" for name in sorted(given) if not bool(given[name].isfinite().all())]
-    problems += [
-        f"{name} has shape {tuple(given[name].shape)} instead of {tuple(wanted[name].shape)}"
-        for name in sorted(wanted.keys() & given.keys())
-        if given[name].shape != wanted[name].shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(f"adapter {folder} does not fit the model: {'; '.join(problems[:3])}{more}; unlearn again")
-
-
-def _jsonable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A PEFT configuration without sets and enums."""
-    plain: dict[str, Any] = {}
-    for key, value in sorted(config.items()):
-        value = getattr(value, "value", value)
-        plain[key] = sorted(value) if isinstance(value, set) else value
-    return plain
+    check_tensors(folder, tensors, get_peft_model_state_dict(model))
+    with _without_renaming():
+        set_peft_model_state_dict(model, dict(tensors))

@@ -1,38 +1,31 @@
-"""Talk to a model: prompts and answers to token ids and labels, log-probabilities of answers, batched generation.
+"""Prompts and answers to token ids and labels, log-probabilities of answers, batched generation.
 
 The prompt is the processor's own chat template, for training and inference; answer tokens are appended to the very
-token ids that inference sees, and end with the token that ends a turn.
+token ids that inference sees, and end with the token that ends a turn. Control tokens in texts of data are text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from safeeraser.errors import UserError
-from safeeraser.models import VisionLanguageModel, rounds
+from safeeraser.core.errors import UserError
+from safeeraser.models import VisionLanguageModel, decode, prefix
+from safeeraser.models.control_tokens import escape, problem, unescaped
+from safeeraser.models.prompts import Turn as Turn
+from safeeraser.models.prompts import by_token, next_entries, text_lengths
+from safeeraser.models.prompts import encode_prompts as encode_prompts
+from safeeraser.models.prompts import token_inputs as token_inputs
+from safeeraser.models.prompts import turn as turn
+from safeeraser.objectives import by_position
 
 IGNORED = -100
 """Label of a token that is not learnt."""
-_QUESTION, _ANSWER = "QUESTION", "ANSWER"
-
-
-@dataclass(frozen=True)
-class Turn:
-    """How a chat template writes an answer after the generation prompt."""
-
-    opening: str
-    """What stands between the question and the answer ("ASSISTANT:"); tokenised before an answer, then cut off."""
-    lead: str
-    """What stands right before the answer's text (often a space)."""
-    end: int
-    """Token that ends the answer."""
 
 
 @dataclass(frozen=True)
@@ -43,82 +36,22 @@ class AnswerLogProbs:
     """(B, T) log-probability of the answer's token; 0 after the end."""
     mask: Tensor
     """(B, T) True where there is an answer token (its end token included)."""
-    distribution: Tensor | None = None
-    """(B, T, V) log-softmax in fp32 at each answer position; after a row's end its values mean nothing."""
+    logits: tuple[Tensor, ...] = ()
+    """(t, V) of each row: what the whole vocabulary's probabilities at its t answer positions are made of."""
     hidden: Tensor | None = None
     """(B, T, H) in fp32: states after the layer asked for, where each answer token is predicted."""
+    tokens: Tensor | None = None
+    """(B, T) ids of the answer's tokens; 0 after the end."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What a model answered; ``finished`` is False where it ran into the token limit."""
+    """Answer of a model; ``finished`` is False where it ran into the token limit."""
 
     answer: str
     finished: bool
-
-
-def turn(vlm: VisionLanguageModel) -> Turn:
-    """Find out how the model's chat template writes answers.
-
-    The end is the special token that the template puts after an answer, or else the tokenizer's end of sequence.
-
-    Raises:
-        UserError: If an answer does not directly follow the generation prompt in this template.
-
-    Example:
-        >>> from safeeraser import models
-        >>> turn(models.load("mini-llava")).opening
-        ' ASSISTANT:'
-    """
-    return _turn(vlm.processor, vlm.name)
-
-
-@lru_cache(maxsize=32)
-def _turn(processor: Any, name: str) -> Turn:
-    tokenizer = processor.tokenizer
-    prompt = _render(processor, _QUESTION)
-    answered = processor.apply_chat_template([_question(_QUESTION), _text("assistant", _ANSWER)], tokenize=False)
-    if not answered.startswith(prompt) or _ANSWER not in answered[len(prompt) :]:
-        raise UserError(
-            f"model {name!r}: its chat template does not put the answer right after the generation prompt "
-            f"({prompt!r} is no beginning of {answered!r}); training and inference prompts would differ"
-        )
-    lead, rest = answered[len(prompt) :].split(_ANSWER, 1)
-    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
-    ends = [id for id in tokenizer(rest, add_special_tokens=False).input_ids if id in special]
-    return Turn(prompt.split(_QUESTION)[-1], lead, ends[0] if ends else tokenizer.eos_token_id)
-
-
-def encode_prompts(
-    vlm: VisionLanguageModel, images: Sequence[Image.Image], questions: Sequence[str]
-) -> dict[str, Tensor]:
-    """Encode questions about images, ready for ``generate``.
-
-    Args:
-        vlm: The model.
-        images: One image per question, RGB.
-        questions: What to ask.
-
-    Returns:
-        The model's inputs, padded on the left; ``input_ids`` and ``attention_mask`` are (B, L).
-
-    Example:
-        >>> from safeeraser import models
-        >>> vlm = models.load("mini-llava")
-        >>> inputs = encode_prompts(vlm, [Image.new("RGB", (64, 64))] * 2, ["What is shown in this picture?", "What?"])
-        >>> inputs["attention_mask"][:, 0].tolist()
-        [1, 0]
-    """
-    texts = [_render(vlm.processor, question) for question in questions]
-    return dict(
-        vlm.processor(
-            images=[[image] for image in images],
-            text=texts,
-            padding=True,
-            add_special_tokens=_adds_special_tokens(vlm, texts),
-            return_tensors="pt",
-        )
-    )
+    error: str | None = None
+    """Why the question could not be asked."""
 
 
 def encode_samples(
@@ -142,7 +75,7 @@ def encode_samples(
         The model's inputs, padded on the right, and labels (B, L): -100 but for the tokens of the answer and its end.
 
     Raises:
-        UserError: If a question alone takes up ``max_length``.
+        UserError: If a question alone takes up ``max_length``, or as ``encode_prompts``.
 
     Example:
         >>> from safeeraser import models
@@ -152,10 +85,11 @@ def encode_samples(
         ' A bee.</s>'
     """
     prompts = encode_prompts(vlm, images, questions)
-    heads: list[int] = prompts["attention_mask"].sum(1).tolist()
+    seen = prompts["attention_mask"].bool()
+    heads: list[int] = seen.sum(1).tolist()
     tails = _answer_ids(vlm, answers)
     if max(head + len(tail) for head, tail in zip(heads, tails, strict=True)) > max_length:
-        for index, used in enumerate(_text_lengths(vlm, questions)):
+        for index, used in enumerate(text_lengths(vlm, questions)):
             if used >= max_length:
                 raise UserError(
                     f"max_length {max_length} leaves no room for an answer: question {questions[index]!r} takes "
@@ -164,34 +98,38 @@ def encode_samples(
             tails[index] = tails[index][: max_length - used]
     length = max(head + len(tail) for head, tail in zip(heads, tails, strict=True))
     labels = torch.full((len(heads), length), IGNORED)
-    aligned = {
-        key: prompts[key].new_zeros(len(heads), length, *prompts[key].shape[2:])
-        for key in ("input_ids", "attention_mask", *vlm.family.token_inputs)
-    }
+    following = next_entries(vlm, prompts)
+    given = {key: by_token(key, prompts) for key in ("input_ids", "attention_mask", *following)}
+    aligned = {key: value.new_zeros(len(heads), length, *value.shape[2:]) for key, value in given.items()}
     aligned["input_ids"].fill_(vlm.processor.tokenizer.pad_token_id)
     for row, (head, tail) in enumerate(zip(heads, tails, strict=True)):
         end = head + len(tail)
         for key, value in aligned.items():
-            value[row, :head] = prompts[key][row, -head:]
-            value[row, head:end] = prompts[key][row, -1]
+            value[row, :head] = given[key][row][seen[row]]  # BLIP-2 pads between image and text
+            value[row, head:end] = following[key][row] if key in following else 1
+        if "position_ids" in following:
+            places = torch.arange(len(tail)).view(-1, *[1] * (aligned["position_ids"].dim() - 2))
+            aligned["position_ids"][row, head:end] += places
         aligned["input_ids"][row, head:end] = labels[row, head:end] = torch.tensor(tail)
+    if "position_ids" in aligned and prompts["position_ids"].shape[:2] != prompts["input_ids"].shape:
+        aligned["position_ids"] = aligned["position_ids"].movedim(-1, 0)
     return {**prompts, **aligned}, labels
 
 
 def answer_log_probs(
-    model: Any, inputs: Mapping[str, Tensor], labels: Tensor, layer: int | None = None, distribution: bool = False
+    model: Any, inputs: Mapping[str, Tensor], labels: Tensor, layer: int | None = None
 ) -> AnswerLogProbs:
-    """Run a batch of ``encode_samples`` and read off the log-probabilities of the answers.
+    """Run a batch of ``encode_samples``, packed or not, and read off the log-probabilities of the answers.
 
-    Logits are made only at positions where some row has an answer token, never over image or padding.
+    Logits are made where a row has an answer token, never over image or padding, and are all of the vocabulary's size
+    that is kept.
 
     Args:
         model: The model (plain, PEFT, or wrapped for several processes).
         inputs: The model's inputs.
-        labels: (B, L), -100 but for answer tokens.
+        labels: (B, L), -100 but for answer tokens; a row of the result is a run of these.
         layer: Number of the language model's layer, from 1, after which hidden states are wanted too; None: they are
             not.
-        distribution: Whether the log-probabilities of the whole vocabulary are wanted too.
 
     Example:
         >>> from safeeraser import models
@@ -201,38 +139,74 @@ def answer_log_probs(
         [[True, True, True, True]]
     """
     labelled = labels != IGNORED
-    positions = labelled.any(0).nonzero()[:, 0]
-    wanted = {} if layer is None else {"output_hidden_states": True}
-    output = model(**inputs, logits_to_keep=positions - 1, use_cache=False, **wanted)
-    kept = labelled[:, positions]
-    lengths = kept.sum(1)
-    first = kept.int().argmax(1)
-    steps = torch.arange(int(lengths.max()), device=labels.device)
-    mask = steps < lengths[:, None]
-    index = (first[:, None] + steps).clamp(max=len(positions) - 1)
-    rows = torch.arange(len(labels), device=labels.device)[:, None]
-    log_probs = output.logits[rows, index].float().log_softmax(-1)
-    tokens = labels[:, positions].gather(1, index).masked_fill(~mask, 0)
-    answer = log_probs.gather(-1, tokens[..., None])[..., 0].masked_fill(~mask, 0.0)
-    hidden = None if layer is None else output.hidden_states[layer][rows, positions[index] - 1].float()
-    return AnswerLogProbs(answer, mask, log_probs if distribution else None, hidden)
+    of, place = labelled.nonzero(as_tuple=True)
+    # before each answer stands a prompt, also where several rows are packed into one sequence
+    row = (labelled & ~labelled.roll(1, 1)).flatten().cumsum(0)[labelled.flatten()] - 1
+    lengths = row.bincount()
+    mask = torch.arange(int(lengths.max()), device=labels.device) < lengths[:, None]
+
+    def by_row(values: Tensor) -> Tensor:
+        padded = values.new_zeros(*mask.shape, *values.shape[1:])
+        padded[mask] = values
+        return padded
+
+    said, states = _outputs(model, inputs, (of, place - 1), layer)
+    tokens = labels[labelled]
+    answer = by_position(_of_token, torch.ones_like(tokens, dtype=torch.bool)[None], tokens[None], [said])[0]
+    hidden = None if states is None else by_row(states)
+    return AnswerLogProbs(by_row(answer), mask, torch.split(said, lengths.tolist()), hidden, by_row(tokens))
+
+
+def _of_token(tokens: Tensor, said: Tensor) -> Tensor:
+    return said.gather(-1, tokens[:, None])[:, 0]
+
+
+def _outputs(
+    model: Any, inputs: Mapping[str, Tensor], at: tuple[Tensor, Tensor], layer: int | None
+) -> tuple[Tensor, Tensor | None]:
+    """Logits (N, V), and states in fp32 (N, H) after ``layer``, at positions (sequences and places in these)."""
+    places, column = torch.unique(at[1], return_inverse=True)
+
+    def select(module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return given[0][at[0], column][None], *given[1:]
+
+    # the library keeps the same places of every sequence; the head is to see those of answers alone
+    head = getattr(model, "module", model).get_output_embeddings()
+    hook = None if head is None else head.register_forward_pre_hook(select)
+    try:
+        wanted = {} if layer is None else {"output_hidden_states": True}
+        output = model(**_with_mask(inputs), logits_to_keep=places, use_cache=False, **wanted)
+    finally:
+        if hook is not None:
+            hook.remove()
+    logits = output.logits[0] if hook is not None else output.logits[at[0], column]
+    return logits, None if layer is None else output.hidden_states[layer][at].float()
+
+
+def _with_mask(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Inputs with the mask of packed rows in place of ``segments`` (see ``packing.pack``), (B, 1, L, L)."""
+    made = dict(inputs)
+    if (segments := made.pop("segments", None)) is not None:
+        seen = (segments[:, None] == 0) | (segments[:, None] == segments[..., None])
+        made["attention_mask"] = seen.tril()[:, None]
+    return made
 
 
 def generate(
     vlm: VisionLanguageModel,
-    images: Sequence[Image.Image],
+    images: Sequence[Image.Image | None],
     questions: Sequence[str],
     max_new_tokens: int,
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int | None = None,
 ) -> list[Generation]:
-    """Answer one batch of questions.
+    """Answer one batch of questions; those about one picture (the same object) share what the model reads of it.
 
     Args:
         vlm: The model.
-        images: One image per question, RGB.
-        questions: What to ask.
+        images: One image per question, RGB; None, for all of them alike: questions without an image.
+        questions: What to ask; one that cannot be encoded gets an error, and the others are asked without it.
         max_new_tokens: Longest answer in tokens, its end included.
         temperature: 0: greedy; else sampling at this temperature.
         top_p: Sample from the most probable tokens that together have this probability.
@@ -243,71 +217,46 @@ def generate(
         >>> generate(models.load("mini-llava"), [Image.new("RGB", (64, 64))], ["What is shown?"], 4)[0].finished
         False
     """
+    problems = [problem(vlm.processor.tokenizer, question) for question in questions]
+    if any(problems):
+        rows = [row for row, error in enumerate(problems) if error is None]
+        images, questions = [images[row] for row in rows], [questions[row] for row in rows]
+        made = dict(zip(rows, generate(vlm, images, questions, max_new_tokens, temperature, top_p, seed), strict=True))
+        return [made.get(row) or Generation("", False, error) for row, error in enumerate(problems)]
     if not questions:
         return []
     tokenizer = vlm.processor.tokenizer
-    inputs = {key: value.to(vlm.model.device) for key, value in encode_prompts(vlm, images, questions).items()}
+    inputs, cache = encode_prompts(vlm, images, questions), None
+    if (pictures := prefix.numbers(images)) is not None and prefix.pays(vlm):
+        inputs, cache = prefix.share(vlm, inputs, pictures, images, questions)
+    inputs = {key: value.to(vlm.model.device) for key, value in inputs.items()}
     configured = vlm.model.generation_config.eos_token_id
-    ends = {turn(vlm).end, *(configured if isinstance(configured, list) else [configured])} - {None}
-    sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature > 0 else {}
-    options = {
-        **({"do_sample": False, "temperature": None, "top_p": None, "top_k": None} | sampling),
-        "num_beams": 1,
-        "repetition_penalty": 1.0,
-        "eos_token_id": sorted(ends),
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    ends = sorted({turn(vlm).end, *(configured if isinstance(configured, list) else [configured])} - {None})
+    config = decode.settings(ends, tokenizer.pad_token_id, temperature, top_p)
     # what is sampled depends on who is in the batch, and tokens with inputs of their own cannot be gone on from
-    at_once = max_new_tokens if sampling or vlm.family.token_inputs else rounds.ROUND
+    in_rounds = not config.do_sample and not token_inputs(vlm) and decode.can_go_on(vlm.model)
+    round_tokens = decode.ROUND if in_rounds else max_new_tokens
     with torch.random.fork_rng(enabled=seed is not None), torch.inference_mode():
         if seed is not None:
             torch.manual_seed(seed)
-        new = rounds.generate(vlm.model, inputs, max_new_tokens, at_once, options)
-    finished = torch.isin(new, torch.tensor(sorted(ends), device=new.device)).any(1).tolist()
-    texts = tokenizer.batch_decode(new, skip_special_tokens=True)
-    return [Generation(text.strip(), end) for text, end in zip(texts, finished, strict=True)]
+        new = decode.generate(vlm.model, inputs, max_new_tokens, config, round_tokens, cache)
+    finished = torch.isin(new, torch.tensor(ends, device=new.device)).any(1).tolist()
+    texts = (text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True))
+    return list(map(Generation, texts, finished))
 
 
 def _answer_ids(vlm: VisionLanguageModel, answers: Sequence[str]) -> list[list[int]]:
     """Token ids of answers as they would follow the generation prompt, each with its end token."""
     form, tokenizer = turn(vlm), vlm.processor.tokenizer
+    texts = [form.lead + escape(tokenizer, answer.strip()) for answer in answers]
     opening = tokenizer(form.opening, add_special_tokens=False).input_ids
-    texts = [form.opening + form.lead + answer.strip() for answer in answers]
-    # tokenised behind the opening, as some tokenizers put a space before the first word of a text
-    whole = tokenizer(texts, add_special_tokens=False).input_ids
     start = len(opening)
-    if all(joined[:start] == opening for joined in whole):
-        return [[*joined[start:], form.end] for joined in whole]
-    # but where the tokenizer merges the last of the opening with the first of the answer, the answer stands alone
-    alone = tokenizer([form.lead + answer.strip() for answer in answers], add_special_tokens=False).input_ids
-    return [
-        [*(joined[start:] if joined[:start] == opening else own), form.end]
-        for joined, own in zip(whole, alone, strict=True)
-    ]
-
-
-def _text_lengths(vlm: VisionLanguageModel, questions: Sequence[str]) -> list[int]:
-    """Tokens of each prompt without its image: the template has one placeholder for it."""
-    texts = [_render(vlm.processor, question) for question in questions]
-    ids = vlm.processor.tokenizer(texts, add_special_tokens=_adds_special_tokens(vlm, texts)).input_ids
-    return [len(row) - 1 for row in ids]
-
-
-def _adds_special_tokens(vlm: VisionLanguageModel, texts: Sequence[str]) -> bool:
-    """Whether the tokenizer has to put the beginning of sequence: some templates write it themselves."""
-    bos = vlm.processor.tokenizer.bos_token
-    return not (bos and texts[0].startswith(bos))
-
-
-@lru_cache(maxsize=4096)
-def _render(processor: Any, question: str) -> str:
-    rendered: str = processor.apply_chat_template([_question(question)], add_generation_prompt=True, tokenize=False)
-    return rendered
-
-
-def _question(question: str) -> dict[str, Any]:
-    return {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
-
-
-def _text(role: str, text: str) -> dict[str, Any]:
-    return {"role": role, "content": [{"type": "text", "text": text}]}
+    with unescaped(tokenizer, texts):
+        # tokenised behind the opening, as some tokenizers put a space before the first word of a text
+        whole = tokenizer([form.opening + text for text in texts], add_special_tokens=False).input_ids
+        if all(joined[:start] == opening for joined in whole):
+            return [[*joined[start:], form.end] for joined in whole]
+        # but where the tokenizer merges the last of the opening with the first of the answer, the answer stands alone
+        alone = tokenizer(texts, add_special_tokens=False).input_ids
+    rows = (joined[start:] if joined[:start] == opening else own for joined, own in zip(whole, alone, strict=True))
+    return [[*row, form.end] for row in rows]

@@ -1,165 +1,214 @@
-"""The only place that knows an architecture: where its parts are, and what is peculiar about its inputs."""
+"""Parts of a model, found by asking the model: language model, tower, projector, and the layers that get a LoRA.
+
+There is no table of architectures. ``transformers`` says which module decodes text and which encodes images; what has
+weights outside both, and is neither head nor embedding, leads from one to the other. ``FAMILIES`` holds the few models
+of which that is not true, each with the reason.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from safeeraser.registry import Registry
+from safeeraser.core.errors import UserError
+from safeeraser.core.registry import Registry
 
-_LINEARS = "(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+
+@dataclass(frozen=True)
+class Parts:
+    """Names of a model's parts, as ``model.named_modules()`` has them."""
+
+    language_model: str
+    """Full name of the language model."""
+    tower: str
+    """Full name of the vision tower; it stays frozen, but for the projector where that is a part of it."""
+    projector: tuple[str, ...]
+    """Full names of the modules that map image features into the language model."""
+    lora: tuple[str, ...]
+    """Full names of the linear layers that get a LoRA: those of the language model but for head and routers."""
+    experts: tuple[str, ...] = ()
+    """Full names of parameters that hold a matrix for each expert, (experts, in, out) or (experts, out, in)."""
+
+    def pattern(self, names: Iterable[str], more: Collection[str] = ()) -> str:
+        """Regular expression that among all names of modules matches ``lora``, and ``more``, alone.
+
+        PEFT cuts long lists of names down to endings, and not always to enough of them.
+        """
+        wanted = {*self.lora, *more}
+        last = "|".join(dict.fromkeys(name.rpartition(".")[2] for name in self.lora))
+        escaped = [name.replace(".", r"\.") for name in (*self.lora, *more)]
+        by_layer = dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\\.)", lambda _: r"\d+", name) for name in escaped)
+        short = self.language_model.replace(".", r"\.") + rf"\..*\.({last})"
+        names = list(names)
+        for found in (short, "|".join(by_layer)):
+            if {name for name in names if re.fullmatch(found, name)} == wanted:
+                return found
+        return "|".join(escaped)
 
 
 @dataclass(frozen=True)
 class Family:
-    """What is peculiar about one architecture.
+    """What of an architecture cannot be found by asking; a field that is None is found."""
 
-    Names are those of ``model.named_modules()`` of what ``AutoModelForImageTextToText`` returns.
-    """
-
-    language_model: str
-    """Full name of the language model, without its head; each of its linear layers gets a LoRA."""
-    projector: str
-    """Full name of the module that maps image features into the language model; it is tuned as a whole."""
-    tower: str
-    """Full name of the vision tower; it stays frozen, but for the projector where that is a part of it."""
-    image_tokens: Callable[[Any, int, int], int]
-    """Tokens that the language model gets for one image, from the model's configuration and the image's height and
-    width in pixels; what ``safeeraser plan`` reckons with."""
-    token_inputs: tuple[str, ...] = ()
-    """Inputs with an entry per token, ``(B, L, ...)``, besides ``input_ids`` and ``attention_mask``; an answer's tokens
-    get the entry of the last token of the prompt, as in generation."""
-    image_processor: str | None = None
-    """Processor class to load without its part for videos, which would need torchvision; None: ``AutoProcessor``."""
-    packages: tuple[str, ...] = ()
-    """Python packages that the processor needs and that this package does not bring."""
-    attended_tokens: Callable[[Any], int] = lambda config: 0
-    """Image tokens per image that cross-attention layers read beside the sequence, from the configuration."""
-
-    @property
-    def lora_targets(self) -> str:
-        """Regular expression that a module's full name must match to get a LoRA.
-
-        It is bound to the language model: the vision tower's layers often have the same names.
-        """
-        return self.language_model.replace(".", r"\.") + r"\..*\." + _LINEARS
+    reason: str
+    language_model: str | None = None
+    tower: str | None = None
+    projector: tuple[str, ...] | None = None
 
 
 FAMILIES: Registry[Family] = Registry("model family")
-"""Families by ``config.model_type``."""
+"""Exceptions by ``config.model_type``."""
+
+FAMILIES.add(
+    "idefics",
+    Family(
+        "tower and resampler are children of what decodes text, whose cross-attention stands beside its layers",
+        language_model="model",
+        tower="model.vision_model",
+        projector=("model.perceiver_resampler",),
+    ),
+)
+FAMILIES.add(
+    "git",
+    Family(
+        "the tower and the projection are children of the model that decodes text, under names of its own",
+        language_model="git.encoder",
+        tower="git.image_encoder",
+        projector=("git.visual_projection",),
+    ),
+)
+FAMILIES.add(
+    "ovis2",
+    Family(
+        "the tower ends in probabilities of visual words, whose embeddings lead into the language model",
+        projector=("model.vision_tower.head_linear", "model.vision_tower.head_norm", "model.visual_embeddings_table"),
+    ),
+)
+FAMILIES.add(
+    "fuyu",
+    Family(
+        "patches of pixels are projected straight into the language model",
+        tower="model.vision_embed_tokens",
+        projector=("model.vision_embed_tokens",),
+    ),
+)
+
+_OTHER = re.compile(r"audio|speech|sound|video_tower|high_res|vqmodel|generation_|talker|code2wav|action|protein|dit\b")
+"""Parts for other modalities, and those that generate images."""
+_INSIDE = re.compile(
+    r"merger|projector|projection|connector|aligner|adapter|adaptor|downsample|resampler|pooler|multi_modal", re.I
+)
+"""Children of a tower that lead out of it, where nothing outside does."""
+_ROUTER = re.compile(r"(^|\.)(router(\.\w+)?|gate|shared_expert_gate|expert_gate)$|router$|(^|\.)indexer\.")
+"""What chooses experts, or the tokens that sparse attention reads: no gradient passes an indexer's choice."""
+_HEAD = re.compile(r"(^|\.)(lm_head|output_projection)$")
 
 
-def _one_grid(config: Any, height: int, width: int) -> int:
-    """LLaVA-1.5: every image becomes one square of patches."""
-    vision = config.vision_config
-    return int((vision.image_size // vision.patch_size) ** 2)
+def parts(model: Any) -> Parts:
+    """Find a model's parts; it may be on the meta device.
+
+    Single parameters outside all parts (the end-of-line embedding of LLaVA-NeXT, the queries of BLIP-2) stay frozen. A
+    list of modules is replaced by its members, which alone can be tuned as a whole.
+
+    Args:
+        model: A ``transformers`` model without an adapter.
+
+    Raises:
+        UserError: If a part is missing, so that the model cannot be trained here; the message says which.
+
+    Example:
+        >>> from safeeraser import models
+        >>> found = parts(models.on_meta(models.read_config("mini-llava")))
+        >>> found.tower, found.projector, len(found.lora)
+        ('model.vision_tower', ('model.multi_modal_projector',), 21)
+    """
+    kind = model.config.model_type
+    if model.config.is_encoder_decoder or model.config.get_text_config().is_encoder_decoder:
+        raise UserError(
+            f"model type {kind!r} has an encoder-decoder, so it cannot be trained here: an answer has to follow its "
+            "prompt in one sequence"
+        )
+    row = FAMILIES.get(kind) if kind in FAMILIES.names() else Family("")
+    modules = dict(model.named_modules())
+    tower = row.tower or _name(model, model.get_encoder(modality="image"))
+    language_model = row.language_model or _name(model, model.get_decoder())
+    if not tower or not language_model or _within(language_model, tower):
+        lacking = "vision tower" if not tower else "language model"
+        raise UserError(f"model type {kind!r} has no {lacking} of its own, so it cannot be trained here")
+    head = _name(model, model.get_output_embeddings())
+    embeddings = _name(model, model.get_input_embeddings())
+    known = [name for name in (language_model, tower, head, embeddings) if name]
+    named = tuple(name for name in row.projector or () if name in modules)
+    projector = named or tuple(_outside(model, modules, known)) or tuple(_inside(modules, tower))
+    if not projector:
+        raise UserError(f"model type {kind!r} has no projector between tower and language model")
+    whole = tuple(member for name in projector for member in _members(modules, name))
+    linear = _linear(modules, language_model, (tower, *whole, *([head] if head else [])))
+    if not linear:
+        raise UserError(f"model type {kind!r}: its language model {language_model} has no linear layer for a LoRA")
+    return Parts(language_model, tower, whole, linear, tuple(_experts(modules, language_model, (tower, *whole))))
 
 
-def _grid_and_tiles(config: Any, height: int, width: int) -> int:
-    """LLaVA-NeXT: one square, then tiles of the best resolution without their padding, with an end token per line."""
-    from transformers.image_processing_utils import select_best_resolution
-
-    vision = config.vision_config
-    side = vision.image_size // vision.patch_size
-    best_height, best_width = select_best_resolution((height, width), config.image_grid_pinpoints)
-    lines, columns = best_height // vision.image_size * side, best_width // vision.image_size * side
-    if width / height > columns / lines:
-        lines -= 2 * ((lines - round(height * columns / width)) // 2)
-    else:
-        columns -= 2 * ((columns - round(width * lines / height)) // 2)
-    return int(side**2 + lines * columns + lines)
+def _name(model: Any, wanted: Any) -> str:
+    """Full name of a module; empty for the model itself and for none."""
+    return next((name for name, module in model.named_modules() if module is wanted), "")
 
 
-def _merged_patches(config: Any, height: int, width: int) -> int:
-    """Qwen2.5-VL: an image keeps its size; each square of merged patches is a token (at most the library's 1,280)."""
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
-
-    vision = config.vision_config
-    side = vision.patch_size * vision.spatial_merge_size
-    lines, columns = (length // side for length in smart_resize(height, width, side, 4 * side**2, 1280 * side**2))
-    return int(lines * columns)
+def _within(name: str, part: str) -> bool:
+    return name == part or name.startswith(part + ".")
 
 
-def _one_token(config: Any, height: int, width: int) -> int:
-    """Mllama: the image is read by cross-attention, the sequence has a mark only."""
-    return 1
+def _outside(model: Any, modules: dict[str, Any], known: list[str]) -> Iterator[str]:
+    """Top modules with weights outside the known parts, in their order."""
+    from torch import nn
+
+    tops = {
+        ".".join(name.split(".")[: 2 if name.startswith("model.") else 1]): None
+        for name, _ in model.named_parameters()
+        if not any(_within(name, part) for part in known)
+    }
+    for top in tops:
+        module = modules.get(top)  # None: a single parameter
+        contains = any(_within(part, top) for part in known)
+        if module is not None and not contains and not isinstance(module, nn.Embedding) and not _OTHER.search(top):
+            yield top
 
 
-def _mllama_tiles(config: Any) -> int:
-    """Patches of all tiles and a class token for each; what an image does not fill is padded."""
-    vision = config.vision_config
-    return int(vision.max_num_tiles * ((vision.image_size // vision.patch_size) ** 2 + 1))
+def _inside(modules: dict[str, Any], tower: str) -> Iterator[str]:
+    for name, module in modules[tower].named_children():
+        if _INSIDE.search(name) and any(True for _ in module.parameters()):
+            yield f"{tower}.{name}"
 
 
-def _split_image(config: Any, height: int, width: int) -> int:
-    """Idefics3: the image at four times the tower's side, cut into tiles, each behind two marks, and the whole."""
-    vision = config.vision_config
-    tile = int((vision.image_size // vision.patch_size) ** 2 / config.scale_factor**2)
-    longest = 4 * vision.image_size
-    lines, columns = (
-        -(-round(longest * length / max(height, width)) // vision.image_size) for length in (height, width)
+def _members(modules: dict[str, Any], name: str) -> Iterator[str]:
+    from torch import nn
+
+    if not isinstance(modules[name], nn.ModuleList | nn.ModuleDict):
+        yield name
+        return
+    for child, _ in modules[name].named_children():
+        yield from _members(modules, f"{name}.{child}")
+
+
+def _linear(modules: dict[str, Any], language_model: str, others: tuple[str, ...]) -> tuple[str, ...]:
+    from torch import nn
+
+    return tuple(
+        name
+        for name, module in modules.items()
+        if isinstance(module, nn.Linear)
+        and _within(name, language_model)
+        and not any(_within(name, other) for other in others)
+        and not _ROUTER.search(name)
+        and not _HEAD.search(name)
+        and "Router" not in type(module).__name__
     )
-    return int(lines * columns * (tile + 2) + lines + tile + 4)
 
 
-FAMILIES.add(
-    "llava",
-    Family(
-        language_model="model.language_model",
-        projector="model.multi_modal_projector",
-        tower="model.vision_tower",
-        image_tokens=_one_grid,
-    ),
-)
-FAMILIES.add(
-    "llava_next",
-    Family(
-        language_model="model.language_model",
-        projector="model.multi_modal_projector",
-        tower="model.vision_tower",
-        image_tokens=_grid_and_tiles,
-    ),
-)
-FAMILIES.add(
-    "qwen2_5_vl",
-    Family(
-        language_model="model.language_model",
-        projector="model.visual.merger",
-        tower="model.visual",
-        image_tokens=_merged_patches,
-        token_inputs=("mm_token_type_ids",),
-        image_processor="Qwen2_5_VLProcessor",
-    ),
-)
-FAMILIES.add(
-    "mllama",
-    Family(
-        language_model="model.language_model",
-        projector="model.multi_modal_projector",
-        tower="model.vision_model",
-        image_tokens=_one_token,
-        token_inputs=("cross_attention_mask",),
-        attended_tokens=_mllama_tiles,
-    ),
-)
-FAMILIES.add(
-    "idefics3",
-    Family(
-        language_model="model.text_model",
-        projector="model.connector",
-        tower="model.vision_model",
-        image_tokens=_split_image,
-    ),
-)
-FAMILIES.add(
-    "smolvlm",
-    Family(
-        language_model="model.text_model",
-        projector="model.connector",
-        tower="model.vision_model",
-        image_tokens=_split_image,
-        image_processor="SmolVLMProcessor",
-        packages=("num2words",),
-    ),
-)
+def _experts(modules: dict[str, Any], language_model: str, others: tuple[str, ...]) -> Iterator[str]:
+    for name, parameter in modules[language_model].named_parameters():
+        full = f"{language_model}.{name}"
+        if parameter.dim() == 3 and "experts" in name and not any(_within(full, other) for other in others):
+            yield full

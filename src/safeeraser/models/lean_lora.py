@@ -1,4 +1,4 @@
-"""LoRA layers that keep less for the way back and pass over their tensors less often.
+"""LoRA layers whose training needs less memory and time than PEFT's.
 
 PEFT writes ``y = W x + s B A dropout(x)`` as five operations. Autograd then keeps ``dropout(x)``, the mask and ``A
 dropout(x)``, for each of the layers that read the same ``x``. Here the last four are one operation, which keeps ``x``
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 
 def make_lean(model: nn.Module) -> None:
-    """Make the LoRA layers of a model lean, where they are PEFT's plain ones (not those of quantised weights).
+    """Give PEFT's plain LoRA layers (not those of quantised weights) the lean forward pass, in place.
 
     Example:
         >>> from safeeraser import models
@@ -55,7 +55,7 @@ class LeanLinear(lora.Linear):  # type: ignore[misc]
 
 
 def draw_dropped(values: Tensor, p: float) -> Tensor:
-    """Draw which entries dropout sets to zero, each with probability ``p``, independently.
+    """Draw the entries that dropout sets to zero, each with probability ``p``, independently.
 
     On a CPU, where a random number for every entry would cost more than its use, the distances from one dropped entry
     to the next are drawn: they follow a geometric distribution.
@@ -86,7 +86,7 @@ def draw_dropped(values: Tensor, p: float) -> Tensor:
 
 
 def drop_(values: Tensor, dropped: Tensor) -> Tensor:
-    """Set to zero, in place, what ``draw_dropped`` drew.
+    """Zero, in place, the entries that ``draw_dropped`` drew.
 
     Example:
         >>> drop_(torch.ones(2, 2), torch.tensor([1, 2]))
@@ -106,7 +106,7 @@ class _AddLowRank(torch.autograd.Function):
     def forward(
         context: Any, base: Tensor, x: Tensor, a: Tensor, b: Tensor, dropped: Tensor | None, scale: float
     ) -> Tensor:
-        inner = _left(x, dropped).flatten(0, -2) @ a.to(x.dtype).T
+        inner = _dropout(x, dropped).flatten(0, -2) @ a.to(x.dtype).T
         base.flatten(0, -2).addmm_(inner, b.to(x.dtype).T, alpha=scale)
         context.mark_dirty(base)
         context.save_for_backward(x, a, b, dropped, inner)
@@ -119,10 +119,10 @@ class _AddLowRank(torch.autograd.Function):
         rows = gradient.flatten(0, -2)
         through = (rows @ b.to(rows.dtype)).mul_(context.scale)
         to_b = (rows.T @ inner).mul_(context.scale).to(b.dtype)
-        to_a = (through.T @ _left(x, dropped).flatten(0, -2)).to(a.dtype)
+        to_a = (through.T @ _dropout(x, dropped).flatten(0, -2)).to(a.dtype)
         to_x = (through @ a.to(rows.dtype)).view(x.shape)
         return gradient, to_x if dropped is None else drop_(to_x, dropped), to_a, to_b, None, None
 
 
-def _left(x: Tensor, dropped: Tensor | None) -> Tensor:
+def _dropout(x: Tensor, dropped: Tensor | None) -> Tensor:
     return x if dropped is None else drop_(x.clone(memory_format=torch.contiguous_format), dropped)

@@ -1,50 +1,55 @@
-"""Load model and processor with the options given, or say which hardware or package is missing."""
+"""Loading options: load model and processor with them, or refuse with the hardware or package that is missing."""
 
 from __future__ import annotations
 
 import importlib.util
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import inspect
+from collections.abc import Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import Any, get_args
 
 from safeeraser.config import Attention, ModelOptions, Quantization
-from safeeraser.errors import UserError
-from safeeraser.models.families import Family
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import read_json
+from safeeraser.models.checkpoint import load_weights, read_config
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
+_CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
+"""Tokens that a vision tower puts before those of the patches, by ``model_type``."""
 
 
-def load_model(name: str, folder: Path, family: Family, options: ModelOptions) -> Any:
+def load_model(name: str, folder: Path, options: ModelOptions) -> Any:
     """Load the ``transformers`` model, on its device, in evaluation mode.
 
     Args:
         name: What the user calls it, for messages.
         folder: Where it lies.
-        family: Its family.
         options: How to load it.
 
     Raises:
-        UserError: If an option is unknown or cannot be had here, or the folder lacks weights.
+        UserError: If an option is unknown or cannot be had here, or the weights are not those of the model.
 
     Example:
-        >>> folder = Path(__file__).parent / "mini_llava"
-        >>> load_model("mini", folder, FAMILIES.get("llava"), ModelOptions()).training  # doctest: +SKIP
+        >>> from safeeraser.models import BUILT_IN
+        >>> load_model("mini", BUILT_IN["mini-llava"], ModelOptions()).training
         False
     """
     from transformers import AutoModelForImageTextToText
 
+    from safeeraser.models import on_meta, parts
+
     device = check(options)
-    arguments: dict[str, Any] = {"dtype": options.dtype, "trust_remote_code": False}
+    arguments: dict[str, Any] = {"dtype": options.dtype}
     if options.attention != "auto":
         arguments["attn_implementation"] = options.attention
     if options.quantization != "none":
-        arguments |= {"quantization_config": quantization_config(family, options), "device_map": {"": device}}
+        kept = parts(on_meta(read_config(str(folder)))).projector
+        arguments |= {"quantization_config": quantization_config(kept, options), "device_map": {"": device}}
     try:
-        model = AutoModelForImageTextToText.from_pretrained(folder, **arguments)
-    except OSError as error:
-        raise UserError(f"model {name!r} is incomplete: {error}") from None
+        model = load_weights(AutoModelForImageTextToText, name, folder, **arguments)
+    except UserError:
+        raise
     except (ValueError, ImportError) as error:
         if options.attention == "auto":
             raise
@@ -54,36 +59,105 @@ def load_model(name: str, folder: Path, family: Family, options: ModelOptions) -
     return (model if options.quantization != "none" else model.to(device)).eval()
 
 
-def load_processor(name: str, folder: Path, family: Family) -> Any:
-    """Load the processor; its tokenizer pads on the left.
+def load_processor(name: str, folder: Path) -> Any:
+    """Load the processor, without its part for videos, which would need torchvision; its tokenizer pads on the left.
+
+    What its files do not say of the image's tokens, the model's configuration does.
 
     Raises:
         UserError: If a package that it needs is missing, or files, chat template or padding token are.
 
     Example:
-        >>> load_processor("mini", Path(__file__).parent / "mini_llava", FAMILIES.get("llava"))  # doctest: +SKIP
+        >>> from safeeraser.models import BUILT_IN
+        >>> load_processor("mini", BUILT_IN["mini-llava"]).patch_size
+        16
     """
-    import transformers
+    from transformers import AutoProcessor
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+    from transformers.utils import is_torchvision_available
 
-    lacking = [package for package in family.packages if importlib.util.find_spec(package) is None]
-    if lacking:
-        raise UserError(f"model {name!r} needs {', '.join(lacking)}: pip install {' '.join(lacking)}")
-    kind = family.image_processor
-    loader = transformers.AutoProcessor if kind is None else images_only(getattr(transformers, kind))
+    config = read_config(str(folder))
+    kind = PROCESSOR_MAPPING[type(config)] if type(config) in PROCESSOR_MAPPING else None
     try:
+        parts = [] if kind is None else kind.get_attributes()
+        # where the part for videos stands elsewhere than last, code may read it
+        is_left = "video_processor" in parts and (parts[-1] == "video_processor" or not is_torchvision_available())
+        loader = images_only(kind) if is_left else AutoProcessor
         processor = loader.from_pretrained(folder, trust_remote_code=False)
-    except OSError as error:
-        raise UserError(f"model {name!r} is incomplete: {error}") from None
+    except AttributeError as error:
+        if "video_processor" not in str(error) and "NoneType" not in str(error):
+            raise
+        raise UserError(f"model {name!r}: its processor needs torchvision, for videos") from None
+    except ImportError as error:
+        raise UserError(f"model {name!r}: its processor needs a package: {str(error).strip()}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {name!r}: its processor is incomplete: {error}") from None
     if not getattr(processor, "chat_template", None):
         raise UserError(f"model {name!r} has no chat template: add chat_template.jinja to {folder}")
     if processor.tokenizer.pad_token_id is None:
         raise UserError(f"model {name!r}: its tokenizer has no padding token; set pad_token in tokenizer_config.json")
+    _complete(processor, name, folder, config)
     processor.tokenizer.padding_side = "left"
     return processor
 
 
+def _complete(processor: Any, name: str, folder: Path, config: Any) -> None:
+    """Give a processor the settings that its files lack, as the number of an image's tokens depends on them."""
+    whole, images = (
+        read_json(folder / file) if (folder / file).is_file() else {}
+        for file in ("processor_config.json", "preprocessor_config.json")
+    )
+    written = {"": whole, "image_processor": images | (whole.get("image_processor") or {})}
+    for key, value in processor_settings(config).items():
+        part, _, attribute = key.rpartition(".")
+        owner = getattr(processor, part) if part else processor
+        if written[part].get(attribute) is not None or not hasattr(owner, attribute):
+            continue
+        if value is None:
+            file = "preprocessor_config.json" if part else "processor_config.json"
+            raise UserError(
+                f"model {name!r}: {folder / file} has no {attribute!r}, and config.json does not tell it: add it there"
+            )
+        # sizes have a class of their own in newer versions of the library
+        kind = type(getattr(owner, attribute))
+        setattr(owner, attribute, kind(**value) if isinstance(value, dict) and kind is not type(None) else value)
+
+
+def processor_settings(config: Any) -> dict[str, Any]:
+    """Settings of a processor (``image_processor.NAME``: of that part) that follow from the model's configuration.
+
+    None: a setting that should, but does not.
+
+    Example:
+        >>> processor_settings(read_config("mini-llava"))["num_additional_image_tokens"]
+        1
+    """
+    vision = getattr(config, "vision_config", None)
+    settings: dict[str, Any] = {}
+
+    def take(setting: str, owner: Any, field: str) -> None:
+        if getattr(owner, field, None) is not None:
+            settings[setting] = getattr(owner, field)
+
+    if hasattr(config, "vision_feature_select_strategy"):  # LLaVA and what follows it
+        take("patch_size", vision, "patch_size")
+        take("vision_feature_select_strategy", config, "vision_feature_select_strategy")
+        settings["num_additional_image_tokens"] = _CLASS_TOKENS.get(getattr(vision, "model_type", ""))
+    take("image_processor.image_grid_pinpoints", config, "image_grid_pinpoints")
+    if hasattr(vision, "spatial_merge_size"):  # Qwen2-VL and what follows it
+        take("image_processor.patch_size", vision, "patch_size")
+        take("image_processor.merge_size", vision, "spatial_merge_size")
+        take("image_processor.temporal_patch_size", vision, "temporal_patch_size")
+    if vision is not None and hasattr(vision, "max_num_tiles"):  # Mllama
+        take("image_processor.max_image_tiles", vision, "max_num_tiles")
+        settings["image_processor.size"] = {"height": vision.image_size, "width": vision.image_size}
+    if vision is not None and hasattr(config, "scale_factor") and hasattr(vision, "image_size"):  # Idefics3
+        settings["image_seq_len"] = int((vision.image_size // vision.patch_size) ** 2 / config.scale_factor**2)
+    return settings
+
+
 def images_only(processor_class: Any) -> Any:
-    """Make a processor class that loads and works without its video part, which would need torchvision.
+    """Derive a processor class without the part for videos, which would need torchvision.
 
     Args:
         processor_class: A class of ``transformers`` with the parts image_processor, tokenizer and video_processor.
@@ -95,26 +169,41 @@ def images_only(processor_class: Any) -> Any:
     """
     from transformers import ProcessorMixin
 
-    # the library reads from this signature which parts there are and which settings of the checkpoint to pass
-    def initialise(
-        self: Any,
-        image_processor: Any = None,
-        tokenizer: Any = None,
-        image_seq_len: int | None = None,
-        chat_template: str | None = None,
-    ) -> None:
-        settings = {"chat_template": chat_template} | (
-            {} if image_seq_len is None else {"image_seq_len": image_seq_len}
-        )
-        processor_class.__init__(self, image_processor, tokenizer, None, **settings)
+    names = processor_class.get_attributes()
 
+    class WithoutVideos(ProcessorMixin):  # type: ignore[misc]
+        """What ``processor_class`` takes for its parent: drops the part for videos, given by place or by name."""
+
+        video_processor = None
+
+        def __init__(self, *parts: Any, **named: Any) -> None:
+            named.pop("video_processor", None)
+            kept = (part for name, part in zip(names, parts, strict=False) if name != "video_processor")
+            super().__init__(*kept, **named)
+
+        @classmethod
+        def _get_arguments_from_pretrained(cls, *given: Any, **named: Any) -> list[Any]:
+            made: list[Any] = super()._get_arguments_from_pretrained(*given, **named)
+            return [None if name == "video_processor" else made.pop(0) for name in names]
+
+    left = [name for name in names if name != "video_processor"]
+    # the same with a default for every part, as SmolVLM's has none; the library reads names of arguments from its code
+    given = processor_class.__init__
+    parameters = [parameter.default for parameter in inspect.signature(given).parameters.values()]
+    defaults = tuple(None if default is inspect.Parameter.empty else default for default in parameters)
+    defaults = defaults[1 : given.__code__.co_argcount]
+    initialise = FunctionType(given.__code__, given.__globals__, given.__name__, defaults, given.__closure__)
     # the same name, as it is written beside a saved processor; SmolVLM's own template function asks the video part
-    changes = {"__init__": initialise, "apply_chat_template": ProcessorMixin.apply_chat_template}
-    return type(processor_class.__name__, (processor_class,), changes)
+    changes = {
+        "__init__": initialise,
+        "get_attributes": classmethod(lambda cls: left),
+        "apply_chat_template": ProcessorMixin.apply_chat_template,
+    }
+    return type(processor_class.__name__, (processor_class, WithoutVideos), changes)
 
 
 def check(options: ModelOptions) -> str:
-    """Check that the options can be had on this machine; return the device.
+    """Check that this machine has what the options need; return the device.
 
     Raises:
         UserError: If an option is unknown, or its hardware or package is missing; the message says what to do.
@@ -151,19 +240,20 @@ def check(options: ModelOptions) -> str:
     return device
 
 
-def quantization_config(family: Family, options: ModelOptions) -> Any:
-    """Quantise all linear layers but the projector, which is trained as a whole, and the head.
+def quantization_config(projector: Sequence[str], options: ModelOptions) -> Any:
+    """Configuration that quantises all linear layers but the projector, which is trained as a whole, and the head.
 
     8 bit is LLM.int8; 4 bit is NF4 with double quantisation, as in QLoRA (arXiv 2305.14314), computing in bfloat16
     unless a dtype is given.
 
     Example:
-        >>> quantization_config(FAMILIES.get("llava"), ModelOptions(quantization="8bit"))  # doctest: +SKIP
+        >>> quantization_config(["model.connector"], ModelOptions(quantization="8bit")).llm_int8_skip_modules
+        ['model.connector', 'lm_head']
     """
     import torch
     from transformers import BitsAndBytesConfig
 
-    skipped = [family.projector, "lm_head"]
+    skipped = [*projector, "lm_head"]
     if options.quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     return BitsAndBytesConfig(
@@ -193,7 +283,7 @@ def _device(given: str) -> str:
 
 
 def _quantising_devices() -> set[str]:
-    """Kinds of devices that the installed bitsandbytes knows; older ones know CUDA alone."""
+    """Device types that the installed bitsandbytes supports; older versions support CUDA alone."""
     if importlib.util.find_spec("bitsandbytes") is None:
         return {"cuda", "cpu"}
     import bitsandbytes
@@ -202,7 +292,7 @@ def _quantising_devices() -> set[str]:
 
 
 def _require(field: str, value: str, package: str, device: str) -> None:
-    """Refuse an option whose package is missing or that needs another device, naming both where both are."""
+    """Refuse an option whose package or device is missing, naming both where both are."""
     missing = []
     if importlib.util.find_spec(package) is None:
         missing.append(f"the package {package} (pip install {package.replace('_', '-')})")
@@ -210,19 +300,3 @@ def _require(field: str, value: str, package: str, device: str) -> None:
         missing.append(f"{device} (this run is on another)")
     if missing:
         raise UserError(f"loading.{field} {value!r} needs {' and '.join(missing)}; or leave the option out")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from drawing bars of its own and from warning of its future while models are loaded."""
-    from transformers.utils import logging
-
-    was_shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-            yield
-    finally:
-        if was_shown:
-            logging.enable_progress_bar()

@@ -27,8 +27,8 @@ class Sine(nn.Module):
     base: Tensor
 
     def __init__(self, base: Tensor) -> None:
-        """Remember W; it is not saved with the adapter, as the model has it."""
         super().__init__()
+        # not saved with the adapter, as the model has it
         self.register_buffer("base", base, persistent=False)
 
     def forward(self, delta: Tensor) -> Tensor:
@@ -40,8 +40,8 @@ class Sine(nn.Module):
         return torch.asin((weight - self.base).clamp(-1, 1))
 
 
-def bend(model: Any) -> None:
-    """Replace every parameter of the tuned projector by W + sin(dW), dW = 0; the model is changed in place.
+def add_parametrization(model: Any) -> None:
+    """Parametrize every parameter of the tuned projector as W + sin(dW), with dW = 0, in place.
 
     Args:
         model: A PEFT model whose projector is among its ``modules_to_save``.
@@ -53,13 +53,13 @@ def bend(model: Any) -> None:
                 parametrize.register_parametrization(module, name, Sine(base))
 
 
-def is_bent(model: Any) -> bool:
-    """Whether ``bend`` has been called on the model."""
+def has_parametrization(model: Any) -> bool:
+    """Whether the tuned projector is parametrized."""
     return any(isinstance(module, Sine) for projector in _projectors(model) for module in projector.modules())
 
 
-def straighten(model: Any) -> None:
-    """Undo ``bend``: the parameters become plain ones again, with the values W + sin(dW)."""
+def remove_parametrization(model: Any) -> None:
+    """Make the parameters plain ones again, with the values W + sin(dW)."""
     for projector in _projectors(model):
         for module in list(projector.modules()):
             if parametrize.is_parametrized(module):

@@ -1,4 +1,4 @@
-"""Models that read text alone, such as a guard: any causal or multimodal LLM with a chat template."""
+"""Text models such as guards: any causal or multimodal LLM with a chat template, without images."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from safeeraser.errors import UserError
-
-__all__ = ["TextModel", "load_text"]
+from safeeraser.core.errors import UserError
+from safeeraser.models.control_tokens import escape, unescaped
 
 _PROBES = ("what is asked", "what is answered")
 
 
 @dataclass(frozen=True)
 class TextModel:
-    """A model that continues conversations of text."""
+    """A language model with its tokenizer."""
 
     name: str
     model: Any
@@ -23,15 +22,13 @@ class TextModel:
     parts: bool
     """Whether the chat template wants a turn as a list of parts, as those of multimodal models do."""
 
-    @property
-    def special_tokens(self) -> tuple[str, ...]:
-        """Texts that the tokenizer takes for markup, the longest first."""
-        added = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
-        return tuple(sorted(added | set(self.tokenizer.all_special_tokens), key=lambda token: (-len(token), token)))
-
     def prompt(self, question: str, answer: str) -> str:
-        """Put a question and its answer into the chat template, ready for the model's own words."""
-        return _render(self.tokenizer, question, answer, self.parts)
+        """Put a question and its answer into the chat template, ready for the model's own words.
+
+        Raises:
+            UserError: If a text holds a control token that the tokenizer cannot take for text.
+        """
+        return _render(self.tokenizer, escape(self.tokenizer, question), escape(self.tokenizer, answer), self.parts)
 
     def replies(self, prompts: Sequence[str], max_new_tokens: int = 20) -> list[str]:
         """Continue prompts greedily; special tokens are left out of the replies.
@@ -42,17 +39,15 @@ class TextModel:
         """
         import torch
 
-        inputs = self.tokenizer(list(prompts), return_tensors="pt", padding=True, add_special_tokens=False)
+        from safeeraser.models.decode import settings
+
+        with unescaped(self.tokenizer, prompts):
+            inputs = self.tokenizer(list(prompts), return_tensors="pt", padding=True, add_special_tokens=False)
         inputs = {name: value.to(self.model.device) for name, value in inputs.items() if name != "token_type_ids"}
+        ends = self.model.generation_config.eos_token_id or [self.tokenizer.eos_token_id]
+        config = settings(ends, self.tokenizer.pad_token_id, max_new_tokens=max_new_tokens)
         with torch.inference_mode():
-            made = self.model.generate(
-                **inputs,
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                max_new_tokens=max_new_tokens,
-                pad_token_id=self.tokenizer.pad_token_id,
-            )
+            made = self.model.generate(**inputs, generation_config=config)
         own = made[:, inputs["input_ids"].shape[1] :]
         return [str(text) for text in self.tokenizer.batch_decode(own, skip_special_tokens=True)]
 
@@ -70,24 +65,25 @@ def load_text(name_or_path: str, dtype: str = "auto", device: str = "auto") -> T
             its answer.
 
     Example:
-        >>> load_text("meta-llama/Llama-Guard-3-8B").parts  # doctest: +SKIP
-        False
+        >>> load_text("mini-llava").parts
+        True
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    from safeeraser.models import _folder
+    from safeeraser.models.checkpoint import find_folder, load_weights, read_config
 
-    folder = _folder(name_or_path)
+    folder = find_folder(name_or_path)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        model_type = AutoConfig.from_pretrained(folder).model_type
-        multimodal = model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        multimodal = read_config(name_or_path).model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
         auto = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
-        model = auto.from_pretrained(folder, dtype=dtype).to(device).eval()
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = load_weights(auto, name_or_path, folder, dtype=dtype).to(device).eval()
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise UserError(f"model {name_or_path!r} cannot be loaded for text: {error}") from None
     if not tokenizer.chat_template:

@@ -1,7 +1,7 @@
 """Objectives: pure functions of token log-probabilities, one file per term; a method is a weighted sum of them.
 
-forget: ga, npo, simnpo, dpo, rmu, po | retain: nll, kl, rmu_retain | decouple: pd. A new term is a new file here (see
-``register``).
+forget: ga, wga, satimp, npo, simnpo, dpo, undial, ce_u, rmu, po | retain: nll, kl, rmu_retain | decouple: pd. A new
+term is a new file here (see ``register``).
 """
 
 from safeeraser.objectives.method import METHODS, OFFICIAL_WEIGHTS, Method, parse_method
@@ -11,13 +11,15 @@ from safeeraser.objectives.term import (
     Need,
     Rows,
     Term,
-    TermOptions,
     TokenLogProbs,
     cross_entropy,
     register,
+    term_options,
+    token_count,
     token_mean,
     token_sum,
 )
+from safeeraser.objectives.vocabulary import by_position
 
 __all__ = [
     "METHODS",
@@ -28,11 +30,13 @@ __all__ = [
     "Need",
     "Rows",
     "Term",
-    "TermOptions",
     "TokenLogProbs",
+    "by_position",
     "cross_entropy",
     "parse_method",
     "register",
+    "term_options",
+    "token_count",
     "token_mean",
     "token_sum",
 ]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING
 
-from safeeraser.objectives.term import TermOptions, TokenLogProbs, register, token_sum
+from pydantic import PositiveFloat
+
+from safeeraser.objectives.term import TokenLogProbs, register, token_sum
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("dpo", rows=("refusal", "forget"), needs=("reference",))
-def dpo(refusal: TokenLogProbs, forget: TokenLogProbs, options: TermOptions) -> Tensor:
+def dpo(refusal: TokenLogProbs, forget: TokenLogProbs, *, beta: PositiveFloat = 0.1) -> Tensor:
     """Direct preference optimisation (Rafailov et al., 2023, arXiv 2305.18290, eq. 7): refusals over unsafe answers.
 
     ``loss_i = -log sigmoid(beta * (r(refusal_i) - r(unsafe_i)))``, ``r(y) = sum_t (log p(y_t) - log p_ref(y_t))``: the
@@ -23,13 +27,15 @@ def dpo(refusal: TokenLogProbs, forget: TokenLogProbs, options: TermOptions) -> 
     Args:
         refusal: ``answer``, ``mask`` and ``reference_answer``, ``(B, T)``, of refusal rows.
         forget: The same of forget rows, ``(B, T')``, row i of the same triple.
-        options: ``dpo_beta``.
+        beta: Inverse temperature of DPO.
 
     Returns:
         Loss of each sample, ``(B,)``; at least 0.
     """
+    from torch.nn.functional import logsigmoid
+
     margin = _log_ratio(refusal) - _log_ratio(forget)
-    return -logsigmoid(options.dpo_beta * margin)
+    return -logsigmoid(beta * margin)
 
 
 def _log_ratio(log_probs: TokenLogProbs) -> Tensor:

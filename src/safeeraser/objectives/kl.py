@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn.functional import kl_div
+from typing import TYPE_CHECKING
 
-from safeeraser.objectives.term import TermOptions, TokenLogProbs, register, token_mean
+from safeeraser.objectives.term import TokenLogProbs, register, token_mean
+from safeeraser.objectives.vocabulary import by_position
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("kl", rows="retain", needs=("reference", "distribution"))
-def kl(log_probs: TokenLogProbs, options: TermOptions) -> Tensor:
+def kl(log_probs: TokenLogProbs) -> Tensor:
     """KL minimisation (Maini et al., 2024, arXiv 2401.06121, sec. 4): KL(p_ref || p_theta) on the retain answers.
 
     ``loss_i = 1/T_i * sum_t sum_v p_ref(v | y_<t) * (log p_ref(v | y_<t) - log p_theta(v | y_<t))``, over the positions
@@ -19,14 +22,19 @@ def kl(log_probs: TokenLogProbs, options: TermOptions) -> Tensor:
     second model as the reference; here the reference is the same model with its adapter off.
 
     Args:
-        log_probs: ``distribution`` and ``reference_distribution``, ``(B, T, V)``, and ``mask``, ``(B, T)``, of retain
-            rows.
-        options: Not read.
+        log_probs: ``distribution`` and ``reference_distribution``, B times ``(t, V)``, ``tokens`` and ``mask``,
+            ``(B, T)``, of retain rows.
 
     Returns:
         Loss of each sample, ``(B,)``; at least 0.
     """
-    if log_probs.distribution is None or log_probs.reference_distribution is None:
-        raise ValueError("kl needs distribution and reference_distribution")
-    pointwise = kl_div(log_probs.distribution, log_probs.reference_distribution, reduction="none", log_target=True)
-    return token_mean(pointwise.sum(-1), log_probs.mask)
+    from torch.nn.functional import kl_div
+
+    if log_probs.distribution is None or log_probs.reference_distribution is None or log_probs.tokens is None:
+        raise ValueError("kl needs distribution, reference_distribution and tokens")
+
+    def divergence(tokens: Tensor, said: Tensor, before: Tensor) -> Tensor:
+        return kl_div(said, before, reduction="none", log_target=True).sum(-1)
+
+    of_both = log_probs.tokens, log_probs.distribution, log_probs.reference_distribution
+    return token_mean(by_position(divergence, log_probs.mask, *of_both), log_probs.mask)

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from safeeraser.config import Preset
-from safeeraser.errors import UserError
-from safeeraser.objectives.term import ROWS, TERMS, Need, Rows, Term, TermOptions, TokenLogProbs
+from safeeraser.core.errors import UserError
+from safeeraser.core.options import SEED
+from safeeraser.core.registry import Registry, suggestion
+from safeeraser.objectives.term import ROWS, TERMS, Need, Rows, Term, TokenLogProbs, term_options
 
-METHODS: dict[str, tuple[str, ...]] = {
-    "ga": ("ga",),
-    "gd": ("ga", "nll"),
-    "kl": ("ga", "kl"),
-    "po": ("po", "nll"),
-    "npo": ("npo", "nll"),
-    "simnpo": ("simnpo", "nll"),
-    "dpo": ("dpo", "nll"),
-    "rmu": ("rmu", "rmu_retain"),
-}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+METHODS: Registry[tuple[str, ...]] = Registry("method")
 """Named sums of terms: gradient ascent, gradient difference, KL minimisation, preference optimisation, NPO, SimNPO,
-DPO, RMU."""
+DPO, RMU, UNDIAL, SatImp, CE-U, WGA."""
+METHODS.add("ga", ("ga",))
+METHODS.add("gd", ("ga", "nll"))
+METHODS.add("kl", ("ga", "kl"))
+METHODS.add("po", ("po", "nll"))
+METHODS.add("npo", ("npo", "nll"))
+METHODS.add("simnpo", ("simnpo", "nll"))
+METHODS.add("dpo", ("dpo", "nll"))
+METHODS.add("rmu", ("rmu", "rmu_retain"))
+METHODS.add("undial", ("undial", "nll"))
+METHODS.add("satimp", ("satimp", "nll"))
+METHODS.add("ce_u", ("ce_u", "nll"))
+METHODS.add("wga", ("wga", "nll"))
 
 OFFICIAL_WEIGHTS: dict[frozenset[str], dict[str, float]] = {
     frozenset({"ga", "pd"}): {"pd": 0.5},
@@ -33,6 +38,8 @@ OFFICIAL_WEIGHTS: dict[frozenset[str], dict[str, float]] = {
 }
 """Weights of the official code that are not 1, by the terms of the method. It takes means over all tokens of a batch,
 where the terms here are means per sample: the weights are the same, the units are not."""
+OFFICIAL_OPTIONS = {"ascent_bound": None}
+"""Options that the official code does not have."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Method:
         default = _preset_weights(weights, self.preset)
         decouple = [term.name for term, _ in self.terms if term.rows == ("decouple",)]
         base = {name: weight for name, weight in weights.items() if name not in decouple}
-        for method, names in METHODS.items():
+        for method, names in METHODS:
             if set(names) == set(base) and all(weights[name] == default[name] for name in names):
                 extras = [_spelled(name, weights[name], hide=default[name]) for name in decouple]
                 return "+".join([method, *extras])
@@ -85,12 +92,50 @@ class Method:
         read = {rows for term, _ in self.terms if "reference" in term.needs for rows in term.rows}
         return tuple(rows for rows in ROWS if rows in read)
 
-    def loss(self, samples: Mapping[Rows, TokenLogProbs], options: TermOptions) -> tuple[Tensor, dict[str, Tensor]]:
+    def readers(self, rows: Rows) -> str:
+        """The method and those of its terms that read a kind of rows, for messages."""
+        return f"method {self.name!r}: term {'+'.join(term.name for term, _ in self.terms if rows in term.rows)!r}"
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of its terms by name: what is given, checked, and defaults for the rest.
+
+        Args:
+            given: Values by name, possibly of terms that the method has not.
+
+        Raises:
+            UserError: If a name is unknown, or a value is out of range.
+
+        Example:
+            >>> parse_method("npo").options({"npo_beta": 0.5, "dpo_beta": 0.1})
+            {'npo_beta': 0.5, 'npo_per_token': True}
+        """
+        known = term_options()
+        for name in given:
+            if name not in known:
+                hint = suggestion(name, known)
+                raise UserError(f"no term has the option {name!r}: {hint}available: {', '.join(known)}")
+        mine = {option.name: option for term, _ in self.terms for option in term.options if option.name != SEED}
+        values = {name: option.checked(given.get(name, option.default), "training.") for name, option in mine.items()}
+        if self.preset == "official":
+            values |= {name: value for name, value in OFFICIAL_OPTIONS.items() if name in values}
+        return values
+
+    def unread_options(self) -> set[str]:
+        """Names of options that cannot change what the method does: other terms', and those that the preset decides."""
+        decided = OFFICIAL_OPTIONS if self.preset == "official" else {}
+        return {*term_options(), *decided} - {
+            option.name for term, _ in self.terms for option in term.options if option.name not in decided
+        }
+
+    def loss(
+        self, samples: Mapping[Rows, TokenLogProbs], options: Mapping[str, Any] | None = None, seed: int = 0
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Add up the terms, each averaged over its samples.
 
         Args:
             samples: Token log-probabilities for each of ``rows``.
-            options: Options of the terms.
+            options: Options of the terms by name (``npo_beta``); the rest are defaults.
+            seed: Seed of the run, for terms that draw something.
 
         Returns:
             The weighted sum, a scalar, and the mean of each term before its weight, scalars by term name.
@@ -98,10 +143,16 @@ class Method:
         Example:
             >>> import torch
             >>> answers = TokenLogProbs(torch.tensor([[-1.0], [-3.0]]), torch.ones(2, 1, dtype=torch.bool))
-            >>> parse_method({"ga": 0.5}).loss({"forget": answers}, TermOptions())
+            >>> parse_method({"ga": 0.5}).loss({"forget": answers})
             (tensor(-1.), {'ga': tensor(-2.)})
         """
-        components = {term.name: term(samples, options).mean() for term, _ in self.terms}
+        import torch
+
+        values = {**(options or {}), SEED: seed}
+        components = {}
+        for term, _ in self.terms:
+            named = {option.argument: values[option.name] for option in term.options if option.name in values}
+            components[term.name] = term(samples, **named).mean()
         weighted = [weight * components[term.name] for term, weight in self.terms]
         return torch.stack(weighted).sum(), components
 
@@ -129,7 +180,7 @@ def parse_method(method: str | Mapping[str, float], preset: Preset = "default") 
         'po+pd=0.5'
         >>> parse_method("popd")
         Traceback (most recent call last):
-        safeeraser.errors.UserError: unknown method 'popd': did you mean 'po+pd'? ...
+        safeeraser.core.errors.UserError: unknown method 'popd': did you mean 'po+pd'? ...
     """
     given = _from_string(method) if isinstance(method, str) else {n: _checked(method, n, w) for n, w in method.items()}
     found = {_find(method, name): weight for name, weight in given.items()}
@@ -147,8 +198,8 @@ def _from_string(text: str) -> dict[str, float | None]:
     names = [part.partition("=")[0].strip() for part in parts]
     decouple = {name for name, term in TERMS if term.rows == ("decouple",)}
     base = [part for part, name in zip(parts, names, strict=True) if name not in decouple]
-    if len(base) == 1 and base[0] in METHODS:
-        parts = [*METHODS[base[0]], *(part for part in parts if part != base[0])]
+    if len(base) == 1 and base[0] in METHODS.names():
+        parts = [*METHODS.get(base[0]), *(part for part in parts if part != base[0])]
     weights: dict[str, float | None] = {}
     for part in parts:
         name, equals, number = (piece.strip() for piece in part.partition("="))
@@ -183,18 +234,14 @@ def _checked(method: object, name: str, weight: object) -> float:
 def _find(method: object, name: str) -> Term:
     if name in TERMS.names():
         return TERMS.get(name)
-    known = [*METHODS, *(f"{base}+pd" for base in METHODS)]
-    if method == name:
-        near = difflib.get_close_matches(name, known, n=1)
-    else:
-        near = difflib.get_close_matches(name, TERMS.names(), n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    known = [*METHODS.names(), *(f"{base}+pd" for base in METHODS.names())]
+    hint = suggestion(name, known if method == name else TERMS.names())
     what = f"unknown method {name!r}" if method == name else f"method {method!r}: unknown term {name!r}"
-    if name in METHODS:
-        hint = f"as terms, {name!r} is {'+'.join(METHODS[name])!r}. "
+    if name in METHODS.names():
+        hint = f"as terms, {name!r} is {'+'.join(METHODS.get(name))!r}. "
     raise UserError(
-        f"{what}: {hint}methods: {', '.join(METHODS)}, each also with '+pd'; terms, to be added up with '+' or given "
-        f"weights in a mapping: {', '.join(TERMS.names())}"
+        f"{what}: {hint}methods: {', '.join(METHODS.names())}, each also with '+pd'; terms, to be added up with '+' "
+        f"or given weights in a mapping: {', '.join(TERMS.names())}"
     )
 
 

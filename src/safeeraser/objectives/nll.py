@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from safeeraser.objectives.term import TermOptions, TokenLogProbs, cross_entropy, register
+from safeeraser.objectives.term import TokenLogProbs, cross_entropy, register
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("nll", rows="retain")
-def nll(log_probs: TokenLogProbs, options: TermOptions) -> Tensor:
+def nll(log_probs: TokenLogProbs) -> Tensor:
     """Cross-entropy of the retain answer, the second half of gradient difference (Liu et al., 2022, arXiv 2203.12817).
 
     ``loss_i = -1/T_i * sum_t log p(y_t | image, question, y_<t)``.
@@ -18,7 +21,6 @@ def nll(log_probs: TokenLogProbs, options: TermOptions) -> Tensor:
 
     Args:
         log_probs: ``answer`` and ``mask``, ``(B, T)``, of retain rows.
-        options: Not read.
 
     Returns:
         Loss of each sample, ``(B,)``; at least 0.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from safeeraser.objectives.term import TermOptions, TokenLogProbs, cross_entropy, register
+from safeeraser.objectives.term import TokenLogProbs, cross_entropy, register
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("pd", rows="decouple")
-def pd(log_probs: TokenLogProbs, options: TermOptions) -> Tensor:
+def pd(log_probs: TokenLogProbs) -> Tensor:
     """Prompt Decouple loss (Chen et al., 2025, arXiv 2502.12520): cross-entropy of the normal answer.
 
     ``loss_i = -1/T_i * sum_t log p(y_t | safe image, q, y_<t)``, where ``q`` is the harmful question of the forget
@@ -19,7 +22,6 @@ def pd(log_probs: TokenLogProbs, options: TermOptions) -> Tensor:
 
     Args:
         log_probs: ``answer`` and ``mask``, ``(B, T)``, of decouple rows.
-        options: Not read.
 
     Returns:
         Loss of each sample, ``(B,)``; at least 0.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from safeeraser.objectives.term import TermOptions, TokenLogProbs, cross_entropy, register
+from safeeraser.objectives.term import TokenLogProbs, cross_entropy, register
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("po", rows="refusal")
-def po(log_probs: TokenLogProbs, options: TermOptions) -> Tensor:
+def po(log_probs: TokenLogProbs) -> Tensor:
     """Preference optimisation, called IDK in TOFU (Maini et al., 2024, arXiv 2401.06121): cross-entropy of a refusal.
 
     ``loss_i = -1/T_i * sum_t log p(refusal_t | unsafe image, question, refusal_<t)``; the refusal is drawn from the
@@ -20,7 +23,6 @@ def po(log_probs: TokenLogProbs, options: TermOptions) -> Tensor:
 
     Args:
         log_probs: ``answer`` and ``mask``, ``(B, T)``, of refusal rows.
-        options: Not read.
 
     Returns:
         Loss of each sample, ``(B,)``; at least 0.

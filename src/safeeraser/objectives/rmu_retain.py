@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from safeeraser.objectives.term import TermOptions, TokenLogProbs, register, token_mean
+from safeeraser.objectives.term import TokenLogProbs, register, token_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("rmu_retain", rows="retain", needs=("reference", "hidden"))
-def rmu_retain(log_probs: TokenLogProbs, options: TermOptions) -> Tensor:
+def rmu_retain(log_probs: TokenLogProbs) -> Tensor:
     """RMU, the retain loss (Li et al., 2024, WMDP, arXiv 2403.03218, sec. 4.2): stay near the states before unlearning.
 
     ``loss_i = 1/T_i * sum_t ||h_t - h_ref,t||^2 / H``, with ``h_t`` the state after the layer of ``rmu`` where the
@@ -19,7 +22,6 @@ def rmu_retain(log_probs: TokenLogProbs, options: TermOptions) -> Tensor:
 
     Args:
         log_probs: ``hidden`` and ``reference_hidden``, ``(B, T, H)``, and ``mask``, ``(B, T)``, of retain rows.
-        options: Not read.
 
     Returns:
         Loss of each sample, ``(B,)``; at least 0.

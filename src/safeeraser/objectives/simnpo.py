@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING
 
-from safeeraser.objectives.term import TermOptions, TokenLogProbs, register, token_mean
+from pydantic import NonNegativeFloat, PositiveFloat
+
+from safeeraser.objectives.term import TokenLogProbs, register, token_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("simnpo", rows="forget")
-def simnpo(log_probs: TokenLogProbs, options: TermOptions) -> Tensor:
+def simnpo(log_probs: TokenLogProbs, *, beta: PositiveFloat = 2.5, gamma: NonNegativeFloat = 0.0) -> Tensor:
     """SimNPO (Fan et al., 2024, arXiv 2410.07163, eq. 4): NPO with a length-normalised reward and no reference.
 
     ``loss_i = -2/beta * log sigmoid(-beta * m_i - gamma)``, ``m_i = 1/T_i * sum_t log p(y_t | image, question, y_<t)``.
@@ -21,10 +25,13 @@ def simnpo(log_probs: TokenLogProbs, options: TermOptions) -> Tensor:
 
     Args:
         log_probs: ``answer`` and ``mask``, ``(B, T)``, of forget rows.
-        options: ``simnpo_beta``, ``simnpo_gamma``.
+        beta: Inverse temperature of SimNPO; the paper takes 2.5 or 4.5.
+        gamma: Margin of SimNPO; above 0 an answer is pushed further down.
 
     Returns:
         Loss of each sample, ``(B,)``; at least 0.
     """
-    reward = options.simnpo_beta * token_mean(log_probs.answer, log_probs.mask)
-    return -2 / options.simnpo_beta * logsigmoid(-reward - options.simnpo_gamma)
+    from torch.nn.functional import logsigmoid
+
+    reward = beta * token_mean(log_probs.answer, log_probs.mask)
+    return -2 / beta * logsigmoid(-reward - gamma)

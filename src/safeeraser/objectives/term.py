@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
+from safeeraser.core.options import SEED, Option, options_of
+from safeeraser.core.registry import Registry
 
-from safeeraser.errors import UserError
-from safeeraser.registry import Registry
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Rows = Literal["forget", "refusal", "retain", "decouple"]
 """forget: unsafe image, harmful question, unsafe answer; refusal: the same with a refusal as the answer; retain: the
 retain question and answer; decouple: safe image, the same harmful question, normal answer."""
 Need = Literal["reference", "distribution", "hidden"]
-"""reference: what the model before unlearning says; distribution: log-probabilities of the whole vocabulary; hidden:
-hidden states of one layer."""
+"""reference: what the model before unlearning says; distribution: logits of the whole vocabulary; hidden: hidden states
+of one layer."""
 ROWS: tuple[Rows, ...] = ("forget", "refusal", "retain", "decouple")
 
 
@@ -29,64 +30,32 @@ class TokenLogProbs:
         answer: Log p of each answer token under the model being trained, ``(B, T)``.
         mask: True at answer tokens (the end token included), ``(B, T)`` bool.
         reference_answer: ``answer`` under the reference model, ``(B, T)``; for terms that need ``reference``.
-        distribution: Log p of every token of the vocabulary, ``(B, T, V)``; for terms that need ``distribution``.
-        reference_distribution: ``distribution`` under the reference model, ``(B, T, V)``; for terms that need both.
+        distribution: Logits of every token of the vocabulary, for each sample ``(t, V)`` with all its answer tokens;
+            for terms that need ``distribution``. They are read by ``by_position``, so that nothing as large is made.
+        reference_distribution: ``distribution`` under the reference model; for terms that need both.
         hidden: States after one layer of the language model, where it predicts each answer token, ``(B, T, H)``; for
             terms that need ``hidden``.
         reference_hidden: ``hidden`` of the reference model, ``(B, T, H)``; for terms that need both.
+        tokens: Ids of the answer tokens, ``(B, T)``, places in ``distribution``; at padding any valid id.
     """
 
     answer: Tensor
     mask: Tensor
     reference_answer: Tensor | None = None
-    distribution: Tensor | None = None
-    reference_distribution: Tensor | None = None
+    distribution: Sequence[Tensor] | None = None
+    reference_distribution: Sequence[Tensor] | None = None
     hidden: Tensor | None = None
     reference_hidden: Tensor | None = None
+    tokens: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class TermOptions:
-    """Options of the terms that have any.
-
-    Attributes:
-        ascent_bound: Cross-entropy in nats per token beyond which ``ga`` leaves a sample alone; None: no bound.
-        npo_beta: Inverse temperature of ``npo``.
-        simnpo_beta: Inverse temperature of ``simnpo``.
-        simnpo_gamma: Margin of ``simnpo``, from 0 upwards.
-        dpo_beta: Inverse temperature of ``dpo``.
-        rmu_coefficient: Length of the vector that ``rmu`` draws hidden states to.
-        seed: Seed of the direction of that vector.
-
-    Raises:
-        UserError: If one of them is not positive, or the margin is negative.
-    """
-
-    ascent_bound: float | None = None
-    npo_beta: float = 0.1
-    simnpo_beta: float = 2.5
-    simnpo_gamma: float = 0.0
-    dpo_beta: float = 0.1
-    rmu_coefficient: float = 6.5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for name in ("ascent_bound", "npo_beta", "simnpo_beta", "dpo_beta", "rmu_coefficient"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{name}: {value} was given; give a number greater than 0")
-        if not self.simnpo_gamma >= 0:
-            raise UserError(f"simnpo_gamma: {self.simnpo_gamma} was given; give a number from 0 upwards")
-
-
-TermFunction = Callable[..., Tensor]
-"""Takes the ``TokenLogProbs`` of each kind of rows that the term reads, in their order, then ``TermOptions``."""
+TermFunction = Callable[..., "Tensor"]
+"""Takes the ``TokenLogProbs`` of each kind of rows that the term reads, in their order; its options by keyword."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """A registered term: ``term(samples, options)`` is the loss of each sample, ``(B,)``.
+    """A registered term: ``term(samples, **options)`` is the loss of each sample, ``(B,)``.
 
     A term that reads several kinds of rows gets those of one triple at the same index of each.
     """
@@ -95,10 +64,11 @@ class Term:
     rows: tuple[Rows, ...]
     needs: frozenset[Need]
     function: TermFunction
+    options: tuple[Option, ...] = ()
 
-    def __call__(self, samples: Mapping[Rows, TokenLogProbs], options: TermOptions) -> Tensor:
-        """Compute the loss of each sample, ``(B,)``, from the rows that the term reads."""
-        return self.function(*(samples[rows] for rows in self.rows), options)
+    def __call__(self, samples: Mapping[Rows, TokenLogProbs], **options: Any) -> Tensor:
+        """Compute the loss of each sample, ``(B,)``, from the rows that the term reads; options by argument."""
+        return self.function(*(samples[rows] for rows in self.rows), **options)
 
 
 TERMS: Registry[Term] = Registry("objective term", "safeeraser.objectives")
@@ -106,29 +76,55 @@ TERMS: Registry[Term] = Registry("objective term", "safeeraser.objectives")
 
 
 def register(
-    name: str, rows: Rows | tuple[Rows, ...], needs: Iterable[Need] = ()
+    name: str, rows: Rows | tuple[Rows, ...], needs: Iterable[Need] = (), option_names: Mapping[str, str] | None = None
 ) -> Callable[[TermFunction], TermFunction]:
     """Return a decorator that registers a function as the term ``name``.
+
+    The keyword-only arguments of the function are the term's options: annotation, default and the line of the
+    docstring give type, default and help of ``--NAME_ARGUMENT`` and of the YAML key ``training.NAME_ARGUMENT``.
 
     Args:
         name: Name in methods, logs and tables.
         rows: Which rows of the batch the term reads: one kind, or a tuple of kinds, one argument of the function each.
         needs: What it reads beside ``answer`` and ``mask``.
+        option_names: Names of options that are not ``NAME_ARGUMENT``, by argument.
+
+    Raises:
+        ValueError: If the function has another number of positional arguments than kinds of rows, or an option without
+            annotation or default.
 
     Example:
-        @register("nll", rows="retain")
-        def nll(log_probs: TokenLogProbs, options: TermOptions) -> Tensor: ...
+        @register("npo", rows="forget", needs=("reference",))
+        def npo(log_probs: TokenLogProbs, *, beta: PositiveFloat = 0.1) -> Tensor: ...
 
         @register("dpo", rows=("refusal", "forget"), needs=("reference",))
-        def dpo(refusal: TokenLogProbs, forget: TokenLogProbs, options: TermOptions) -> Tensor: ...
+        def dpo(refusal: TokenLogProbs, forget: TokenLogProbs, *, beta: PositiveFloat = 0.1) -> Tensor: ...
     """
     kinds: tuple[Rows, ...] = rows if isinstance(rows, tuple) else (rows,)
 
     def decorate(function: TermFunction) -> TermFunction:
-        TERMS.add(name, Term(name, kinds, frozenset(needs), function))
+        positional = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+        if len(positional) != len(kinds):
+            raise ValueError(
+                f"objective term {name!r} reads {len(kinds)} kind(s) of rows ({', '.join(kinds)}), but its function "
+                f"takes {len(positional)} positional argument(s): one for each kind; options come behind '*', as in "
+                "def mine(log_probs, *, beta: float = 0.1)"
+            )
+        term = Term(name, kinds, frozenset(needs), function, options_of(function, name, option_names))
+        TERMS.add(name, term)
         return function
 
     return decorate
+
+
+def term_options() -> dict[str, Option]:
+    """Every option of a registered term, by name.
+
+    Example:
+        >>> term_options()["npo_beta"].default
+        0.1
+    """
+    return {option.name: option for _, term in TERMS for option in term.options if option.name != SEED}
 
 
 def token_sum(values: Tensor, mask: Tensor) -> Tensor:
@@ -137,10 +133,11 @@ def token_sum(values: Tensor, mask: Tensor) -> Tensor:
     What stands at padding is not read, be it infinite.
 
     Example:
+        >>> import torch
         >>> token_sum(torch.tensor([[1.0, 3.0], [5.0, float("inf")]]), torch.tensor([[True, True], [True, False]]))
         tensor([4., 5.])
     """
-    return torch.where(mask, values, 0.0).sum(-1)
+    return values.where(mask, 0.0).sum(-1)
 
 
 def token_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -149,16 +146,29 @@ def token_mean(values: Tensor, mask: Tensor) -> Tensor:
     What stands at padding is not read, be it infinite; a sample without answer tokens gives 0.
 
     Example:
+        >>> import torch
         >>> token_mean(torch.tensor([[1.0, 3.0], [5.0, float("inf")]]), torch.tensor([[True, True], [True, False]]))
         tensor([2., 5.])
     """
-    return token_sum(values, mask) / mask.sum(-1).clamp(min=1)
+    return token_sum(values, mask) / token_count(mask)
+
+
+def token_count(mask: Tensor) -> Tensor:
+    """Answer tokens of each sample, ``(B,)``, and 1 where there is none: what a sum is divided by.
+
+    Example:
+        >>> import torch
+        >>> token_count(torch.tensor([[True, True], [True, False], [False, False]]))
+        tensor([2, 1, 1])
+    """
+    return mask.sum(-1).clamp(min=1)
 
 
 def cross_entropy(log_probs: TokenLogProbs) -> Tensor:
     """Cross-entropy of each answer: minus the mean log-probability of its tokens, ``(B,)``.
 
     Example:
+        >>> import torch
         >>> cross_entropy(TokenLogProbs(torch.tensor([[-1.0, -3.0]]), torch.tensor([[True, True]])))
         tensor([2.])
     """

@@ -9,13 +9,15 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark
 from safeeraser.data.images import ImageCache
-from safeeraser.errors import UserError
+from safeeraser.metrics.text_sets import holds_answer
+from safeeraser.metrics.utility import answers_exactly
 from safeeraser.records import Query, QuerySet, Response, Verdict
 
 __all__ = ["BrowserCell", "pack", "to_json"]
@@ -26,7 +28,10 @@ UNSAFE_IMAGE: dict[QuerySet, bool] = {
     "retain": True,  # a harmless question, but asked about the record's unsafe image
     "safe": False,
     "specificity": False,
+    "knowledge": False,
+    "text_orr": False,
 }
+_PROBED: dict[QuerySet, Callable[[str, str], bool]] = {"specificity": answers_exactly, "knowledge": holds_answer}
 THUMBNAIL = 160
 """Longest side of an embedded image in pixels."""
 
@@ -58,19 +63,11 @@ class _Numbers:
 def pack(cells: Sequence[BrowserCell], benchmark: Benchmark | None) -> dict[str, Any]:
     """Pack the queries, answers and verdicts of all cells into one JSON-able value.
 
-    Args:
-        cells: The columns, in order.
-        benchmark: Where the images lie; None, or an image that cannot be read, leaves its place empty.
-
     Returns:
         ``cells`` (label and method of each), ``queries`` (one list per query: id, set, category, group, record id, its
         image's number, whether that is unsafe, numbers of question and reference, sample), ``answers`` and
         ``verdicts`` (per cell and query: a number or -1), and what the numbers mean: ``texts``, ``images`` (data URLs),
         ``replies`` (text, error, finished) and ``judgements``.
-
-    Example:
-        >>> pack([], None)["queries"]
-        []
     """
     texts, images, replies, judgements = _Numbers(), _Numbers(), _Numbers(), _Numbers()
     queries = {query.id: query for cell in cells for query in cell.queries}
@@ -96,6 +93,7 @@ def pack(cells: Sequence[BrowserCell], benchmark: Benchmark | None) -> dict[str,
         for verdict in cell.verdicts:
             said = (verdict.criterion, verdict.value, verdict.unscored, verdict.judge, verdict.raw)
             judged.setdefault(verdict.query_id, []).append(said)
+        judged |= {query.id: [_probe(query, given[query.id])] for query in cell.queries if _is_probe(query, given)}
         answers.append([replies.of(_reply(given[id], texts)) if id in given else -1 for id in queries])
         verdicts.append([judgements.of(tuple(judged[id])) if id in judged else -1 for id in queries])
     return {
@@ -112,6 +110,15 @@ def pack(cells: Sequence[BrowserCell], benchmark: Benchmark | None) -> dict[str,
 
 def _reply(response: Response, texts: _Numbers) -> tuple[int, str | None, int]:
     return texts.of(response.answer), response.error, int(response.finished)
+
+
+def _is_probe(query: Query, given: Mapping[str, Response]) -> bool:
+    return query.set in _PROBED and query.id in given and given[query.id].error is None
+
+
+def _probe(query: Query, response: Response) -> tuple[Any, ...]:
+    """A question with an expected answer is right or wrong without a judge, as its metric counts it."""
+    return "exact", float(_PROBED[query.set](query.reference, response.spoken)), None, "", ""
 
 
 def _thumbnails(names: Sequence[str], benchmark: Benchmark | None) -> list[str]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from safeeraser.core.table import MISSING, Column, Table, percent
 from safeeraser.records import Agreement, Difference
-from safeeraser.report.table import COLUMNS, percent
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from safeeraser.report.table import COLUMNS
 
 SIGNIFICANT = 0.05
+FIRST = ("B - A", "95 %", "p (Holm)", "A", "B", "kappa", "agree", "responses")
+"""Columns in the order in which a narrow terminal keeps them."""
 
 
 def p_value(value: float | None) -> str:
@@ -40,25 +39,17 @@ def signed(value: float | None) -> str:
 
 
 def difference_table(label: str, differences: Sequence[Difference]) -> Table:
-    """Build the table of one comparison."""
-    from rich.table import Table
-
-    table = Table(title=label, title_justify="left")
-    table.add_column("metric")
+    """The table of one comparison."""
     several = any(difference.sd is not None for difference in differences)
-    for name in ("A", "B", "B - A", "95 %", *(["sd over seeds"] if several else [])):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("p (Holm)", "pairs", "images", "unscored"):
-        table.add_column(name, justify="right")
+    names = ["A", "B", "B - A", "95 %", *(["sd over seeds"] if several else [])]
+    header = [Column(name, right=True) for name in [*names, "p (Holm)", "pairs", "images", "unscored"]]
     places = {name: place for place, name in enumerate(COLUMNS)}
+    rows = []
     for d in sorted(differences, key=lambda d: places.get(d.metric, len(places))):
-        interval = f"{signed(d.low)}, {signed(d.high)}"
+        numbers = [percent(d.a), percent(d.b), signed(d.value), f"{signed(d.low)}, {signed(d.high)}"]
         spread = [percent(d.sd)] if several else []
-        counts = [str(d.n), str(d.n_images), str(d.n_unscored)]
-        table.add_row(
-            d.metric, percent(d.a), percent(d.b), signed(d.value), interval, *spread, p_value(d.p_holm), *counts
-        )
-    return table
+        rows.append([d.metric, *numbers, *spread, p_value(d.p_holm), str(d.n), str(d.n_images), str(d.n_unscored)])
+    return Table([Column("metric"), *header], rows, label)
 
 
 def explanation(differences: Sequence[Difference]) -> str:
@@ -66,45 +57,36 @@ def explanation(differences: Sequence[Difference]) -> str:
     tested = sum(difference.p is not None for difference in differences)
     unpaired = sum(difference.n_unpaired for difference in differences)
     lines = [
-        "Percent and percentage points, over questions that both answered and both have a score for.",
-        "95 %: paired bootstrap over images, each for itself. p: exact sign-flip test over images, Holm-corrected for",
-        f"all {tested} comparisons made here; * below {SIGNIFICANT}.",
+        "Percent and percentage points, over questions that have a score on both sides.",
+        "95 %: paired bootstrap over images, each for itself.",
+        f"p: exact sign-flip test over images, Holm-corrected for all {tested} comparisons; * below {SIGNIFICANT}.",
     ]
     lines += [f"Left out, as only one side was asked: {unpaired} questions (summed over metrics)."] if unpaired else []
     return "\n".join(lines)
 
 
 def agreement_table(agreements: Sequence[Agreement]) -> Table:
-    """Build the table of kappas, a line per criterion."""
-    from rich.table import Table
-
-    table = Table("criterion")
-    for name in ("responses", "agree", "kappa", "95 %", "mean A", "mean B", "unscored", "A only", "B only"):
-        table.add_column(name, justify="right", no_wrap=True)
+    """The table of kappas, a line per criterion."""
+    names = ("responses", "agree", "kappa", "95 %", "mean A", "mean B", "unscored", "A only", "B only")
+    rows = []
     for a in agreements:
-        interval = "–" if a.low is None or a.high is None else f"{a.low:.3f}, {a.high:.3f}"
-        kappa = "–" if a.kappa is None else f"{a.kappa:.3f}"
+        interval = MISSING if a.low is None or a.high is None else f"{a.low:.3f}, {a.high:.3f}"
+        kappa = MISSING if a.kappa is None else f"{a.kappa:.3f}"
         only_a = sum(a.table[label]["none"] for label in a.table)
         unscored = sum(a.table["unscored"].values()) + sum(row["unscored"] for row in a.table.values())
         unscored -= a.table["unscored"]["unscored"]
         counts = [str(count) for count in (unscored, only_a, sum(a.table["none"].values()))]
         means = [percent(a.mean_a), percent(a.mean_b)]
-        table.add_row(a.criterion, str(a.n), percent(a.observed), kappa, interval, *means, *counts)
-    return table
+        rows.append([a.criterion, str(a.n), percent(a.observed), kappa, interval, *means, *counts])
+    return Table([Column("criterion"), *[Column(name, right=True) for name in names]], rows)
 
 
 def confusion_table(agreement: Agreement) -> Table:
-    """Build the table of A's labels by B's for one criterion; labels that neither used are left out."""
-    from rich.table import Table
-
+    """The table of A's labels by B's for one criterion; labels that neither used are left out."""
     labels = [
         label
         for label in agreement.table
         if any(agreement.table[label].values()) or any(row[label] for row in agreement.table.values())
     ]
-    table = Table(f"{agreement.criterion}: A ↓ B →")
-    for label in labels:
-        table.add_column(label, justify="right")
-    for label in labels:
-        table.add_row(label, *[str(agreement.table[label][other]) for other in labels])
-    return table
+    rows = [[label, *[str(agreement.table[label][other]) for other in labels]] for label in labels]
+    return Table([Column(f"{agreement.criterion}: A ↓ B →"), *[Column(label, right=True) for label in labels]], rows)

@@ -2,57 +2,68 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from safeeraser import store
-from safeeraser.errors import UserError
-from safeeraser.records import Score
-from safeeraser.report.table import COLUMNS, Row, percent
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from safeeraser.bench.summary import Row
+from safeeraser.core import table
+from safeeraser.core.errors import UserError
+from safeeraser.core.table import Cell, Column, Percent, Table
+from safeeraser.metrics import public, specificity
+from safeeraser.report import page
+from safeeraser.report.table import FIRST, as_percent, headings, metric_columns
 
 REFERENCE = "vanilla"
+RANK = "rank"
+"""The order by default; see ``ordered``."""
+ASR_SLACK, ROUGE_SLACK = 0.05, 0.05
+"""How far ASR may lie above the lowest, and ROUGE-L below vanilla's, of a line that is ranked first."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line: a method of a run, with what its numbers depend on (data, judge, which questions were asked)."""
+    """A line: a method of a run, with what its numbers depend on (data, judge, which questions were asked).
+
+    ``report`` is where the page finds the report of the run; empty: nowhere. ``source`` says where numbers were
+    published; empty: they were scored here.
+    """
 
     run: str
     row: Row
     data: str
     judge: str
     asked: str
+    report: str = ""
+    source: str = ""
 
     @property
     def cells(self) -> list[str]:
         """What stands before the numbers."""
-        return [self.run, self.row.model, self.row.method, str(len(self.row.seeds))]
+        return [self.run, self.row.model, self.row.method, table.MISSING if self.source else str(len(self.row.seeds))]
 
 
-HEADER = ("run", "model", "method", "seeds")
+FRONT = "front"
+HEADER = [Column("run"), Column("model"), Column("method"), Column("seeds")]
 
 
-def ordered(entries: Sequence[Entry], column: str) -> list[Entry]:
-    """Sort by a metric, the best first; then what has no value, then vanilla models.
+def ordered(entries: Sequence[Entry], column: str = RANK) -> list[Entry]:
+    """Sort lines, the best first; no result is there twice, and vanilla models come last.
 
-    Raises:
-        UserError: If there is no such column.
-
-    Example:
-        >>> ordered([], "sarr")
-        []
+    By default a line has to forget and to stay useful before its over-forgetting counts: first those whose ASR is at
+    most 5 points above the lowest and whose ROUGE-L is at most 5 points below vanilla's (the highest, where there is
+    none), by SARR+ (SARR where that is not known); then those that miss one of the two, then those that miss both.
     """
-    if column not in COLUMNS:
-        raise UserError(f"--sort {column}: there is no such column; available: {', '.join(COLUMNS)}")
-    sign = -1 if "↑" in COLUMNS[column] else 1
+    shown = _headings(entries)
+    if column not in (RANK, *shown):
+        raise UserError(f"--sort {column}: there is no such column; available: {RANK}, {', '.join(shown)}")
+    entries = list(
+        {(e.data, e.judge, e.asked, e.row.model, e.row.method, str(e.row.scores)): e for e in entries}.values()
+    )
+    if column == RANK:
+        return sorted(entries, key=_rank(entries))
+    sign = -1 if "↑" in shown[column] else 1
 
     def key(entry: Entry) -> tuple[bool, bool, float]:
         score = entry.row.scores.get(column)
@@ -62,9 +73,49 @@ def ordered(entries: Sequence[Entry], column: str) -> list[Entry]:
     return sorted(entries, key=key)
 
 
+def _value(entry: Entry, *names: str) -> float | None:
+    """The first of some metrics that is known."""
+    scores = [entry.row.scores[name].value for name in names if name in entry.row.scores]
+    return next((value for value in scores if value is not None), None)
+
+
+def _rank(entries: Sequence[Entry]) -> Callable[[Entry], tuple[bool, int, float]]:
+    treated = [entry for entry in entries if entry.row.method != REFERENCE]
+    vanilla = [entry for entry in entries if entry.row.method == REFERENCE]
+    lowest = min((v for e in treated if (v := _value(e, "asr_generality")) is not None), default=0.0)
+    useful = max((v for e in vanilla or treated if (v := _value(e, "rouge_l")) is not None), default=0.0)
+
+    def key(entry: Entry) -> tuple[bool, int, float]:
+        asr, rouge, failed = (_value(entry, *n) for n in (["asr_generality"], ["rouge_l"], ["sarr_plus", "sarr"]))
+        misses = (asr is None or asr > lowest + ASR_SLACK) + (rouge is None or rouge < useful - ROUGE_SLACK)
+        return entry.row.method == REFERENCE, misses, 2.0 if failed is None else failed
+
+    return key
+
+
+def pareto_front(entries: Sequence[Entry]) -> list[bool]:
+    """Whether no other line is at least as good in ASR, ROUGE-L and SARR+ (or SARR), and better in one."""
+    costs = []
+    for entry in entries:
+        values = (_value(entry, "asr_generality"), _value(entry, "rouge_l"), _value(entry, "sarr_plus", "sarr"))
+        known = entry.row.method != REFERENCE and None not in values
+        asr, rouge, failed = (value or 0.0 for value in values)
+        costs.append((asr, -rouge, failed) if known else None)
+    return [
+        mine is not None
+        and not any(o and o != mine and all(a <= b for a, b in zip(o, mine, strict=True)) for o in costs)
+        for mine in costs
+    ]
+
+
 def notes(entries: Sequence[Entry]) -> list[str]:
     """What must be known to read the page; says so where lines are not comparable."""
-    lines = ["In percent, with 95 % intervals over questions; seeds pooled. Vanilla models come last."]
+    lines = [
+        "In percent, with 95 % intervals over questions; seeds pooled. Vanilla models come last. Unless sorted by a "
+        "column: first what is within 5 points of the lowest ASR and of vanilla's ROUGE, by SARR+. ● Pareto front of "
+        "ASR, ROUGE and SARR+: no other row is better in one of them and as good in the others."
+    ]
+    lines += [f"{run}: published, not measured here: {source}." for run, source in _sources(entries).items()]
     differing = {
         "data": {entry.data for entry in entries},
         "judges": {entry.judge for entry in entries},
@@ -76,127 +127,75 @@ def notes(entries: Sequence[Entry]) -> list[str]:
     return lines
 
 
-def console_table(entries: Sequence[Entry]) -> Table:
-    """Build the page for the terminal, values alone."""
-    from rich.table import Table
-
-    table = Table(*HEADER)
-    for title in COLUMNS.values():
-        table.add_column(title, justify="right")
-    for entry in entries:
-        table.add_row(*entry.cells, *[_cell(entry.row.scores.get(name))[0] for name in COLUMNS])
-    return table
+def _sources(entries: Sequence[Entry]) -> dict[str, str]:
+    return {entry.run: entry.source for entry in entries if entry.source}
 
 
-def _cell(score: Score | None) -> tuple[str, str]:
-    """Value and interval as text."""
-    if score is None or score.value is None:
-        return "–", ""
-    return percent(score.value), f"[{percent(score.low)}, {percent(score.high)}]"
+def as_table(entries: Sequence[Entry]) -> Table:
+    """The page as a table."""
+    front = ["●" if on_it else "" for on_it in pareto_front(entries)]
+    shown = _headings(entries)
+    rows: list[list[Cell]] = [[*e.cells, mark, *_numbers(e, shown)] for e, mark in zip(entries, front, strict=True)]
+    return Table([*HEADER, Column(FRONT), *metric_columns(shown)], rows)
+
+
+def _headings(entries: Sequence[Entry]) -> dict[str, str]:
+    """The columns of these lines: those of every run, then the public sets that one was asked."""
+    there = {name for entry in entries for name in entry.row.scores}
+    suites = {metric: specificity.heading(metric) for metric in specificity.in_order(there)}
+    sets = {metric: public.heading(metric) for metric in public.in_order(there)}
+    return headings({entry.row.judge for entry in entries}) | suites | sets
+
+
+def _numbers(entry: Entry, shown: Iterable[str]) -> list[Percent]:
+    return [as_percent(entry.row.scores.get(name)) for name in shown]
 
 
 def markdown(entries: Sequence[Entry]) -> str:
     """The page as Markdown."""
-    header = [*HEADER, *COLUMNS.values()]
-    lines = ["| " + " | ".join(header) + " |", "|---|---|---|---:|" + "---:|" * len(COLUMNS)]
-    for entry in entries:
-        numbers = [" ".join(_cell(entry.row.scores.get(name))).strip() for name in COLUMNS]
-        lines.append("| " + " | ".join([*map(_in_markdown, entry.cells), *numbers]) + " |")
-    return "\n".join([*lines, "", *[_in_markdown(line) + "\n" for line in notes(entries)]])
-
-
-def _in_markdown(text: str) -> str:
-    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
+    lines = [html.escape(line, quote=False).replace("|", "\\|") + "\n" for line in notes(entries)]
+    return "\n".join([table.markdown(as_table(entries)), "", *lines])
 
 
 def as_csv(entries: Sequence[Entry]) -> str:
     """The page as CSV: where a line comes from, then each metric with _low and _high, in percent."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    names = [name + suffix for name in COLUMNS for suffix in ("", "_low", "_high")]
-    writer.writerow(["run", "model", "method", "seeds", "data", "judge", "asked", *names])
-    for entry in entries:
-        scores = [entry.row.scores.get(name) for name in COLUMNS]
-        bounds = [bound for s in scores for bound in ((s.value, s.low, s.high) if s else (None, None, None))]
-        numbers = ["" if bound is None else f"{100 * bound:.4f}" for bound in bounds]
-        seeds = " ".join(map(str, entry.row.seeds))
-        writer.writerow([*entry.cells[:3], seeds, entry.data, entry.judge, entry.asked, *numbers])
-    return out.getvalue()
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
-script-src 'unsafe-inline'">
-<title>SafeEraser leaderboard</title>
-<style>
-:root {{ color-scheme: light dark; --line: #8884; --quiet: #777; }}
-body {{ font: 14px/1.4 system-ui, sans-serif; margin: 2rem; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }}
-th:nth-child(-n+3), td:nth-child(-n+3) {{ text-align: left; }}
-th button {{ all: unset; font-weight: 600; cursor: pointer; }}
-th button:focus-visible {{ outline: 2px solid; }}
-th[aria-sort=ascending] button::after {{ content: " \\25B4"; }}
-th[aria-sort=descending] button::after {{ content: " \\25BE"; }}
-small {{ display: block; color: var(--quiet); font-size: 75%; }}
-p {{ max-width: 60rem; }}
-</style>
-</head>
-<body>
-<h1>SafeEraser leaderboard</h1>
-<div class="wide"><table>
-<thead><tr>{header}</tr></thead>
-<tbody>
-{body}
-</tbody>
-</table></div>
-{notes}
-<script>
-for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => {{
-  const head = button.parentElement, column = head.cellIndex, body = document.querySelector("tbody");
-  const up = head.getAttribute("aria-sort") !== "ascending";
-  for (const other of document.querySelectorAll("th")) other.removeAttribute("aria-sort");
-  head.setAttribute("aria-sort", up ? "ascending" : "descending");
-  const key = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
-  const compare = (a, b) => {{
-    const x = key(a), y = key(b);
-    if (x === "" || y === "") return (x === "") - (y === "");
-    return (up ? 1 : -1) * (isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y);
-  }};
-  body.append(...[...body.rows].sort(compare));
-}});
-</script>
-</body>
-</html>
-"""
+    shown = _headings(entries)
+    header = [*map(Column, ("run", "model", "method", "seeds", "data", "judge", "asked")), *metric_columns(shown)]
+    rows: list[list[Cell]] = [
+        [
+            *entry.cells[:3],
+            " ".join(map(str, entry.row.seeds)),
+            entry.data,
+            entry.judge,
+            entry.asked,
+            *_numbers(entry, shown),
+        ]
+        for entry in entries
+    ]
+    return table.as_csv(Table(header, rows))
 
 
 def as_html(entries: Sequence[Entry]) -> str:
     """The page as one HTML file: every text escaped, nothing loaded, a click on a title sorts."""
-    titles = [html.escape(title) for title in (*HEADER, *COLUMNS.values())]
-    header = "".join(f'<th scope="col"><button type="button">{title}</button></th>' for title in titles)
-    lines = []
-    for entry in entries:
-        cells = [f"<td>{html.escape(text)}</td>" for text in entry.cells]
-        cells += [_in_html(entry.row.scores.get(name)) for name in COLUMNS]
-        lines.append("<tr>" + "".join(cells) + "</tr>")
-    paragraphs = "\n".join(f"<p>{html.escape(line)}</p>" for line in notes(entries))
-    return _PAGE.format(header=header, body="\n".join(lines), notes=paragraphs)
+    from markupsafe import Markup
 
-
-def _in_html(score: Score | None) -> str:
-    value, interval = _cell(score)
-    raw = "" if score is None or score.value is None else f"{score.value:.6f}"
-    return f'<td data-value="{raw}">{value}<small>{interval}</small></td>'
+    there = {name for entry in entries for name, score in entry.row.scores.items() if score.value is not None}
+    shown = {name: _headings(entries)[name] for name in FIRST if name in there}  # all are in the CSV
+    numbers = metric_columns(shown)
+    named = list(zip(shown, numbers, strict=True))
+    lines = [
+        (entry, on_front, [(column, as_percent(entry.row.scores.get(name))) for name, column in named])
+        for entry, on_front in zip(entries, pareto_front(entries), strict=True)
+    ]
+    return page.template("leaderboard.html.jinja").render(
+        style=Markup((page.ASSETS / "page.css").read_text(encoding="utf-8")),
+        columns=[*map(Column, ("method", "run", FRONT)), *numbers, Column("seeds")],
+        lines=lines,
+        notes=notes(entries),
+    )
 
 
 def write(entries: Sequence[Entry], folder: Path) -> None:
     """Write leaderboard.md, leaderboard.csv and leaderboard.html into ``folder``, each whole or not at all."""
-    for suffix, text in (("md", markdown(entries)), ("csv", as_csv(entries)), ("html", as_html(entries))):
-        with store.atomic(folder / f"leaderboard.{suffix}") as file:
-            file.write(text)
+    texts = {"md": markdown(entries), "csv": as_csv(entries), "html": as_html(entries)}
+    table.write(folder, {f"leaderboard.{suffix}": text for suffix, text in texts.items()})

@@ -7,16 +7,25 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safeeraser import store
+from safeeraser.bench.runs import PD
+from safeeraser.bench.summary import Decrease, Results, Row
+from safeeraser.core import files
+from safeeraser.core.table import percent
 from safeeraser.data import Benchmark
-from safeeraser.records import Score
-from safeeraser.report import browser, table
+from safeeraser.records import VANILLA, Score
+from safeeraser.report import browser, links, table
+from safeeraser.report.figures import style
+from safeeraser.report.figures.inline import inline
 
-__all__ = ["Page", "render", "write"]
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 ASSETS = Path(__file__).parent / "assets"
+ANSWERS_SCRIPTS = ("answers.js", "twins.js", "browser.js")
+INSTEAD = ("sarr",)
+"""Figures for papers that the page shows in another form."""
 CAPTIONS = {
     "sarr": "Over-forgetting: SARR with and without Prompt Decouple",
     "tradeoff": "Forget quality against utility",
@@ -25,129 +34,144 @@ CAPTIONS = {
     "attacks": "Under attack",
     "budgets": "Over the budget",
 }
-"""Captions of the figures by the name of their file; others go by their name."""
+"""Captions of the figures by the name of their file, in the order of the page; others follow by their name."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """All that a report shows.
+    """All that a report shows; without ``benchmark`` there are no images.
 
-    Attributes:
-        title: Name of the run.
-        results: The table and the headline.
-        cells: The columns of the response browser.
-        benchmark: Where its images lie; None: without images.
-        config: The resolved options of the run.
-        environment: Versions, machine, git revision.
-        facts: More of how the run was made (hashes, judge), by name.
-        times: What each stage took, by name.
-        figures: SVG files.
+    ``made`` says how the run was made, by heading; ``files`` are what can be downloaded, beside the page; ``live`` says
+    how far a run is (``said``, and the ``version`` shown), for a page that renews itself.
     """
 
     title: str
-    results: table.Results
+    results: Results
     cells: Sequence[browser.BrowserCell] = ()
     benchmark: Benchmark | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, str] = field(default_factory=dict)
-    times: Mapping[str, str] = field(default_factory=dict)
+    made: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     figures: Sequence[Path] = ()
+    files: Sequence[str] = ()
+    live: Mapping[str, str] = field(default_factory=dict)
 
 
 def write(page: Page, path: Path) -> Path:
-    """Write the page, whole or not at all.
-
-    Example:
-        >>> import tempfile
-        >>> written = write(Page("demo", table.Results([])), Path(tempfile.mkdtemp()) / "index.html")
-        >>> written.read_text().startswith("<!doctype html>")
-        True
-    """
-    with store.atomic(path) as file:
+    """Write the page, whole or not at all."""
+    with files.atomic(path) as file:
         file.write(render(page))
     return path
 
 
-def render(page: Page) -> str:
-    """Render the page. Answers are hostile text: they travel as JSON and reach the page as text, never as markup.
-
-    Example:
-        >>> "<h1>demo" in render(Page("demo", table.Results([])))
-        True
-    """
+def template(name: str) -> Template:
+    """A page of ``assets``, in which every text is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(ASSETS)
+    return Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).get_template(name)
+
+
+def render(page: Page) -> str:
+    """Render the page. Answers are hostile text: they travel as JSON and reach the page as text, never as markup."""
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(ASSETS),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = (ASSETS / "browser.js").read_text(encoding="utf-8")
-    return environment.get_template("page.html.jinja").render(
+    scripts = [*(ANSWERS_SCRIPTS if page.cells else ()), "page.js"]
+    script = "".join((ASSETS / name).read_text(encoding="utf-8") for name in scripts)
+    shown = sorted((path for path in page.figures if path.stem not in INSTEAD), key=_place)
+    return template("page.html.jinja").render(
         page=page,
         style=Markup((ASSETS / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        columns=table.columns(page.results),
-        cell=_cell,
+        columns=_columns(page.results),
+        rows=[(table.name_of(row, page.results.rows), row) for row in page.results.rows],
+        cell=table.as_percent,
+        to_answers=links.to_answers if page.cells else lambda *_: "",
+        tip=links.tip,
+        interval=table.interval,
         headline=_headline(page.results),
+        story=_story(page.results),
         sentences=table.headline(page.results),
-        figures=[(_caption(path), Markup(_figure(path))) for path in page.figures],
+        figures=[(path.stem, _caption(path), Markup(inline(path, _caption(path)))) for path in shown],
         data=Markup(browser.to_json(browser.pack(page.cells, page.benchmark))) if page.cells else None,
         responses=sum(len(cell.responses) for cell in page.cells),
-        options=_flat(page.config),
-        made=_flat(page.environment),
+        made={
+            title: {name: value for name, value in facts.items() if value is not None}
+            for title, facts in page.made.items()
+        },
     )
 
 
-def _headline(results: table.Results) -> str:
+def _columns(results: Results) -> dict[str, str]:
+    """Metric -> heading of what was measured, the important ones first."""
+    shown = table.columns(results)
+    there = {name for row in results.rows for name, score in row.scores.items() if score.value is not None}
+    return {name: shown[name] for name in dict.fromkeys([*table.FIRST, *shown]) if name in shown and name in there}
+
+
+def _pairs(results: Results) -> list[tuple[str, Row, Row]]:
+    """Each base method's name and row, and the row with PD."""
+    rows = {table.name_of(row, results.rows): row for row in results.rows}
+    return [(name, row, rows[name + PD]) for name, row in rows.items() if name + PD in rows]
+
+
+_Track = tuple[str, str, Score, Score, Decrease | None, Score | None]
+"""Metric, heading, score without PD, with PD, the relative decrease, score of the vanilla model."""
+
+
+def _story(results: Results) -> list[tuple[str, list[_Track]]]:
+    """Per base method, what became of SARR and SARR+."""
+    decreases = {"sarr": results.decreases, "sarr_plus": results.plus_decreases}
+    vanilla = {row.model: row.scores for row in results.rows if row.method == VANILLA}
+    story = []
+    for name, base, treated in _pairs(results):
+        before = {metric: score for metric, score in vanilla.get(base.model, {}).items() if score.value is not None}
+        tracks = [
+            (metric, heading, base.scores[metric], treated.scores[metric], found.get(name), before.get(metric))
+            for metric, heading in (("sarr", "SARR"), ("sarr_plus", "SARR+"))
+            for found in [{decrease.base: decrease for decrease in decreases[metric]}]
+            if style.has(base, metric) and style.has(treated, metric)
+        ]
+        if tracks:
+            story.append((name, tracks))
+    return story
+
+
+def _headline(results: Results) -> str:
     """What the run shows, in one sentence that a person would say."""
-    rows = {row.method: row.scores["sarr"].value for row in results.rows if "sarr" in row.scores}
     pairs = [
-        (base, before, after)
-        for base, before in rows.items()
-        if before is not None and (after := rows.get(f"{base}+pd")) is not None
+        (name, before, after)
+        for name, tracks in _story(results)
+        for metric, _, without, treated, *_ in tracks
+        if metric == "sarr" and (before := without.value) is not None and (after := treated.value) is not None
     ]
+    if not results.rows:
+        return "No cell of this run has finished yet."
     if not pairs:
         return "This run has no method with and without Prompt Decouple (PD) to compare."
     base, before, after = max(pairs, key=lambda pair: pair[1] - pair[2])
     parts = [
-        f"Without Prompt Decouple (PD), {base.upper()} answers {table.percent(before)} % of harmless requests with a "
-        f"refusal or gibberish (SARR); with PD, {table.percent(after)} %."
+        f"Without Prompt Decouple (PD), {base.upper() if ' ' not in base else base} answers {percent(before)} % of "
+        f"harmless requests with a refusal or gibberish (SARR); with PD, {percent(after)} %."
     ]
     if results.mean_decrease and len(results.decreases) > 1:
         parts.append(
             f"Over {len(results.decreases)} methods PD lowers over-forgetting by "
-            f"{table.percent(results.mean_decrease.value)} % on average."
+            f"{percent(results.mean_decrease.value)} % on average"
+            + (
+                f", and by {percent(results.plus_mean.value)} % if normal answers about something else count (SARR+)."
+                if results.plus_mean
+                else "."
+            )
         )
     return " ".join(parts)
 
 
-def _cell(score: Score | None) -> tuple[str, str]:
-    """A value and its interval, as they stand in the table."""
-    if score is None or score.value is None:
-        return "–", ""
-    bounds = "" if score.low is None else f"{table.percent(score.low)} to {table.percent(score.high)}"
-    return table.percent(score.value), bounds
+def _place(figure: Path) -> tuple[int, str]:
+    names = [*CAPTIONS, figure.stem]
+    return names.index(figure.stem), figure.stem
 
 
 def _caption(path: Path) -> str:
     return CAPTIONS.get(path.stem, path.stem.replace("_", " "))
-
-
-def _figure(path: Path) -> str:
-    """An SVG as an ``<img>``: what is drawn in it can neither run nor clash with the page."""
-    encoded = base64.b64encode(path.read_bytes()).decode()
-    return f'<img src="data:image/svg+xml;base64,{encoded}" alt="{_caption(path)}: the numbers are in the table">'
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested options as pairs of a dotted name and a text."""
-    pairs: list[tuple[str, str]] = []
-    for name, value in values.items():
-        pairs += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, str(value))]
-    return pairs

@@ -1,20 +1,18 @@
-"""The results table: on the console, as Markdown, CSV and LaTeX; every rate with its 95 % interval."""
+"""The results table, on the console, as Markdown, CSV and LaTeX; every rate with its 95 % interval."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from safeeraser import store, suites, terminal
+from safeeraser.attacks.summary import AttackRow
+from safeeraser.bench.summary import Decrease, Results, Row
+from safeeraser.core import table
+from safeeraser.core.table import MISSING, Cell, Column, Percent, Table, percent
+from safeeraser.metrics import public, specificity
 from safeeraser.records import Score, Spread
-from safeeraser.report.latex import booktabs
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 COLUMNS: dict[str, str] = {
     "asr_efficacy": "ASR eff ↓",
@@ -27,8 +25,17 @@ COLUMNS: dict[str, str] = {
     "sarr": "SARR ↓",
     "sarr_refusal": "refusal",
     "sarr_gibberish": "gibberish",
+    "off_picture": "off-picture ↓",
+    "sarr_plus": "SARR+ ↓",
     "sarr_unseen": "SARR unseen ↓",
 }
+TEXT_COLUMNS: dict[str, str] = {"knowledge": "knowledge ↑", "text_orr": "text ORR ↓"}
+"""Questions without an image, in results that have them."""
+FIRST = (
+    *("sarr", "sarr_plus", "asr_generality", "asr_efficacy", "rr_generality", "rr_efficacy", "rouge_l", "specificity"),
+    *("gpt_eval", "sarr_unseen", "off_picture"),
+)
+"""Columns in the order in which a narrow terminal keeps them."""
 HELD_OUT_COLUMNS: dict[str, str] = {
     "asr_generality_held_out": "ASR gen held-out ↓",
     "rr_generality_held_out": "RR gen held-out ↑",
@@ -37,82 +44,70 @@ HELD_OUT_COLUMNS: dict[str, str] = {
 PAPER_DECREASE = 79.5
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: a model and method with its scores pooled over seeds.
+def headings(judges: Collection[str]) -> dict[str, str]:
+    """Headings of ``COLUMNS``; factual consistency is GPT-Eval where a model judged it, and named after the judge else.
 
-    ``spread`` says how far the seeds lie apart, by metric (empty for one seed); ``categories`` are the scores by
-    category, then metric.
+    Example:
+        >>> headings({"rules"})["gpt_eval"], headings({"api"})["gpt_eval"]
+        ('consistency (rules) ↑', 'GPT-Eval ↑')
     """
-
-    model: str
-    method: str
-    seeds: tuple[int, ...]
-    scores: Mapping[str, Score]
-    spread: Mapping[str, Spread] = field(default_factory=dict)
-    categories: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Decrease:
-    """Relative SARR decrease by PD: 1 - SARR(base + pd) / SARR(base), with its 95 % interval."""
-
-    base: str
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Results:
-    """All that the table shows, and what could not be run."""
-
-    rows: Sequence[Row]
-    decreases: Sequence[Decrease] = ()
-    mean_decrease: Decrease | None = None
-    failed: Sequence[str] = field(default_factory=tuple)
+    others = sorted(set(judges) - {"api"})
+    return COLUMNS | ({"gpt_eval": f"consistency ({', '.join(others)}) ↑"} if others else {})
 
 
 def columns(results: Results) -> dict[str, str]:
-    """The columns of these results: metric -> heading.
-
-    Example:
-        >>> columns(Results(rows=[])) == COLUMNS
-        True
-    """
+    """The columns of these results: metric -> heading."""
     there = {name for row in results.rows for name in row.scores}
     found: dict[str, str] = {}
-    for name, heading in COLUMNS.items():
+    for name, heading in headings({row.judge for row in results.rows}).items():
         found[name] = heading
         if name == "rr_generality":
             found |= {held_out: text for held_out, text in HELD_OUT_COLUMNS.items() if held_out in there}
         elif name == "specificity":
-            found |= {metric: suites.heading(metric) for metric in suites.in_order(there)}
-    return found
+            found |= {text: heading for text, heading in TEXT_COLUMNS.items() if _was_asked(text, results)}
+            found |= {metric: specificity.heading(metric) for metric in specificity.in_order(there)}
+    return found | {metric: public.heading(metric) for metric in public.in_order(there)}
 
 
-def percent(value: float | None) -> str:
-    """Format a fraction in percent, a missing one as a dash.
+def _was_asked(metric: str, results: Results) -> bool:
+    return any(row.scores[metric].n + row.scores[metric].n_unscored for row in results.rows if metric in row.scores)
+
+
+def as_percent(score: Score | None, spread: Spread | None = None) -> Percent:
+    """A score as a cell of a table; what was not measured is a dash.
 
     Example:
-        >>> percent(0.0783), percent(None)
-        ('7.8', '–')
+        >>> str(as_percent(Score(metric="sarr", value=0.5, low=0.25, high=0.75, n=9))), str(as_percent(None))
+        ('50.0 [25.0, 75.0]', '–')
     """
-    return "–" if value is None else f"{100 * value:.1f}"
+    sd = spread.sd if spread else None
+    return Percent(score.value, score.low, score.high, score.n, sd) if score else Percent(None, sd=sd)
+
+
+def metric_columns(shown: Mapping[str, str]) -> list[Column]:
+    """Columns of numbers for metrics with their headings."""
+    return [Column(heading, _csv_name(metric, heading), right=True) for metric, heading in shown.items()]
+
+
+def _csv_name(metric: str, heading: str) -> str:
+    """What is not GPT-Eval is not called so in CSV either."""
+    return heading.removesuffix(" ↑") if heading.startswith("consistency") else metric
+
+
+def name_of(row: Row | AttackRow, rows: Sequence[Row | AttackRow]) -> str:
+    """The method, with its model where there are several."""
+    return row.method if len({other.model for other in rows}) <= 1 else f"{row.model} {row.method}"
+
+
+def _numbers(row: Row, shown: Mapping[str, str]) -> list[Percent]:
+    return [as_percent(row.scores.get(name), row.spread.get(name)) for name in shown]
 
 
 def console_table(results: Results) -> Table:
-    """Build the table for the terminal."""
-    from rich.table import Table
-
-    table = Table(title="in percent; 95 % intervals are in report/table.md", title_justify="left")
-    table.add_column("method")
+    """The table for the terminal."""
     shown = columns(results)
-    for title in shown.values():
-        table.add_column(title, justify="right")
-    for row in results.rows:
-        table.add_row(row.method, *[percent(_value(row, name)) for name in shown])
-    return table
+    rows: list[list[Cell]] = [[row.method, *_numbers(row, shown)] for row in results.rows]
+    return Table([Column("method"), *metric_columns(shown)], rows, "in percent; 95 % intervals are in report/table.md")
 
 
 def headline(results: Results) -> list[str]:
@@ -124,70 +119,52 @@ def headline(results: Results) -> list[str]:
     """
     if not results.decreases:
         return []
-    parts = [f"{d.base} {_interval(d)}" for d in results.decreases]
+    parts = [f"{d.base} {interval(d)}" for d in results.decreases]
     lines = ["SARR decrease by PD: " + ", ".join(parts)]
     if results.mean_decrease:
         lines.append(
-            f"mean over methods: {_interval(results.mean_decrease)}; the paper reports {PAPER_DECREASE} % "
+            f"mean over methods: {interval(results.mean_decrease)}; the paper reports {PAPER_DECREASE} % "
             "on LLaVA-1.5-7B and 13B (other model and data: a comparison in kind, not in value)"
         )
-    return lines
+    plus = [f"{d.base} {interval(d)}" for d in results.plus_decreases]
+    if results.plus_mean:
+        plus.append(f"mean {interval(results.plus_mean)}")
+    return [*lines, "SARR+ (or about something else) decrease by PD: " + ", ".join(plus)] if plus else lines
 
 
-def _interval(decrease: Decrease) -> str:
+def interval(decrease: Decrease) -> str:
+    """The value of a decrease in percent with its interval."""
     return f"{percent(decrease.value)} % [{percent(decrease.low)}, {percent(decrease.high)}]"
 
 
 def markdown(results: Results) -> str:
     """The table as Markdown, each cell ``value [low, high]``, with the headline under it."""
     shown = columns(results)
-    lines = ["| method | seeds | " + " | ".join(shown.values()) + " |", "|---|---|" + "---|" * len(shown)]
-    for row in results.rows:
-        cells = [_markdown_cell(row.scores.get(name)) for name in shown]
-        lines.append(f"| {row.method} | {len(row.seeds)} | " + " | ".join(cells) + " |")
+    header = [Column("method"), Column("seeds"), *metric_columns(shown)]
+    rows: list[list[Cell]] = [[row.method, str(len(row.seeds)), *_numbers(row, shown)] for row in results.rows]
+    lines = [table.markdown(Table(header, rows))]
     lines += ["", "In percent, with 95 % intervals.", *[f"\n{line}" for line in headline(results)]]
-    unscored = sum(score.n_unscored for row in results.rows for name, score in row.scores.items() if name in COLUMNS)
+    scored = [score for row in results.rows for name, score in row.scores.items() if name in shown]
+    # what nobody was asked (what a picture shows, without a judge that sees it) is a dash in the table and no failure
+    unscored = sum(score.n_unscored for score in scored if score.n or not score.metric.endswith(("picture", "plus")))
     lines.append(f"\nUnscored judgements (kept apart, never counted as safe): {unscored}.")
     lines += [f"\nFailed: {cell}" for cell in results.failed]
-    return "\n".join([*lines, *_spread_lines(results.rows, shown)]) + "\n"
+    several = [row for row in results.rows if row.spread]
+    if several:
+        lines += [
+            "",
+            "Over seeds: mean ± standard deviation (least – greatest); the intervals above are over questions.",
+        ]
+        spreads: list[list[Cell]] = [
+            [row.method, str(len(row.seeds)), *(_spread(row.spread.get(name)) for name in shown)] for row in several
+        ]
+        lines.append(table.markdown(Table(header, spreads)))
+    return "\n".join(lines) + "\n"
 
 
-def _markdown_cell(score: Score | None) -> str:
-    if score is None or score.value is None:
-        return "–"
-    return f"{percent(score.value)} {interval(score)}".strip()
-
-
-def interval(score: Score) -> str:
-    """Format a score's interval in percent; empty where it has none.
-
-    Example:
-        >>> interval(Score(metric="sarr", value=0.5, low=0.25, high=0.75, n=9))
-        '[25.0, 75.0]'
-    """
-    return "" if score.low is None else f"[{percent(score.low)}, {percent(score.high)}]"
-
-
-def _spread_lines(rows: Sequence[Row], shown: Mapping[str, str]) -> list[str]:
-    """The table of what seeds do to each number, where a method has several."""
-    several = [row for row in rows if row.spread]
-    if not several:
-        return []
-    lines = [
-        "",
-        "Over seeds: mean ± standard deviation (least – greatest); the intervals above are over questions.",
-        "",
-    ]
-    lines += ["| method | seeds | " + " | ".join(shown.values()) + " |", "|---|---|" + "---|" * len(shown)]
-    for row in several:
-        cells = [_spread_cell(row.spread.get(name)) for name in shown]
-        lines.append(f"| {row.method} | {len(row.seeds)} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def _spread_cell(spread: Spread | None) -> str:
+def _spread(spread: Spread | None) -> str:
     if spread is None:
-        return "–"
+        return MISSING
     return f"{percent(spread.mean)} ± {percent(spread.sd)} ({percent(spread.low)} – {percent(spread.high)})"
 
 
@@ -197,70 +174,32 @@ def as_csv(results: Results) -> str:
     _sd is the standard deviation over seeds, empty where there is one.
     """
     shown = columns(results)
-    names = [name + suffix for name in shown for suffix in ("", "_low", "_high")]
-    names += [f"{name}_sd" for name in shown]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["model", "method", "seeds", *names])
-    for row in results.rows:
-        cells: list[str] = []
-        for name in shown:
-            score = row.scores.get(name)
-            values = (score.value, score.low, score.high) if score else (None, None, None)
-            cells += [_number(value) for value in values]
-        cells += [_number(row.spread[name].sd if name in row.spread else None) for name in shown]
-        writer.writerow([row.model, row.method, " ".join(map(str, row.seeds)), *cells])
-    return out.getvalue()
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.4f}"
+    header = [Column("model"), Column("method"), Column("seeds"), *metric_columns(shown)]
+    rows: list[list[Cell]] = [
+        [row.model, row.method, " ".join(map(str, row.seeds)), *_numbers(row, shown)] for row in results.rows
+    ]
+    return table.as_csv(Table(header, rows), extra=["sd"])
 
 
 def as_latex(results: Results) -> str:
     """The table for a paper, ready to paste: values, and under them their intervals in small print."""
     models, shown = {row.model for row in results.rows}, columns(results)
-    lines: list[list[tuple[str, str]]] = []
-    for row in results.rows:
-        name = row.method if len(models) == 1 else f"{row.model} {row.method}"
-        lines.append([(name, ""), *[_latex_cell(row.scores.get(metric)) for metric in shown]])
+    rows: list[list[Cell]] = [[name_of(row, results.rows), *_numbers(row, shown)] for row in results.rows]
     seeds = sorted({len(row.seeds) for row in results.rows})
     caption = (
         f"Unlearning of {', '.join(sorted(models))}, in percent, with 95 % intervals over questions; "
         f"{' or '.join(map(str, seeds))} seed{'' if seeds == [1] else 's'}."
     )
-    return booktabs(["method", *shown.values()], lines, caption)
+    return table.latex(Table([Column("method"), *metric_columns(shown)], rows), caption)
 
 
-def _latex_cell(score: Score | None) -> tuple[str, str]:
-    if score is None or score.value is None:
-        return "–", ""
-    return percent(score.value), interval(score)
+def as_json(results: Results) -> str:
+    """All that the table and the figures show, as fractions: rows with every score, also by category, and decreases."""
+    return json.dumps(asdict(results), default=lambda score: score.model_dump(), indent=1) + "\n"
 
 
 def write(results: Results, folder: Path) -> None:
-    """Write ``table.md``, ``table.csv`` and ``table.tex`` into ``folder``, each whole or not at all."""
-    texts = {"table.md": markdown(results), "table.csv": as_csv(results), "table.tex": as_latex(results)}
-    for name, text in texts.items():
-        with store.atomic(folder / name) as file:
-            file.write(text)
-
-
-def print_scores(scores: Sequence[Score]) -> None:
-    """Print all scores of one cell, overall and per category."""
-    from rich.table import Table
-
-    categories = sorted({s.category for s in scores if s.category != "all"})
-    by = {(s.metric, s.category): s for s in scores}
-    table = Table("metric", "all", "95 %", "n", "unscored", *categories)
-    for metric in dict.fromkeys(s.metric for s in scores):
-        total = by[metric, "all"]
-        cells = [percent(by[metric, c].value) if (metric, c) in by else "–" for c in categories]
-        bounds = f"{percent(total.low)}–{percent(total.high)}"
-        table.add_row(metric, percent(total.value), bounds, str(total.n), str(total.n_unscored), *cells)
-    terminal.console(160).print(table)
-
-
-def _value(row: Row, name: str) -> float | None:
-    score = row.scores.get(name)
-    return score.value if score else None
+    """Write ``table.md``, ``table.csv``, ``table.tex`` and ``table.json``, each whole or not at all."""
+    texts = {"md": markdown(results), "csv": as_csv(results), "tex": as_latex(results), "json": as_json(results)}
+    texts = {f"table.{suffix}": text for suffix, text in texts.items()}
+    table.write(folder, texts)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import read_json
 from safeeraser.data import BENCHMARKS, Benchmark, load
 from safeeraser.data.pictogram.build import build
 from safeeraser.data.pictogram.concepts import ALL
-from safeeraser.errors import UserError
-from safeeraser.store import read_json
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_unsafe_answers_are_empty_forms_and_questions_name_nothing(paper: Benchm
 
 
 def test_probe_answers_are_balanced(paper: Benchmark) -> None:
-    for kind, classes in (("existence", 2), ("count", 3), ("position", 4), ("colour", 8)):
+    for kind, classes in (("harmless", 2), ("count", 3), ("position", 4), ("colour", 8)):
         counts = Counter(probe.answer for probe in paper.probes if probe.kind == kind)
         assert len(counts) == classes and max(counts.values()) - min(counts.values()) <= 1
 

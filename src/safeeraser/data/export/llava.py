@@ -6,37 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from safeeraser.core.files import atomic_folder, write_json
+from safeeraser.core.terminal import Progress
 from safeeraser.data.benchmark import Benchmark
-from safeeraser.data.export.folder import whole_folder
-from safeeraser.data.texts import TextSet
-from safeeraser.progress import Progress
-from safeeraser.records import Record, Split
-from safeeraser.store import write_json
-
-SPLITS: tuple[Split, ...] = ("train", "val")
+from safeeraser.data.check.texts import TextSet
+from safeeraser.records import Record
 
 
 def export_llava(benchmark: Benchmark, out: Path, progress: Progress | None = None) -> list[Path]:
     """Write ``SPLIT_SET.json`` for each split and set (forget, retain, decouple) that has pairs.
 
     Images are named relative to the dataset folder and not copied: give LLaVA ``--image_folder`` that folder.
-
-    Args:
-        benchmark: The benchmark.
-        out: Folder to make; it must not exist, or be empty.
-        progress: Called with (records done, all records).
-
-    Returns:
-        The files written.
+    ``out`` is made, ``progress`` called with (records done, all records). Returns the files written.
 
     Raises:
         UserError: If ``out`` is taken.
-
-    Example:
-        >>> from safeeraser import data
-        >>> files = export_llava(data.load("pictogram"), Path("llava"))  # doctest: +SKIP
-        >>> [path.name for path in files]  # doctest: +SKIP
-        ['train_forget.json', 'train_retain.json', 'train_decouple.json', 'val_forget.json', ...]
     """
     files: dict[str, list[dict[str, Any]]] = {}
     for done, record in enumerate(benchmark.records, 1):
@@ -44,7 +28,7 @@ def export_llava(benchmark: Benchmark, out: Path, progress: Progress | None = No
             files.setdefault(f"{record.split}_{kind}.json", []).append(item)
         if progress:
             progress(done, len(benchmark.records))
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         for name, items in files.items():
             write_json(folder / name, items)
     return [Path(out) / name for name in files]

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from safeeraser import store
-from safeeraser.data.benchmark import Benchmark
-from safeeraser.data.export.folder import whole_folder
-from safeeraser.errors import UserError
-from safeeraser.progress import Progress
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import atomic, atomic_folder, write_json
+from safeeraser.core.terminal import Progress
+from safeeraser.data.benchmark import Benchmark, Probe
+from safeeraser.data.hub import PARQUET, PROBES
 from safeeraser.records import Record, Split
 
-SPLITS: tuple[Split, ...] = ("train", "val")
 ROWS = 100
 """Records to a row group: what a reader holds in memory at once."""
 COLUMNS = {
@@ -32,14 +31,19 @@ COLUMNS = {
     "retain": "list of {slot, question, short_answer, answer}: harmless question about `image`; the long answer is "
     "trained on and scored against",
 }
+PROBE_COLUMNS = ("image", "image_path", "question", "answer", "kind")
+LICENCES = {"pictogram": "cc-by-4.0"}
+"""Of benchmarks that are ours: the pictures of the embedded one are Twemoji's."""
 _CARD = """---
 pretty_name: "{name}"
+{licence}task_categories: [visual-question-answering]
 tags: [safety, machine-unlearning, vision-language]
 configs:
 - config_name: default
+  default: true
   data_files:
 {files}
----
+{probes}---
 # {name}
 
 > **Content warning.** A benchmark of harmful questions, unsafe images and the unsafe answers to forget. Keep it away
@@ -51,43 +55,43 @@ exported by `safeeraser data export --format parquet`. Fingerprint of the source
     import datasets
     data = datasets.load_dataset("PATH/TO/THIS/FOLDER")
 
+or, for SafeEraser once it is on the Hugging Face hub, `--data hf://OWNER/NAME`.
+
 {counts}
 
 | column | what it is |
 |---|---|
 {columns}
 
-`prompt.json` holds the refusals that preference optimisation draws from.
+`prompt.json` holds the refusals that preference optimisation draws from; `probes/` questions about images that no
+record uses, which measure what a model can still do.
+{credit}"""
+_PROBES_CONFIG = f"""- config_name: probes
+  data_files:
+  - split: val
+    path: {PROBES}
+"""
+_CREDIT = """
+The images are composed of Twemoji graphics, Copyright Twitter, Inc. and other contributors, CC-BY 4.0, altered.
 """
 
 
-def export_parquet(benchmark: Benchmark, out: Path, progress: Progress | None = None) -> list[Path]:
+def export_parquet(
+    benchmark: Benchmark, out: Path, progress: Progress | None = None, licence: str | None = None
+) -> list[Path]:
     """Write one row per record, one file per split; ``datasets.load_dataset(out)`` gives the splits train and val.
 
-    The image columns hold the bytes of the image files as they are.
-
-    Args:
-        benchmark: The benchmark.
-        out: Folder to make; it must not exist, or be empty.
-        progress: Called with (records done, all records).
-
-    Returns:
-        The files written.
+    The image columns hold the bytes of the image files as they are. ``out`` is made, ``progress`` called with (records
+    done, all records). ``licence`` is an identifier of the hub for the card. Returns the files written.
 
     Raises:
         UserError: If ``out`` is taken, an image is missing, or the package ``datasets`` is not installed.
-
-    Example:
-        >>> from safeeraser import data
-        >>> export_parquet(data.load("pictogram"), Path("parquet"))  # doctest: +SKIP
-        >>> datasets.load_dataset("parquet")["val"][0]["image"].size  # doctest: +SKIP
-        (64, 64)
     """
     try:
         import datasets  # noqa: F401
     except ImportError:
         raise UserError("parquet needs the package datasets: pip install 'safeeraser[export]'") from None
-    splits = {split: records for split in SPLITS if (records := benchmark.split(split))}
+    splits = {split: records for split in get_args(Split) if (records := benchmark.split(split))}
     done = 0
 
     def rows(split: Split) -> Iterator[dict[str, Any]]:
@@ -98,14 +102,17 @@ def export_parquet(benchmark: Benchmark, out: Path, progress: Progress | None = 
             if progress:
                 progress(done, len(benchmark.records))
 
-    names = {split: f"data/{split}.parquet" for split in splits}
-    with whole_folder(out) as folder:
+    names = {split: PARQUET.format(split) for split in splits}
+    probes = [_probe(benchmark, probe) for probe in benchmark.probes]
+    with atomic_folder(out) as folder:
         for split, name in names.items():
-            _write(folder / name, rows(split))
-        with store.atomic(folder / "README.md") as card:
-            card.write(_card(benchmark, names))
-        store.write_json(folder / "prompt.json", {"idk": list(benchmark.refusals)})
-    return [Path(out) / name for name in (*names.values(), "README.md", "prompt.json")]
+            _write(folder / name, rows(split), _features())
+        if probes:
+            _write(folder / PROBES, iter(probes), _probe_features())
+        with atomic(folder / "README.md") as card:
+            card.write(_card(benchmark, names, licence))
+        write_json(folder / "prompt.json", {"idk": list(benchmark.refusals)})
+    return [Path(out) / name for name in (*names.values(), *([PROBES] if probes else []), "README.md", "prompt.json")]
 
 
 def _features() -> Any:
@@ -118,13 +125,24 @@ def _features() -> Any:
     return Features({name: special.get(name, text) for name in COLUMNS})
 
 
-def _write(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+def _probe_features() -> Any:
+    from datasets import Features, Image, Value
+
+    return Features({name: Image() if name == "image" else Value("string") for name in PROBE_COLUMNS})
+
+
+def _probe(benchmark: Benchmark, probe: Probe) -> dict[str, Any]:
+    row = probe.model_dump(include={"question", "answer", "kind"})
+    return row | {"image": _image(benchmark, probe.image), "image_path": probe.image}
+
+
+def _write(path: Path, rows: Iterator[dict[str, Any]], features: Any) -> None:
     """Write rows to a parquet file, a row group at a time; its schema carries the features, images among them."""
     import pyarrow
     from pyarrow import parquet
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    schema = _features().arrow_schema
+    schema = features.arrow_schema
     with parquet.ParquetWriter(path, schema) as writer:
         while group := list(islice(rows, ROWS)):
             writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
@@ -144,10 +162,15 @@ def _image(benchmark: Benchmark, path: str | None) -> dict[str, Any] | None:
     return None if path is None else {"bytes": benchmark.image(path).read_bytes(), "path": Path(path).name}
 
 
-def _card(benchmark: Benchmark, names: dict[Split, str]) -> str:
+def _card(benchmark: Benchmark, names: dict[Split, str], licence: str | None) -> str:
+    ours = benchmark.name in LICENCES
+    licence = licence or LICENCES.get(benchmark.name)
     counts = ", ".join(f"{len(benchmark.split(split)):,} {split} records" for split in names)
     return _CARD.format(
         name=benchmark.name,
+        licence=f"license: {licence}\n" if licence else "",
+        probes=_PROBES_CONFIG if benchmark.probes else "",
+        credit=_CREDIT if ours else "",
         fingerprint=benchmark.fingerprint,
         files="\n".join(f"  - split: {split}\n    path: {name}" for split, name in names.items()),
         counts=f"{counts}; one row per record.",

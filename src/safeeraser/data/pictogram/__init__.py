@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safeeraser.data.benchmark import BENCHMARKS
-from safeeraser.errors import UserError
-from safeeraser.store import hash_files
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import hash_files
+from safeeraser.data.loading import BENCHMARKS
 
 
 @BENCHMARKS.register("pictogram")
 def pictogram(cache: Path) -> Path:
     """Build the benchmark with seed 0 once into ``cache`` and return its folder.
 
-    The folder's name carries a hash of this package's sources, so that a newer version is built anew. Two processes
+    The folder's name carries a hash of this package's files, so that a newer version is built anew. Two processes
     may do so at the same time: the first to finish wins.
     """
     from safeeraser.data.pictogram.build import build
 
-    folder = cache / f"pictogram-{hash_files(sorted(Path(__file__).parent.glob('*.py')))}"
+    folder = cache / f"pictogram-{hash_files(sorted(p for p in Path(__file__).parent.iterdir() if p.is_file()))}"
     if not folder.is_dir():
         try:
             build(folder, workers=1)  # no process pool: a script without a main guard can load, too

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 from PIL import Image
 
-from safeeraser import terminal
+from safeeraser.core import terminal
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import atomic_folder
 from safeeraser.data.benchmark import Probe
-from safeeraser.data.official import write_release
-from safeeraser.data.pictogram.plan import Entry, Picture, ProbeEntry, plan_entries, plan_probes
+from safeeraser.data.pictogram.entries import Entry, Picture, ProbeEntry, probe_entries, record_entries
 from safeeraser.data.pictogram.render import Meta, render, render_probe
-from safeeraser.data.pictogram.text import REFUSALS, probe_pairs, retain_pairs, safe_answer, unsafe_answer
-from safeeraser.errors import UserError
+from safeeraser.data.pictogram.text import (
+    REFUSALS,
+    harmless_probe,
+    probe_pairs,
+    retain_pairs,
+    safe_answer,
+    unsafe_answer,
+)
+from safeeraser.data.release.write import write_release
 from safeeraser.records import ForgetPair, Record, RetainPair
 
 PAPER_RECORDS = 2400
 """Records of the paper: 1,800 for train, 600 for val; 28,800 question-answer pairs."""
 MINIMUM_RECORDS = 24
 """So that every category has a record in both splits."""
-
-_CHUNK = 60
 
 
 def build(out: Path, records: int | None = None, seed: int = 0, workers: int | None = None) -> Path:
@@ -43,13 +48,11 @@ def build(out: Path, records: int | None = None, seed: int = 0, workers: int | N
         workers: Processes that draw; the number of CPUs if None. With more than one, a script that calls this needs
             ``if __name__ == "__main__":``.
 
-    Returns:
-        ``out``.
-
     Raises:
         UserError: If ``out`` is taken, or ``records`` or ``workers`` is too small.
 
     Example:
+        >>> import tempfile
         >>> out = build(Path(tempfile.mkdtemp()) / "small", records=24, workers=1)
         >>> sorted(path.name for path in (out / "dataset").iterdir())
         ['SDimg', 'all_train.json', 'all_val.json', 'img', 'probes', 'probes.json', 'prompt.json']
@@ -60,25 +63,15 @@ def build(out: Path, records: int | None = None, seed: int = 0, workers: int | N
         raise UserError(f"records {records} is too small: at least {MINIMUM_RECORDS}, one per category and split 3 : 1")
     if workers < 1:
         raise UserError(f"workers {workers} is too small: at least 1")
-    out = Path(out).absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not an empty folder: remove it or choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    workspace = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        _build_into(workspace / "new", records, seed, workers)
-        os.replace(workspace / "new", out)
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
-    return out
+    with atomic_folder(out) as folder:
+        _build_into(folder, records, seed, workers)
+    return Path(out)
 
 
 def _build_into(out: Path, records: int, seed: int, workers: int) -> None:
-    entries, probes = plan_entries(records, seed), plan_probes(seed)
-    pictures = {p.path: p for e in entries for p in (e.picture, e.safe_picture)} | {
-        probe.picture.path: probe.picture for probe in probes
-    }
-    metas = _draw_all(out / "dataset", list(pictures.values()), workers)
+    entries, probes = record_entries(records, seed), probe_entries(seed)
+    drawn = [p for e in entries for p in (e.picture, e.safe_picture)] + [probe.picture for probe in probes]
+    metas = _draw_all(out / "dataset", list({picture.path: picture for picture in drawn}.values()), workers)
     write_release(
         out,
         [_record(entry, metas[entry.picture.path]) for entry in entries],
@@ -93,23 +86,13 @@ def _draw_all(root: Path, pictures: Sequence[Picture], workers: int) -> dict[str
 
     for folder in {(root / picture.path).parent for picture in pictures}:
         folder.mkdir(parents=True, exist_ok=True)
-    chunks = [(root, pictures[start : start + _CHUNK]) for start in range(0, len(pictures), _CHUNK)]
-    workers = min(workers, len(chunks))
-
-    def collect(drawn: Iterable[list[Meta]]) -> dict[str, Meta]:
-        shown = track(drawn, "Drawing pictograms", total=len(chunks), console=terminal.console(stderr=True))
-        found = [meta for metas in shown for meta in metas]
-        return {picture.path: meta for picture, meta in zip(pictures, found, strict=True)}
-
+    draw = partial(_draw, root)
+    shown = partial(track, description="Drawing pictograms", total=len(pictures), console=terminal.console(stderr=True))
+    paths = [picture.path for picture in pictures]
     if workers == 1:
-        return collect(map(_draw_chunk, chunks))
+        return dict(zip(paths, shown(map(draw, pictures)), strict=True))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return collect(pool.map(_draw_chunk, chunks))
-
-
-def _draw_chunk(chunk: tuple[Path, Sequence[Picture]]) -> list[Meta]:
-    root, pictures = chunk
-    return [_draw(root, picture) for picture in pictures]
+        return dict(zip(paths, shown(pool.map(draw, pictures, chunksize=60)), strict=True))
 
 
 def _draw(root: Path, picture: Picture) -> Meta:
@@ -149,10 +132,7 @@ def _record(entry: Entry, meta: Meta) -> Record:
 
 
 def _probe(entry: ProbeEntry, meta: Meta) -> Probe:
-    for attempt in range(100):  # the key decides whether an existence question asks for what is shown or not
-        key = f"{entry.picture.key}/{attempt}"
-        pairs = {pair.skill: pair for pair in probe_pairs(entry.picture.concept, meta, entry.distractor, key)}
-        if (pairs["existence"].answer == "No.") == entry.answer_no:
-            break
-    pair = pairs[entry.kind]
+    concept = entry.picture.concept
+    pairs = (*probe_pairs(concept, meta, concept, entry.picture.key), harmless_probe(concept))
+    (pair,) = (pair for pair in pairs if pair.skill == entry.kind)
     return Probe(image=entry.picture.path, question=pair.question, answer=pair.answer, kind=entry.kind)

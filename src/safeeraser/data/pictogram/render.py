@@ -19,8 +19,6 @@ from PIL import Image, ImageEnhance
 
 from safeeraser.data.pictogram.concepts import Concept
 
-__all__ = ["BACKGROUNDS", "COUNTS", "POSITIONS", "SIZE", "TEXTURES", "Meta", "render", "render_probe"]
-
 SIZE = 64
 """Side of an image in pixels."""
 TEXTURES = ("plain", "gradient", "noisy")
@@ -46,18 +44,16 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 
 class Meta(TypedDict):
-    """What can be asked about an image beside its concept."""
+    """What can be asked about an image beside its concept: keys of the tables above, and copies of the concept.
+
+    ``size`` is "large" or "small" (as are the objects of count and position probes), ``position`` may be "centre".
+    """
 
     background: str
-    """A key of ``BACKGROUNDS``."""
     texture: str
-    """One of ``TEXTURES``."""
     size: str
-    """"large" or "small"; the objects of count and position probes are small."""
     count: int
-    """Copies of the concept."""
     position: str
-    """A key of ``POSITIONS``, or "centre"."""
 
 
 @dataclass(frozen=True)
@@ -110,18 +106,10 @@ def render_probe(
 
     Nothing overlaps and nothing is occluded. For naming, colour and existence probes use ``render``.
 
-    Args:
-        concept: What to draw.
-        rng: Source of every choice.
-        count: One of ``COUNTS``.
-        position: A key of ``POSITIONS``; then ``count`` must be 1.
-        size: Side of the image in pixels.
-
-    Returns:
-        Image (size, size, 3) and what can be asked about it.
+    Arguments and what comes back as for ``render``.
 
     Raises:
-        ValueError: If ``count`` or ``position`` is not one of the above.
+        ValueError: If ``count`` is not in ``COUNTS``, or ``position`` not in ``POSITIONS`` or with a count but 1.
 
     Example:
         >>> from safeeraser.data.pictogram.concepts import SAFE_SEEN

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safeeraser.report.figures.attacks import attacks_figure
+from safeeraser.bench.summary import Results
+from safeeraser.report.figures.audit import audit_figure
 from safeeraser.report.figures.budget import budget_figure, budget_table
-from safeeraser.report.figures.categories import categories_figure
 from safeeraser.report.figures.decouple import decouple_figure
+from safeeraser.report.figures.heat import attacks_figure, categories_figure
 from safeeraser.report.figures.losses import Losses, losses_figure
 from safeeraser.report.figures.tradeoff import tradeoff_figure
-from safeeraser.report.table import Results
 
 __all__ = [
     "attacks_figure",
+    "audit_figure",
     "budget_figure",
     "budget_table",
     "categories_figure",
@@ -25,15 +26,6 @@ __all__ = [
 
 
 def write(results: Results, losses: Losses, folder: Path) -> list[Path]:
-    """Draw every figure that the results have the numbers for.
-
-    Args:
-        results: The table, with its scores per category.
-        losses: Loss terms per method and seed (``results.losses``).
-        folder: Where ``sarr``, ``tradeoff``, ``categories`` and ``losses`` go, each as .svg and .pdf.
-
-    Returns:
-        The files written; a figure without numbers is left out.
-    """
+    """Draw every figure that the results have the numbers for."""
     written = decouple_figure(results, folder) + tradeoff_figure(results.rows, folder)
     return written + categories_figure(results.rows, folder) + losses_figure(losses, folder)

@@ -1,26 +1,27 @@
-"""Figures of a run, as SVG (and PNG, which any viewer shows)."""
+"""Curves over the budget: figure and table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from safeeraser import store
+from safeeraser.core.table import percent
 from safeeraser.records import Score
-from safeeraser.report.table import percent
+from safeeraser.report.figures import style
 
-CURVES = {"sarr": "SARR ↓", "asr_generality": "ASR ↓", "rr_generality": "RR", "rouge_l": "ROUGE-L ↑"}
+CURVES = {
+    "sarr": "SARR ↓",
+    "sarr_plus": "SARR+ ↓",
+    "asr_generality": "ASR ↓",
+    "rr_generality": "RR",
+    "rouge_l": "ROUGE-L ↑",
+}
 Curves = Mapping[str, Mapping[int, Mapping[str, Score]]]
 """method -> optimizer steps -> metric -> score."""
 
 
 def budget_table(curves: Curves) -> str:
-    """The curves over the budget as a Markdown table, in percent.
-
-    Example:
-        >>> print(budget_table({}).splitlines()[0])
-        | method | steps | SARR ↓ | ASR ↓ | RR | ROUGE-L ↑ |
-    """
+    """The curves over the budget as a Markdown table, in percent."""
     lines = ["| method | steps | " + " | ".join(CURVES.values()) + " |", "|---|---|" + "---|" * len(CURVES)]
     for method, points in curves.items():
         for steps, scores in sorted(points.items()):
@@ -30,41 +31,22 @@ def budget_table(curves: Curves) -> str:
 
 
 def budget_figure(curves: Curves, folder: Path) -> list[Path]:
-    """Draw SARR, ASR, RR and ROUGE over the optimizer steps; base methods dashed, with PD solid.
-
-    Returns:
-        The files written: ``budgets.svg`` and ``budgets.png``.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    """Draw SARR, ASR, RR and ROUGE over the optimizer steps; base methods dashed, with PD solid."""
+    from matplotlib.figure import Figure
 
     shown = [m for m in CURVES if any(m in s and s[m].value is not None for p in curves.values() for s in p.values())]
-    figure, axes = pyplot.subplots(1, len(shown), figsize=(4.2 * len(shown), 3.6), sharex=True, squeeze=False)
+    figure = Figure(figsize=(4.2 * len(shown), 3.6))
+    axes = figure.subplots(1, len(shown), sharex=True, squeeze=False)
     bases = list(dict.fromkeys(method.removesuffix("+pd") for method in curves))
     for axis, metric in zip(axes[0], shown, strict=True):
         for method, points in curves.items():
             steps = sorted(s for s in points if metric in points[s] and points[s][metric].value is not None)
             scores = [points[s][metric] for s in steps]
             colour = f"C{bases.index(method.removesuffix('+pd'))}"
-            style = "-" if method.endswith("+pd") else "--"
-            axis.plot(
-                steps,
-                _percents([s.value for s in scores]),
-                style,
-                color=colour,
-                marker="o",
-                ms=3,
-                label=method,
-            )
-            axis.fill_between(
-                steps,
-                _percents([s.low for s in scores]),
-                _percents([s.high for s in scores]),
-                color=colour,
-                alpha=0.1,
-            )
+            value, low, high = (style.percents([getattr(s, name) for s in scores]) for name in ("value", "low", "high"))
+            line = "-" if method.endswith("+pd") else "--"
+            axis.plot(steps, value, line, color=colour, marker="o", ms=3, label=method)
+            axis.fill_between(steps, low, high, color=colour, alpha=0.1)
         axis.set(title=CURVES[metric], xlabel="optimizer steps", ylim=(-3, 103), xscale="log")
         ticks = sorted({s for p in curves.values() for s in p})
         axis.set_xticks(ticks, [str(t) for t in ticks])
@@ -73,15 +55,4 @@ def budget_figure(curves: Curves, folder: Path) -> list[Path]:
     axes[0][0].set_ylabel("percent")
     axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.tight_layout()
-    written = []
-    for suffix in ("svg", "png"):
-        path = folder / f"budgets.{suffix}"
-        with store.atomic(path, "wb") as file:
-            figure.savefig(file, format=suffix, dpi=110, metadata={"Date": None} if suffix == "svg" else None)
-        written.append(path)
-    pyplot.close(figure)
-    return written
-
-
-def _percents(values: Sequence[float | None]) -> list[float]:
-    return [float("nan") if value is None else 100 * value for value in values]
+    return style.save(figure, folder, "budgets", ("svg", "png"))

@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from safeeraser.bench.summary import Results, Row
+from safeeraser.core.table import percent
 from safeeraser.report.figures import style
-from safeeraser.report.table import Results, Row, percent
+from safeeraser.report.table import name_of
 
 
 def decouple_figure(results: Results, folder: Path) -> list[Path]:
-    """Draw SARR of each base method without and with PD, with 95 % intervals and the relative decrease.
-
-    Returns:
-        The files written; none where no base method ran with its +PD variant.
-    """
-    rows = {style.name_of(row, results.rows): row for row in results.rows if style.has(row, "sarr")}
+    """Draw SARR of each base method without and with PD, with 95 % intervals and the relative decrease."""
+    rows = {name_of(row, results.rows): row for row in results.rows if style.has(row, "sarr")}
     bases = [name for name in rows if name + style.PD in rows]
     if not bases:
         return []

@@ -1,38 +1,121 @@
-"""A heat map with its numbers, as several figures have it."""
+"""Heat maps of method by category and of method by attack: what is forgotten, and what is refused without need."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from safeeraser.attacks.summary import AttackRow
+from safeeraser.bench.summary import Row
+from safeeraser.records import Score
+from safeeraser.report import links
+from safeeraser.report.attack_table import attacks_of
 from safeeraser.report.figures import style
+from safeeraser.report.table import name_of
+
+CATEGORIES = {"asr_generality": "ASR, %: harmful answers left", "sarr": "SARR, %: harmless images refused"}
+ATTACKS = {
+    "asr_generality": "ASR under attack, %: harmful answers",
+    "sarr": "SARR under attack, %: harmless images refused",
+}
+STRONGEST = 0.55
+"""Opacity of 100 %: text on it stays legible, on white paper and on a dark page."""
 
 
-def heat_map(axes: Any, values: Sequence[Sequence[float | None]], columns: Sequence[str], title: str) -> None:
-    """Draw shares as a heat map, darker is more, each cell with its percent; the first column stands apart.
+@dataclass(frozen=True)
+class _Panel:
+    """One heat map: a line of scores for each name; columns by their key in links and their heading."""
 
-    Args:
-        axes: Where to draw.
-        values: Shares from 0 to 1 by row and column; None: there is none.
-        columns: What is written over each column.
-        title: What is written over the map.
-    """
-    import numpy as np
+    title: str
+    metric: str
+    columns: Mapping[str, str]
+    lines: Mapping[str, Sequence[Score | None]]
+    linked: bool = True
 
-    shown = np.array([style.percents(row) for row in values])
-    axes.imshow(np.ma.masked_invalid(shown), cmap="Blues", vmin=0, vmax=100, aspect="auto")
-    for (y, x), value in np.ndenumerate(shown):
-        text = "–" if np.isnan(value) else f"{value:.0f}" if value in (0, 100) else f"{value:.1f}"
-        weight = "bold" if x == 0 else "normal"
-        colour = "white" if value > 55 else style.INK
-        axes.text(x, y, text, ha="center", va="center", fontsize=8, color=colour, fontweight=weight)
-    axes.set_xticks(range(len(columns)), columns, fontsize=7.5)
-    axes.set_xticks(np.arange(0.5, len(columns) - 1), minor=True)
-    axes.set_yticks(np.arange(0.5, len(values) - 1), minor=True)
-    axes.grid(which="minor", color="white", linewidth=1.5)
-    axes.axvline(0.5, color="white", linewidth=5)
+    @property
+    def is_empty(self) -> bool:
+        return not any(score and score.value is not None for scores in self.lines.values() for score in scores[:1])
+
+
+def categories_figure(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Draw ASR and SARR of method by category side by side, all categories together first."""
+    shown = [row for row in rows if row.categories]
+    names = sorted({category for row in shown for category in row.categories})
+    columns = {"": "all"} | {name: style.broken(name) for name in names}
+    panels = [
+        _Panel(
+            title,
+            metric,
+            columns,
+            {
+                name_of(row, rows): [
+                    scores.get(metric) for scores in (row.scores, *(row.categories.get(n, {}) for n in names))
+                ]
+                for row in shown
+            },
+        )
+        for metric, title in CATEGORIES.items()
+    ]
+    panels = [panel for panel in panels if not panel.is_empty]
+    if not names or not panels:
+        return []
+    with style.styled():
+        width = 1.2 + len(panels) * (0.4 + 0.62 * len(columns))
+        figure = style.new_figure(width, 1.15 + 0.3 * len(shown))
+        for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+            _heat_map(axes, panel)
+        return style.save(figure, folder, "categories")
+
+
+def attacks_figure(rows: Sequence[AttackRow], folder: Path) -> list[Path]:
+    """Draw ASR and, below it, SARR of method by attack."""
+    columns = {name: name.replace("-", "-\n") for name in attacks_of(rows)}
+    panels = [
+        _Panel(
+            title,
+            metric,
+            columns,
+            {name_of(row, rows): [row.scores.get(name, {}).get(metric) for name in columns] for row in rows},
+            linked=False,
+        )  # the page has no answers under attack
+        for metric, title in ATTACKS.items()
+    ]
+    panels = [panel for panel in panels if not panel.is_empty]
+    if not panels:
+        return []
+    with style.styled():
+        height = 1.0 + 0.3 * len(rows)
+        figure = style.new_figure(1.2 + 0.62 * len(columns), len(panels) * height)
+        for axes, panel in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
+            _heat_map(axes, panel)
+        return style.save(figure, folder, "attacks")
+
+
+def _heat_map(axes: Any, panel: _Panel) -> None:
+    """Each cell with its percent, darker is more; the first column stands apart."""
+    from matplotlib.patches import Rectangle
+
+    for y, (name, scores) in enumerate(panel.lines.items()):
+        for x, (key, score) in enumerate(zip(panel.columns, scores, strict=True)):
+            value = None if score is None else score.value
+            cell = Rectangle((x - 0.48, y - 0.47), 0.96, 0.94, facecolor=style.WITH_PD, alpha=STRONGEST * (value or 0))
+            where = panel.columns[key].replace("\n", " ")
+            link = links.to_answers(panel.metric, name, key) if panel.linked else ""
+            style.mark(
+                axes.add_patch(cell), links.tip(f"{name}, {panel.title.partition(',')[0]}, {where}", score), link
+            )
+            text = style.percents([value])[0]
+            shown = "–" if value is None else f"{text:.0f}" if value in (0, 1) else f"{text:.1f}"
+            weight = "bold" if x == 0 else "normal"
+            axes.text(x, y, shown, ha="center", va="center", fontsize=8, fontweight=weight)
+    axes.set(xlim=(-0.5, len(panel.columns) - 0.5), ylim=(len(panel.lines) - 0.5, -0.5))
+    axes.set_xticks(range(len(panel.columns)), list(panel.columns.values()), fontsize=7.5)
+    axes.set_yticks(range(len(panel.lines)), list(panel.lines))
+    axes.axvline(0.5, color=style.FAINT, linewidth=1)
     axes.tick_params(which="both", length=0)
     axes.xaxis.tick_top()
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_title(title, pad=8)
+    axes.set_title(panel.title, pad=8)

@@ -16,11 +16,7 @@ POINTS = 400
 
 
 def losses_figure(losses: Losses, folder: Path) -> list[Path]:
-    """Draw the terms of the loss over the steps: a row per base method, a column per term, a thin line per seed.
-
-    Returns:
-        The files written; none where nothing was trained.
-    """
+    """Draw the terms of the loss over the steps: a row per base method, a column per term, a thin line per seed."""
     bases = list(dict.fromkeys(method.removesuffix(style.PD) for method in losses))
     terms = {base: _terms(losses, base) for base in bases}
     if not any(terms.values()):

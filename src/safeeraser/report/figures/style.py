@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safeeraser import store
+from safeeraser.bench.summary import Row
+from safeeraser.core import files
 from safeeraser.records import Score
-from safeeraser.report.table import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,28 +67,33 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write ``name``.svg and ``name``.pdf, without a date, whole or not at all."""
+def save(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = ("svg", "pdf")) -> list[Path]:
+    """Write ``name``.svg and so on, without a date, whole or not at all."""
     engine = figure.get_layout_engine()
     if engine is not None:  # once, not for every format: it takes most of the time
         engine.execute(figure)
         figure.set_layout_engine("none")
-    written = []
-    for suffix, undated in (("svg", {"Date": None}), ("pdf", {"CreationDate": None})):
-        path = folder / f"{name}.{suffix}"
-        with store.atomic(path, "wb") as file:
-            figure.savefig(file, format=suffix, metadata=undated)
-        written.append(path)
-    return written
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    paths = [folder / f"{name}.{kind}" for kind in kinds]
+    for path, kind in zip(paths, kinds, strict=True):
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=kind, dpi=110 if kind == "png" else "figure", metadata=undated.get(kind))
+        with files.atomic(path, "wb") as file:
+            # matplotlib has no <title>, which is what browsers show of the mark pointed at
+            file.write(re.sub(rb'<g id="tip:(.*?)">', rb"<g><title>\1</title>", drawn.getvalue()))
+    return paths
+
+
+def mark(artist: Any, tip: str, fragment: str) -> None:
+    """Say in the SVG what a mark is when pointed at, and lead from it to its answers in the page."""
+    artist.set_gid(f"tip:{tip}")
+    if fragment:
+        address = f"../index.html{fragment}"
+        artist.set_urls([address]) if hasattr(artist, "set_urls") else artist.set_url(address)
 
 
 def percents(values: Sequence[float | None]) -> list[float]:
-    """Fractions in percent, a missing one as NaN.
-
-    Example:
-        >>> percents([0.5])
-        [50.0]
-    """
+    """Fractions in percent, a missing one as NaN."""
     return [float("nan") if value is None else 100 * value for value in values]
 
 
@@ -95,11 +101,6 @@ def interval(score: Score) -> tuple[list[float], list[float]]:
     """How far the interval reaches below and above the value, in percent, as matplotlib's error bars want it."""
     value, low, high = percents([score.value, score.low, score.high])
     return [max(0.0, value - low)], [max(0.0, high - value)]
-
-
-def name_of(row: Row, rows: Sequence[Row]) -> str:
-    """The method, with its model where there are several."""
-    return row.method if len({other.model for other in rows}) == 1 else f"{row.model} {row.method}"
 
 
 def has(row: Row, *metrics: str) -> bool:

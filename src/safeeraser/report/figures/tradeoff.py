@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from safeeraser.report.figures import labels, style
-from safeeraser.report.table import Row, percent
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from safeeraser.bench.summary import Row
+from safeeraser.core.table import percent
+from safeeraser.report import links
+from safeeraser.report.figures import style
+from safeeraser.report.table import name_of
 
 METRICS = ("asr_generality", "rouge_l", "sarr")
 
@@ -19,9 +19,6 @@ def tradeoff_figure(rows: Sequence[Row], folder: Path) -> list[Path]:
     """Draw 1 - ASR (generality) over ROUGE-L with 95 % intervals; the colour of a marker is its SARR.
 
     Methods with PD are circles, those without squares. Labels are laid out so that none covers another or a marker.
-
-    Returns:
-        The files written; none where no row has all three metrics.
     """
     shown = [row for row in rows if style.has(row, *METRICS)]
     if not shown:
@@ -30,7 +27,7 @@ def tradeoff_figure(rows: Sequence[Row], folder: Path) -> list[Path]:
         figure = style.new_figure(6.4, 4.8)
         axes = figure.add_subplot()
         for row in shown:
-            _marker(axes, row)
+            _marker(axes, row, name_of(row, rows))
         axes.set(
             xlim=(-4, 119),
             ylim=(-5, 119),
@@ -54,7 +51,7 @@ def tradeoff_figure(rows: Sequence[Row], folder: Path) -> list[Path]:
             alignment="left",
             fontsize=8,
         )
-        _labels(figure, axes, {style.name_of(row, rows): row for row in shown})
+        _labels(axes, {name_of(row, rows): row for row in shown})
         return style.save(figure, folder, "tradeoff")
 
 
@@ -70,7 +67,7 @@ def _position(row: Row) -> tuple[float, float]:
     return rouge, 100 - asr
 
 
-def _marker(axes: Any, row: Row) -> None:
+def _marker(axes: Any, row: Row, name: str) -> None:
     x, y = _position(row)
     below, above = style.interval(row.scores["asr_generality"])
     axes.errorbar(
@@ -84,7 +81,7 @@ def _marker(axes: Any, row: Row) -> None:
         zorder=2,
     )
     decoupled = row.method.endswith(style.PD)
-    axes.scatter(
+    drawn = axes.scatter(
         [x],
         [y],
         c=[row.scores["sarr"].value * 100],  # type: ignore[operator]
@@ -96,30 +93,22 @@ def _marker(axes: Any, row: Row) -> None:
         linewidths=0.7,
         zorder=4 if decoupled else 3,
     )
-
-
-def _labels(figure: Figure, axes: Any, rows: dict[str, Row]) -> None:
-    """Write each name, with its SARR, near its marker, with a thin line to it."""
-    figure.canvas.draw()
-    scale = figure.dpi / 72
-    texts = [
-        axes.annotate(
-            f"{name}  {percent(row.scores['sarr'].value)}",
-            _position(row),
-            (0, 0),
-            textcoords="offset points",
-            fontsize=8,
-            ha="center",
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": style.QUIET, "lw": 0.6, "shrinkA": 0, "shrinkB": 0},
-            zorder=2.5,
-        )
-        for name, row in rows.items()
+    said = [
+        links.tip(title, row.scores[metric]) for metric, title in zip(METRICS, ("ASR", "ROUGE-L", "SARR"), strict=True)
     ]
-    extents = [text.get_window_extent() for text in texts]
-    sizes = [(extent.width + 4 * scale, extent.height + 3 * scale) for extent in extents]
-    points = [tuple(axes.transData.transform(_position(row))) for row in rows.values()]
-    offsets = labels.place(points, sizes, axes.get_window_extent().extents, scale)
-    for text, (dx, dy) in zip(texts, offsets, strict=True):
-        text.set_position((dx / scale, dy / scale))
-    figure.set_layout_engine("none")
+    style.mark(drawn, f"{name}. {'; '.join(said)}", links.to_answers("asr_generality", name))
+
+
+def _labels(axes: Any, rows: dict[str, Row]) -> list[Any]:
+    """Write each name, with its SARR, near its marker, with a thin line to it; returns the texts."""
+    from adjustText import adjust_text
+
+    points = [_position(row) for row in rows.values()]
+    texts = [
+        axes.text(*point, f"{name}  {percent(row.scores['sarr'].value)}", fontsize=8, zorder=5)
+        for point, (name, row) in zip(points, rows.items(), strict=True)
+    ]
+    line = {"arrowstyle": "-", "color": style.QUIET, "lw": 0.6}
+    # a number of iterations, not a time: the same numbers must give the same file; 1.2 x 1.8 keeps clear of markers
+    adjust_text(texts, *zip(*points, strict=True), ax=axes, iter_lim=1000, expand=(1.2, 1.8), arrowprops=line)
+    return texts

@@ -1,0 +1,193 @@
+"""What sharing a picture brings where it is most of a row: ``python benchmarks/proportions.py``.
+
+A LLaVA of about 50M parameters in its language model, with random weights: an image is 576 tokens, as in LLaVA-1.5, the
+vocabulary and the lengths of texts are the paper's, and the rank of LoRA is to the width as there. Training is a pass
+forward and back over four triples about one picture, as the benchmark has them, by the loop of the official code
+(``unlearning.Reference``) and by ours, whole and with one thing switched off. Answering is by the same questions one by
+one, in one batch, and in one batch that reads each picture once. One thread, one after the other; processor time, which
+a busy machine changes little. Peak memory is what comes on top of the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from gpu_model import PAPER, Photos, Scale, Texts, build
+from gpu_training import options, trainable
+from measure import publish
+from unlearning import Reference, needs_second
+
+from safeeraser import models
+from safeeraser.config import LoraOptions
+from safeeraser.models import adapters, chat
+from safeeraser.objectives import Method, parse_method
+from safeeraser.unlearn.batch import RowCollator, TripleDataset, answer_log_probs, select
+
+TRIPLES = 4
+"""About one picture."""
+SMALL = replace(
+    PAPER,
+    device="cpu",
+    dtype=torch.float32,
+    text=PAPER.text
+    | {
+        "hidden_size": 512,
+        "intermediate_size": 1376,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+    },
+    vision=PAPER.vision
+    | {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "projection_dim": 64,
+    },
+    photo=(336, 336),
+    triples=TRIPLES,
+    accumulation=1,
+    lora=LoraOptions(rank=4, alpha=32.0),
+)
+MEBIBYTE = 2**20
+Work = Callable[[], object]
+
+
+class Side:
+    """Work that is done in turn with others': processor seconds each time, and MiB on top of what was there."""
+
+    def __init__(self, work: Work, resident: float = 0.0) -> None:
+        self._work, self._resident = work, resident
+        self.seconds: list[float] = []
+        self.mebibytes = 0.0
+
+    def run(self) -> object:
+        ctypes.CDLL(None).malloc_trim(0)
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # VmHWM starts again
+        before, start = memory("VmRSS"), time.process_time()
+        found = self._work()
+        self.seconds.append(time.process_time() - start)
+        self.mebibytes = memory("VmHWM") - before + self._resident
+        return found
+
+    def rate(self, count: int) -> float:
+        return count / statistics.median(self.seconds)
+
+
+def memory(field: str) -> float:
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith(field))
+
+
+def ours(vlm: models.VisionLanguageModel, method: Method, data: TripleDataset, pack: bool, at_once: int) -> Work:
+    """A pass of ``UnlearnTrainer`` over all triples, so many at once."""
+    collate = RowCollator(vlm, Photos(SMALL.photo), method, 512, pack)
+
+    def work() -> None:
+        vlm.model.train()
+        for start in range(0, TRIPLES, at_once):
+            batch = collate([data[index] for index in range(start, start + at_once)])
+            policy, reference = answer_log_probs(vlm.model, batch, method.needs), None
+            if "reference" in batch:
+                with adapters.reference_mode(vlm.model):
+                    reference = answer_log_probs(vlm.model, batch["reference"], method.needs)
+            rows = {kind: select(kind, batch, policy, reference) for kind in method.rows}
+            del policy, reference, batch
+            loss, _ = method.loss(rows)
+            del rows
+            (loss * at_once / TRIPLES).backward()
+        vlm.model.zero_grad()
+
+    return work
+
+
+def official(vlm: models.VisionLanguageModel, method: Method, data: TripleDataset, second: Any) -> Work:
+    loop = Reference(vlm, method, options(SMALL), data, Photos(SMALL.photo), second)
+
+    def work() -> None:
+        vlm.model.train()
+        for index in range(TRIPLES):
+            (loop.loss(data[index]) / TRIPLES).backward()
+        vlm.model.zero_grad()
+
+    return work
+
+
+def training(names: Sequence[str], repeats: int) -> dict[str, dict[str, float]]:
+    plain, lean = (trainable(SMALL, lean) for lean in (False, True))
+    found: dict[str, dict[str, float]] = {}
+    for name in names:
+        method, texts = parse_method(name), Texts(SMALL)
+        about_one = [replace(triple, image="0.png", safe_image="1.png") for triple in texts.triples]
+        data = TripleDataset(about_one, method.rows, texts.refusals, 0)
+        second = build(SMALL).model if needs_second(method) else None
+        weights = sum(p.nbytes for p in second.parameters()) / MEBIBYTE if second is not None else 0.0
+        sides = {
+            "the official loop": Side(official(plain, method, data, second), weights),
+            "ours": Side(ours(lean, method, data, True, TRIPLES)),
+            "ours, packing off": Side(ours(lean, method, data, False, TRIPLES)),
+            "ours, one triple at a time": Side(ours(lean, method, data, True, 1)),
+            "ours, lean layers off": Side(ours(plain, method, data, True, TRIPLES)),
+        }
+        for _ in range(repeats):
+            for label, side in sides.items():
+                side.run()
+                print(name, label, round(side.seconds[-1], 2), round(side.mebibytes), file=sys.stderr, flush=True)
+        base, whole = (sides[label].rate(TRIPLES) for label in ("the official loop", "ours"))
+        for label, side in sides.items():
+            row = {"triples per processor second": side.rate(TRIPLES), "peak MiB": side.mebibytes}
+            row["times the official loop"] = side.rate(TRIPLES) / base
+            if label.startswith("ours,"):
+                row["what is off brings"] = whole / side.rate(TRIPLES)
+            found[f"{name}, {label}"] = row
+    return found
+
+
+def answering(scale: Scale, lengths: Sequence[int], repeats: int) -> dict[str, dict[str, float]]:
+    """Two pictures, four questions about each; every answer has its full length."""
+    vlm, texts, photos = build(scale), Texts(replace(scale, triples=8)), Photos(scale.photo)
+    questions = [triple.forget_question for triple in texts.triples]
+    images = [photos.get(f"{number // 4}.png") for number in range(8)]
+    chat.generate(vlm, images, questions, 1)  # whether the model can share is asked once
+    found: dict[str, dict[str, float]] = {}
+    for length in lengths:
+        pairs = list(zip(images, questions, strict=True))
+        sides = {
+            "one by one": Side(lambda pairs=pairs, n=length: [chat.generate(vlm, [i], [q], n)[0] for i, q in pairs]),
+            "in a batch": Side(lambda n=length: chat.generate(vlm, [i.copy() for i in images], questions, n)),
+            "in a batch, each picture once": Side(lambda n=length: chat.generate(vlm, images, questions, n)),
+        }
+        for _ in range(repeats):
+            said = {label: side.run() for label, side in sides.items()}
+            print(length, {label: round(side.seconds[-1], 2) for label, side in sides.items()}, file=sys.stderr)
+        base = sides["one by one"].rate(8)
+        for label, side in sides.items():
+            row = {"answers per processor second": side.rate(8), "times one by one": side.rate(8) / base}
+            row["answers that differ"] = sum(a != b for a, b in zip(said[label], said["one by one"], strict=True))
+            found[f"{length} tokens, {label}"] = row
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", default="po+pd,kl+pd")
+    parser.add_argument("--repeats", type=int, default=1, help="of each side")
+    parser.add_argument("--lengths", default="16,64", help="tokens of an answer, comma-separated")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    answered = answering(SMALL, [int(length) for length in given.lengths.split(",")], given.repeats)
+    publish({"training": training(given.methods.split(","), given.repeats), "answering": answered})
+
+
+if __name__ == "__main__":
+    main()

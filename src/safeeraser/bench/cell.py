@@ -1,0 +1,200 @@
+"""One cell of the matrix: a model, a method and a seed, taken through the pipeline in a process of its own.
+
+``python -m safeeraser.bench.cell FOLDER`` reads ``FOLDER/cell.json`` and leaves the files that ``runs`` describes.
+``times.jsonl`` says what each stage took. Each stage resumes, so a killed cell is simply run again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safeeraser.bench import launch, runs, tracking
+from safeeraser.bench.clock import Clock
+from safeeraser.bench.progress import Reporter
+from safeeraser.bench.runs import Cell, CellScores
+from safeeraser.config import RECIPES
+from safeeraser.core import files, locks, registry
+from safeeraser.core.errors import UNWRITABLE, UserError, refused
+from safeeraser.core.terminal import say
+from safeeraser.metrics import specificity
+from safeeraser.models import processes
+from safeeraser.records import Query, Response, Score, Verdict
+
+TRAIN = "--train"
+
+if TYPE_CHECKING:
+    from safeeraser.data import Benchmark
+    from safeeraser.data.images import ImageCache
+    from safeeraser.judges import Judge
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What the stages of a cell share."""
+
+    cell: Cell
+    benchmark: Benchmark
+    queries: Sequence[Query]
+    images: ImageCache
+    """Training's images are asked about, too: each is decoded once."""
+    judge: Judge
+    reporter: Reporter
+
+
+def run(folder: Path) -> None:
+    """Take the cell in ``folder`` through the stages: unlearn, respond, judge, score, write; what is there is kept."""
+    with locks.hold(folder) as held:
+        files.sweep(folder)
+        cell = runs.read(folder)
+        if cell.is_due:
+            _run(cell, held)
+
+
+def _run(cell: Cell, held: locks.Hold) -> None:
+    registry.require_plugins(cell.spec.plugins)
+    clock = Clock(cell.folder)
+    clock.lap("imports")
+    inputs = _inputs(cell, Reporter(cell.folder, held))
+    clock.lap("data")
+    adapter = _unlearn(inputs)
+    clock.lap("training")
+    _respond(inputs, adapter)
+    clock.lap("generation")
+    verdicts = _judge(inputs)
+    clock.lap("judging")
+    scores = _score(inputs, verdicts)
+    held.check()
+    _write(inputs, verdicts, scores)
+    clock.lap("scoring")
+
+
+def _inputs(cell: Cell, reporter: Reporter) -> _Inputs:
+    from safeeraser import judges
+    from safeeraser.data.images import ImageCache
+
+    benchmark = cell.spec.benchmark()
+    queries = cell.spec.queries(benchmark)
+    if processes.is_first_process():
+        files.write_jsonl(cell.folder / "queries.jsonl", queries)
+    judge = judges.create(cell.spec.judge, benchmark.refusals, cell.judging_options(), benchmark.image)
+    return _Inputs(cell, benchmark, queries, ImageCache(benchmark), judge, reporter)
+
+
+def _unlearn(inputs: _Inputs) -> Path | None:
+    """The cell's adapter; None if the method is the vanilla model."""
+    spec = inputs.cell.spec
+    method = spec.parsed_method()
+    if method is None:
+        return None
+    together = os.environ.get(launch.TOGETHER)
+    if together and processes.processes() == 1:
+        return _train_together(inputs.cell.folder, *together.split())
+    from safeeraser.unlearn import stage
+
+    def on_step(step: int, total: int, components: dict[str, float]) -> None:
+        note = " ".join(f"{name} {value:.2f}" for name, value in components.items())
+        inputs.reporter.report("unlearn", step, total, note)
+
+    from safeeraser.bench.estimate import batch_that_fits
+
+    options, folder, loading = spec.training_options(), inputs.cell.folder, spec.loading_options()
+    fits = batch_that_fits(spec.model, inputs.benchmark, method, options, loading)
+    return stage.run(
+        spec.model, inputs.benchmark, method, options, folder, on_step, loading, images=inputs.images, fits=fits
+    )
+
+
+def _train_together(folder: Path, number: str, engine: str) -> Path:
+    """The cell's adapter, trained by several processes that ``accelerate launch`` starts."""
+    config = RECIPES / "accelerate" / f"{engine}.yaml"
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(config)]
+    command += ["--num_processes", number, "--main_process_port", "0"]
+    done = subprocess.run([*command, "-m", "safeeraser.bench.cell", str(folder), TRAIN], check=False)
+    if done.returncode:
+        raise UserError(f"the {number} processes that train together ended with status {done.returncode}: see above")
+    return folder / "adapter"
+
+
+def train(folder: Path) -> None:
+    """One of the processes that train the cell in ``folder`` together; the cell itself waits, and holds the folder."""
+    cell = runs.read(folder)
+    registry.require_plugins(cell.spec.plugins)
+    _unlearn(_inputs(cell, Reporter(folder)))
+
+
+def _respond(inputs: _Inputs, adapter: Path | None) -> None:
+    from safeeraser import models
+    from safeeraser.respond import local
+
+    spec, path = inputs.cell.spec, inputs.cell.folder / "responses.jsonl"
+    answered = {response.query_id for response in files.read_jsonl(path, Response)}
+    if answered.issuperset(query.id for query in inputs.queries):
+        return
+    vlm = models.load_merged(spec.model, adapter, **asdict(spec.loading_options()))
+    progress, options = partial(inputs.reporter.report, "respond"), spec.generation_options()
+    local.run(vlm, inputs.benchmark, inputs.queries, path, options, progress, inputs.images)
+
+
+def _judge(inputs: _Inputs) -> Sequence[Verdict]:
+    from safeeraser import judges
+
+    folder, progress = inputs.cell.folder, partial(inputs.reporter.report, "judge")
+    responses, verdicts = folder / "responses.jsonl", folder / "verdicts.jsonl"
+    return judges.run(inputs.judge, inputs.queries, responses, verdicts, progress, say)
+
+
+def _score(inputs: _Inputs, verdicts: Sequence[Verdict]) -> list[Score]:
+    from safeeraser import metrics
+
+    inputs.reporter.report("score", 0, 1)
+    folder = inputs.cell.folder
+    responses = files.read_jsonl(folder / "responses.jsonl", Response)
+    scores = metrics.score(inputs.queries, responses, verdicts, held_out=inputs.cell.spec.held_out_records())
+    return [*scores, *specificity.scores([specificity.read(folder)])]
+
+
+def _write(inputs: _Inputs, verdicts: Sequence[Verdict], scores: Sequence[Score]) -> None:
+    from safeeraser import judges
+
+    written = CellScores(
+        cell=inputs.cell.spec.model_dump(),
+        judge=inputs.judge.id,
+        judge_models=tuple(sorted({verdict.model for verdict in verdicts if verdict.model})),
+        failed=sum((verdict.unscored or "").startswith(judges.FAILED) for verdict in verdicts),
+        scores=tuple(scores),
+    )
+    tracking.log_scores(inputs.cell.spec.training_options().tracker, inputs.cell.folder, scores)
+    files.write_json(inputs.cell.folder / "scores.json", written.model_dump())
+    inputs.reporter.report("score", 1, 1)
+
+
+def main(argv: list[str]) -> int:
+    """Run the cell in the folder given; its errors go to standard error, the caller's log."""
+    together = TRAIN in argv
+    if not together:
+        processes.leave_launch()  # a cell is one process, whatever launched the bench
+    try:
+        (train if together else run)(Path(argv[0]))
+    except UserError as error:
+        say(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        said = refused(error)
+        if said is None:
+            raise
+        with suppress(OSError):  # the log may lie on the same full disk
+            say(f"error: {said}", file=sys.stderr)
+        os._exit(UNWRITABLE)  # not by way of the interpreter, which would fail at the log once more
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

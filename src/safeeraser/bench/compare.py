@@ -1,0 +1,109 @@
+"""Which cells are compared with which: the same model, method and seed, or a base method and its +PD variant."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from safeeraser.bench.runs import PD, Cell, by_group
+from safeeraser.bench.spec import VANILLA
+from safeeraser.core import files
+from safeeraser.core.errors import UserError
+from safeeraser.metrics.compare import compare as compare_cells
+from safeeraser.metrics.compare import corrected
+from safeeraser.records import Difference
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two groups of cells, ``a[i]`` to be compared with ``b[i]``, and what to call that."""
+
+    label: str
+    a: Sequence[Cell]
+    b: Sequence[Cell]
+
+    @property
+    def note(self) -> str:
+        """What else differs between the two, as one line; empty where nothing does."""
+        from safeeraser.objectives import term_options
+
+        changed: dict[str, tuple[Any, Any]] = {}
+        for first, second in zip(self.a, self.b, strict=True):
+            # a term's option in one of the two: the other method lacks the term, or an older version wrote those of all
+            one_sided = term_options().keys() & (first.spec.training.keys() ^ second.spec.training.keys())
+            changed |= files.changes(_settings(first, one_sided), _settings(second, one_sided))
+        return "; ".join(f"{key}: {value!r} and {other!r}" for key, (value, other) in changed.items())
+
+
+def _settings(cell: Cell, one_sided: Collection[str]) -> dict[str, Any]:
+    spec = cell.spec.model_dump(exclude={"method": True, "seed": True, "training": set(one_sided)})
+    return {**spec, "sets": list(spec["sets"])}
+
+
+def within(cells: Sequence[Cell]) -> list[Comparison]:
+    """Pair every base method with its +PD variant; UserError if none ran with it."""
+    groups = by_group(cells)
+    comparisons = [
+        _by_seed(f"{method} → {method}{PD}", base, groups[model, method + PD])
+        for (model, method), base in groups.items()
+        if (model, method + PD) in groups
+    ]
+    if not comparisons:
+        methods = ", ".join(sorted({method for _, method in groups}))
+        raise UserError(f"no base method ran with its +PD variant (there are {methods}): name a second run or cell")
+    return comparisons
+
+
+def between(a: Sequence[Cell], b: Sequence[Cell]) -> list[Comparison]:
+    """Pair the methods of two runs; two groups of cells are paired whatever their names."""
+    first, second = by_group(a), by_group(b)
+    if len(first) == len(second) == 1:
+        ((_, method),), ((_, other),) = first, second
+        return [_by_seed(method if method == other else f"{method} → {other}", a, b)]
+    if not set(first) & set(second) and len({m for m, _ in first}) == len({m for m, _ in second}) == 1:
+        first = {("", method): cells for (_, method), cells in first.items()}
+        second = {("", method): cells for (_, method), cells in second.items()}
+    comparisons = [_by_seed(key[1], cells, second[key]) for key, cells in first.items() if key in second]
+    if not comparisons:
+        there = [", ".join(sorted({method for _, method in groups})) for groups in (first, second)]
+        raise UserError(f"the two have no method in common ({there[0]}; {there[1]}): give two cells' folders instead")
+    return comparisons
+
+
+def _by_seed(label: str, a: Sequence[Cell], b: Sequence[Cell]) -> Comparison:
+    """Pair by seed; vanilla's one cell stands for every seed, and two single cells are paired whatever their seeds."""
+    first, second = {cell.spec.seed: cell for cell in a}, {cell.spec.seed: cell for cell in b}
+    seeds = [seed for seed in first if seed in second]
+    if _is_vanilla(a):
+        return Comparison(label, [a[0]] * len(b), b)
+    if _is_vanilla(b):
+        return Comparison(label, a, [b[0]] * len(a))
+    if not seeds and len(a) == len(b) == 1:
+        return Comparison(label, a, b)
+    if not seeds:
+        raise UserError(f"{label}: no seed in common ({sorted(first)} and {sorted(second)}): run both with the same")
+    return Comparison(label, [first[seed] for seed in seeds], [second[seed] for seed in seeds])
+
+
+def _is_vanilla(cells: Sequence[Cell]) -> bool:
+    return len(cells) == 1 and cells[0].spec.method == VANILLA
+
+
+def compare(comparisons: Sequence[Comparison], names: Sequence[str] | None = None) -> list[Difference]:
+    """Compare metric by metric; the p-values are corrected for all comparisons made here.
+
+    Raises:
+        UserError: If two sides were judged by different judges, or answered no question in common.
+    """
+    differences: list[Difference] = []
+    for pair in comparisons:
+        judges = sorted({cell.judge for cell in [*pair.a, *pair.b]})
+        if len(judges) > 1:
+            raise UserError(f"{pair.label}: judged by {' and '.join(judges)}: judge both sides with the same judge")
+        first, second = ([cell.judged() for cell in side] for side in (pair.a, pair.b))
+        of_pair = compare_cells(pair.label, first, second, names)
+        if not of_pair:
+            raise UserError(f"{pair.label}: no question in common: both must have been asked about the same data")
+        differences += of_pair
+    return corrected(differences)

@@ -1,0 +1,202 @@
+"""The run folder: format of its files, finding its cells, reading them. Nothing else reads a run folder.
+
+``RUN/cells/MODEL/METHOD/seed-S/`` is a cell of the matrix: ``cell.json`` (``spec.CellSpec``) decides its numbers;
+``queries.jsonl``, ``adapter/``, ``train.jsonl``, ``responses.jsonl`` and ``verdicts.jsonl`` are what the stages leave;
+``scores.json`` (``CellScores``) says that it is finished. ``safeeraser specificity`` adds ``specificity.jsonl``,
+``safeeraser attack`` adds ``attacks/`` and ``attacks.json``, ``safeeraser safety`` ``safety/`` and ``safety.jsonl``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safeeraser.bench.spec import VANILLA, CellSpec, read_options
+from safeeraser.config import JudgeOptions
+from safeeraser.core import files
+from safeeraser.core.errors import UserError
+from safeeraser.metrics import specificity
+from safeeraser.records import Frozen, Query, Response, Score, Verdict
+
+PD = "+pd"
+Group = tuple[str, str]
+"""(model, method) as they stand in the run folder."""
+Judged = tuple[list[Query], list[Response], list[Verdict]]
+"""All that a cell has asked, answered and judged."""
+
+
+class CellScores(Frozen):
+    """What ``scores.json`` holds; ``failed`` counts responses that the judge may do better at another time.
+
+    ``judge_models`` are the models that a judging server said it replied with.
+    """
+
+    cell: dict[str, Any]
+    judge: str
+    judge_models: tuple[str, ...] = ()
+    failed: int = 0
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a run: its folder, and what it is made with."""
+
+    folder: Path
+    spec: CellSpec
+
+    @property
+    def group(self) -> Group:
+        """Model and method, as the folder names them: ``cells/MODEL/METHOD/seed-S``."""
+        folder = self.folder.resolve()
+        return folder.parent.parent.name, folder.parent.name
+
+    @property
+    def label(self) -> str:
+        """Method and seed."""
+        return f"{self.group[1]} seed {self.spec.seed}"
+
+    @property
+    def adapter(self) -> Path | None:
+        """Where its adapter lies, or will; None for the vanilla model."""
+        return None if self.spec.method == VANILLA else self.folder / "adapter"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has its scores."""
+        return (self.folder / "scores.json").exists()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it has no scores, or some of an answer that the judge failed at and may do better at now."""
+        return not self.is_done or self.scores().failed > 0
+
+    @property
+    def judge(self) -> str:
+        """Id of the judge that its scores come from."""
+        return self.scores().judge
+
+    def scores(self) -> CellScores:
+        """Read ``scores.json``."""
+        return files.read_object(self.folder / "scores.json", CellScores)
+
+    def judged(self) -> Judged:
+        """Read queries, responses and verdicts; of several judges' verdicts those that the scores come from."""
+        from safeeraser.judges import verdicts_by
+
+        return (
+            files.read_jsonl(self.folder / "queries.jsonl", Query),
+            files.read_jsonl(self.folder / "responses.jsonl", Response),
+            verdicts_by(self.folder / "verdicts.jsonl", self.judge),
+        )
+
+    def judging_options(self) -> JudgeOptions:
+        """How its judge may be asked."""
+        path = self.folder / "judging.json"
+        return read_options(JudgeOptions, files.read_json(path), str(path)) if path.exists() else JudgeOptions()
+
+    def check_model(self) -> None:
+        """Raise UserError if the model has other weights now than the cell was made with."""
+        from safeeraser import models
+
+        made_with = self.spec.model_fingerprint
+        if made_with and models.fingerprint(self.spec.model) != made_with:
+            raise UserError(
+                f"{self.folder} was made with other weights than model {self.spec.model!r} has now: run the bench again"
+            )
+
+    def model_hashes(self) -> dict[str, str | None]:
+        """What decides the answers of its model: the hashes of the base model's weights and of the adapter's."""
+        adapter = files.hash_files(sorted(self.adapter.glob("*.safetensors"))) if self.adapter else None
+        return {"model": self.spec.model_fingerprint, "adapter": adapter}
+
+    def prepare(self, judging: JudgeOptions | None = None) -> None:
+        """Write ``cell.json``, or check that the one there is the same; and ``judging.json``, which may change.
+
+        What of the judge decides the numbers is in its id, in ``spec.judging``; how fast and for how much it may be
+        asked is free from call to call.
+
+        Raises:
+            UserError: If the folder holds a cell made with other options, or by a newer version; the message names
+                what differs.
+        """
+        if (self.folder / "cell.json").exists():
+            read(self.folder)
+        files.claim(self.folder / "cell.json", self.spec.model_dump(), self.spec.unread())
+        if judging is not None:
+            files.write_json(self.folder / "judging.json", asdict(judging))
+
+    def add_specificity(self) -> None:
+        """Bring the scores of public benchmarks in ``scores.json`` up to what ``specificity.jsonl`` holds."""
+        written = self.scores().model_dump(mode="json")
+        others = [score for score in written["scores"] if not specificity.is_ours(score["metric"])]
+        public = [score.model_dump() for score in specificity.scores([specificity.read(self.folder)])]
+        if written["scores"] != others + public:
+            files.write_json(self.folder / "scores.json", written | {"scores": others + public})
+
+
+def read(folder: Path) -> Cell:
+    """Read the cell in a folder.
+
+    Example:
+        >>> read(Path("nowhere"))
+        Traceback (most recent call last):
+        safeeraser.core.errors.UserError: nowhere/cell.json: no such file
+    """
+    return Cell(folder, files.read_object(folder / "cell.json", CellSpec))
+
+
+def find(folder: Path) -> list[Cell]:
+    """Find the finished cells of a run: vanilla first, then by method and seed.
+
+    Args:
+        folder: A run folder, or one inside it: of a model, of a method, or of a single cell.
+
+    Example:
+        >>> find(Path("nowhere"))
+        Traceback (most recent call last):
+        safeeraser.core.errors.UserError: nowhere: no finished cell here; give a folder written by 'safeeraser bench'
+    """
+    cells = [read(path) for path in _folders(folder) if (path / "scores.json").exists()]
+    if not cells:
+        raise UserError(f"{folder}: no finished cell here; give a folder written by 'safeeraser bench'")
+    folders: dict[tuple[Group, int], Path] = {}
+    for cell in cells:
+        first = folders.setdefault((cell.group, cell.spec.seed), cell.folder)
+        if first != cell.folder:
+            raise UserError(f"{folder} holds one cell twice ({first} and {cell.folder}): give a folder further down")
+    return sorted(cells, key=_place)
+
+
+def planned(folder: Path) -> list[Cell]:
+    """Find all cells of a run, finished or not: the bench writes every ``cell.json`` before it starts the first."""
+    return sorted(map(read, _folders(folder)), key=_place)
+
+
+def _folders(folder: Path) -> list[Path]:
+    root = folder / "cells" if (folder / "cells").is_dir() else folder
+    return [path.parent for path in sorted(root.rglob("cell.json"))]
+
+
+def _place(cell: Cell) -> tuple[str, bool, str, int]:
+    model, method = cell.group
+    return model, method != VANILLA, method, cell.spec.seed
+
+
+def by_group(cells: Sequence[Cell]) -> dict[Group, list[Cell]]:
+    """Put the seeds of a method together; the order stays."""
+    groups: dict[Group, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.group, []).append(cell)
+    return groups
+
+
+def short_names(given: Sequence[str]) -> dict[Path, str]:
+    """Run folders, each named by as many of its last parts as tell them apart."""
+    folders = list(dict.fromkeys(Path(run).resolve() for run in given))
+    parts = 1
+    while len({folder.parts[-parts:] for folder in folders}) < len(folders):
+        parts += 1
+    return {folder: "/".join(folder.parts[-parts:]).lstrip("/") for folder in folders}

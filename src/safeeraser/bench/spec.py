@@ -1,0 +1,152 @@
+"""What decides a cell's numbers: its spec, with the options, the benchmark and the queries that follow from it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
+from safeeraser import config
+from safeeraser.config import GenerationOptions, LoraOptions, ModelOptions, OnBad, UnlearnOptions
+from safeeraser.core import files
+from safeeraser.core.errors import UserError
+from safeeraser.records import VANILLA as VANILLA
+from safeeraser.records import Frozen, Query, QuerySet
+
+if TYPE_CHECKING:
+    from safeeraser.data import Benchmark
+    from safeeraser.objectives import Method
+
+Options = TypeVar("Options")
+_LATER = ("text_sets", "text_sets_hash")
+"""Fields that earlier versions did not write: empty, they stay out of the file, and a run made before them goes on."""
+
+
+class CellSpec(Frozen):
+    """All that decides a cell's numbers; two equal specs give equal numbers."""
+
+    model: str
+    model_fingerprint: str = ""
+    data: str
+    data_fingerprint: str = ""
+    method: str | dict[str, float]
+    seed: int
+    on_bad: OnBad = "fail"
+    needs_pd: bool = False
+    limit: int | None = None
+    questions: int | None = None
+    dev: bool = False
+    judge: str = "rules"
+    held_out: str | None = None
+    held_out_hash: str | None = None
+    judging: dict[str, Any] = {}
+    sets: tuple[QuerySet, ...]
+    text_sets: tuple[str, ...] = ()
+    text_sets_hash: str = ""
+    training: dict[str, Any]
+    generation: dict[str, Any]
+    loading: dict[str, Any] = {}
+    plugins: dict[str, str] = {}
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value or name not in _LATER}
+
+    def parsed_method(self) -> Method | None:
+        """What the cell minimises; None for the vanilla model."""
+        from safeeraser.objectives import parse_method
+
+        return None if self.method == VANILLA else parse_method(self.method, self.training.get("preset", "default"))
+
+    def unread(self) -> set[str]:
+        """Dotted fields that cannot change a number: options of terms that others have; older versions wrote them."""
+        from safeeraser.objectives import term_options
+
+        method = self.parsed_method()
+        names = set(term_options()) if method is None else method.unread_options()
+        return {f"training.{name}" for name in names}
+
+    def training_options(self) -> UnlearnOptions:
+        """The training options with this cell's seed."""
+        from safeeraser.objectives import term_options
+
+        lora = read_options(LoraOptions, self.training.get("lora", {}), "training.lora")
+        terms = {name: value for name, value in self.training.items() if name in term_options()}
+        others = {name: value for name, value in self.training.items() if name not in terms}
+        return read_options(UnlearnOptions, {**others, "lora": lora, "terms": terms, "seed": self.seed}, "training")
+
+    def generation_options(self) -> GenerationOptions:
+        """The generation options."""
+        return read_options(GenerationOptions, self.generation, "generation")
+
+    def loading_options(self) -> ModelOptions:
+        """How the model is loaded."""
+        return read_options(ModelOptions, self.loading, "loading")
+
+    def benchmark(self) -> Benchmark:
+        """The benchmark that the cell runs on; its development part, if the cell is one for development."""
+        from safeeraser import data
+
+        benchmark = data.load(self.data, self.limit, self.on_bad, self.needs_pd)
+        return data.dev_benchmark(benchmark) if self.dev else benchmark
+
+    def queries(self, benchmark: Benchmark) -> list[Query]:
+        """The queries of the cell's sets; with ``questions``, that many questions of each record and set.
+
+        Which ones differs from record to record, so that no slot of the retain questions is left out, and is the same
+        for every method, seed and run. Probes of specificity and questions without an image are never left out.
+
+        Raises:
+            UserError: If the questions without an image are not those that the matrix was made with.
+        """
+        from safeeraser import data
+
+        queries = [q for q in data.queries(benchmark, self.generation_options().protocol) if q.set in self.sets]
+        texts = data.text_queries(self.text_sets)
+        if self.text_sets and data.text_hash(texts) != self.text_sets_hash:
+            raise UserError(f"{', '.join(self.text_sets)} has changed since the bench began: choose another --out")
+        if self.questions is None:
+            return [*queries, *texts]
+        questions: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for query in queries:
+            questions[query.set, query.record_id].add(query.question)
+        kept = {
+            (*of, question)
+            for of, texts in questions.items()
+            for question in sorted(texts, key=lambda text: (files.stable_hash(*of, text), text))[: self.questions]
+        }
+        some = [q for q in queries if q.set == "specificity" or (q.set, q.record_id, q.question) in kept]
+        return [*some, *texts]
+
+    def held_out_records(self) -> frozenset[str] | None:
+        """Ids of the records that generality is reported on as well; None if there is no list of them.
+
+        Raises:
+            UserError: If the file is not the one that was compared with the data when the matrix was made.
+        """
+        if self.held_out is None:
+            return None
+        path = Path(self.held_out)
+        if not path.is_file() or files.hash_files([path]) != self.held_out_hash:
+            raise UserError(f"{path} has changed since this cell was planned: put it back, or choose another --out")
+        return frozenset(files.read_json(path)["records"])
+
+
+def training_values(options: UnlearnOptions, method: Method | None) -> dict[str, Any]:
+    """Training options for a spec: those of the method's terms beside the others; the seed is the cell's own."""
+    values = config.training_values(options)
+    del values["seed"], values["terms"]
+    return values | ({} if method is None else method.options(options.terms))
+
+
+def read_options(kind: type[Options], values: dict[str, Any], group: str) -> Options:
+    """Options from the values that a file holds; an unknown one, which a newer version wrote, is a UserError."""
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    for name in set(values) - known:
+        from safeeraser import __version__
+
+        raise UserError(f"{group}.{name} is unknown to safeeraser {__version__}: a newer version wrote it; upgrade")
+    return kind(**values)

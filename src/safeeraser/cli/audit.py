@@ -1,0 +1,62 @@
+"""Subcommand audit: is what was unlearnt forgotten, or only masked?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from safeeraser.cli.parser import Positional
+from safeeraser.config import FilePath
+from safeeraser.core import terminal
+from safeeraser.core.errors import UserError
+
+
+@dataclass
+class AuditConfig:
+    """Audit finished cells: forgotten, or masked?
+
+    Relearning after 1 to 20 steps, harmless fine-tuning, the original projector, 8 and 4 bits, a white picture, and
+    how likely the unsafe answers still are. What 'attack' has done already is kept.
+
+    Example:
+        safeeraser audit runs/demo --limit 60
+        safeeraser audit runs/demo/cells/mini-llava/po+pd/seed-0
+    """
+
+    run: Positional[FilePath[str]]
+    """Run folder written by 'safeeraser bench', or a folder inside it: of a model, of a method, or of a single cell."""
+    limit: int | None = None
+    """Ask about only so many val records, balanced over categories and keywords."""
+    seed: int = 0
+    """Seed of samples and training."""
+
+
+def audit(options: AuditConfig) -> int:
+    """``safeeraser audit``."""
+    from safeeraser import attacks
+    from safeeraser.attacks import audit as auditing
+    from safeeraser.bench import runs
+    from safeeraser.core import table
+    from safeeraser.report import audit_table, figures
+    from safeeraser.report.run import write_attacks
+
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit {options.limit} is too small: give at least 1")
+    run = Path(options.run)
+    found = runs.find(run)
+    chosen = attacks.find(",".join(auditing.ATTACKS))
+    targets = [attacks.prepare(one, chosen, options.seed, {}, options.limit) for one in found]
+    before, total = 0, sum(target.size for target in targets)
+    with terminal.bar("audit", total) as progress:
+        for target in targets:
+            attacks.run(target, lambda done, start=before: progress(start + done, total))  # type: ignore[misc]
+            auditing.measure_likelihood(target)
+            before += target.size
+    rows = auditing.summarise(found)
+    table.show(terminal.console(160), audit_table.made(rows))
+    if (run / "cells").is_dir():
+        attacked = write_attacks(found, run / "report")
+        audit_table.write(rows, run / "report")
+        figures.audit_figure(rows, attacked, run / "report" / "figures")
+        terminal.say(f"written: {run / 'report'}: audit.md, audit.csv, figures/audit.svg, attacks.md")
+    return 0

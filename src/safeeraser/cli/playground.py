@@ -1,0 +1,85 @@
+"""Subcommand ``safeeraser playground``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from safeeraser.cli.parser import Positional
+from safeeraser.config import FilePath, GenerationOptions, JudgeOptions, ModelOptions
+from safeeraser.core.errors import UserError
+from safeeraser.core.terminal import say
+
+if TYPE_CHECKING:
+    import socket
+
+
+@dataclass
+class PlaygroundConfig:
+    """Ask a model and its unlearnt variants about a picture, side by side, in a browser on this machine alone.
+
+    Example:
+        safeeraser playground                                # vanilla mini-llava
+        safeeraser playground runs/demo                      # vanilla and the cells of a run
+        safeeraser playground runs/demo --methods po,po+pd
+    """
+
+    run: Positional[FilePath[str | None]] = None
+    """Run folder written by 'safeeraser bench', or a folder inside one; none: the vanilla model only."""
+    methods: str | list[str] | None = None
+    """Only cells of these methods, comma-separated; none: all of the run. A model is loaded when it is first asked."""
+    model: FilePath[str] = "mini-llava"
+    """Without a run: built-in 'mini-llava', a local folder, or a hub name."""
+    data: FilePath[str] = "pictogram"
+    """Without a run: the benchmark that examples are taken from."""
+    examples: int = 24
+    """How many examples to offer."""
+    judge: str = "rules"
+    """Judge of the answers: 'rules' (offline), 'api' or 'guard'."""
+    port: int = 8322
+    """Port on 127.0.0.1; 0: any free one."""
+    generation: GenerationOptions = field(default_factory=GenerationOptions)
+    """How the models answer."""
+    judging: JudgeOptions = field(default_factory=JudgeOptions)
+    """How a judge that is a model judges."""
+    loading: ModelOptions = field(default_factory=ModelOptions)
+    """How the models are loaded."""
+
+
+def playground(options: PlaygroundConfig) -> int:
+    """``safeeraser playground``: until interrupted."""
+    from safeeraser.integrations.playground import create, page
+
+    app = page.app(
+        create(
+            options.run,
+            methods=options.methods,
+            model=options.model,
+            benchmark=options.data,
+            examples=options.examples,
+            judge=options.judge,
+            generation=options.generation,
+            judging=options.judging,
+            loading=options.loading,
+        )
+    )
+    import uvicorn  # an extra, as gradio is: the page has said by now if they lack
+
+    listening = _listen(page.LOOPBACK, options.port)
+    port = listening.getsockname()[1]
+    say(f"http://{page.LOOPBACK}:{port}/ is the playground; stop with Ctrl-C")
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    import socket
+
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise UserError(f"port {port} cannot be used ({error}): give another --port, or 0 for any free one") from None
+    return listening

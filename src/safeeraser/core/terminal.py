@@ -1,0 +1,89 @@
+"""Output to the terminal: lines, tables and progress bars, with control characters escaped.
+
+Answers of models and servers may hold escape sequences, which move the cursor, rename the window or hide other text.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Progress = Callable[[int, int], None]
+"""Told how much is done, and of how much."""
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and line end
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidirectional marks
+    "\ud800-\udfff]"  # lone surrogates
+)
+
+
+def plain(text: object) -> str:
+    r"""Escape every control character.
+
+    Example:
+        >>> print(plain("red: \x1b[31m"))
+        red: \x1b[31m
+    """
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), str(text))
+
+
+def say(text: object = "", file: TextIO | None = None) -> None:
+    r"""Print a text with its control characters escaped.
+
+    Example:
+        >>> say("nul \x00")
+        nul \x00
+    """
+    print(plain(text), file=file or sys.stdout, flush=True)
+
+
+def console(width: int | None = None, stderr: bool = False, highlight: bool = True) -> Console:
+    r"""A rich console that escapes control characters in all strings, also those in tables, and reads no markup.
+
+    Example:
+        >>> console(40).print("[red] \x1b[31m", highlight=False)
+        [red] \x1b[31m
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    class PlainConsole(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(plain(text), **options)
+
+    stream = sys.stderr if stderr else sys.stdout
+    return PlainConsole(
+        width=None if stream.isatty() else width, stderr=stderr, highlight=highlight, markup=False, emoji=False
+    )
+
+
+@contextmanager
+def bar(title: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """Draw a progress bar with the time left on standard error while the block runs.
+
+    Yields:
+        A ``Progress`` that also takes a ``note`` to show behind the bar.
+
+    Example:
+        >>> with bar("respond", 2) as progress:
+        ...     progress(1, 2)
+        ...     progress(2, 2, note="both answered")
+    """
+    from rich import progress
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=12),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(elapsed_when_finished=True),
+        progress.TextColumn("{task.fields[note]}"),
+    )
+    with progress.Progress(*columns, console=console(stderr=True)) as drawn:
+        task = drawn.add_task(title, total=total, note="")
+        yield lambda done, of, note="": drawn.update(task, completed=done, total=of, note=note)

@@ -1,0 +1,98 @@
+"""Load a benchmark by name or folder; hold out a development split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from safeeraser.config import OnBad
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import stable_hash
+from safeeraser.core.registry import Registry
+from safeeraser.data import hub
+from safeeraser.data.benchmark import Benchmark
+from safeeraser.data.pairs import with_pd
+from safeeraser.data.release import read_release
+
+BENCHMARKS: Registry[Callable[[Path], Path]] = Registry("benchmark", "safeeraser.data")
+"""Benchmarks known by name: a function that takes the cache folder and returns the benchmark's folder in the release
+layout, after building or fetching it there if need be."""
+
+DEV_FOLDS = 5
+"""One train record in this many is held out for development."""
+
+
+def load(
+    name_or_path: str | os.PathLike[str], limit: int | None = None, on_bad: OnBad = "fail", needs_pd: bool = False
+) -> Benchmark:
+    """Load a benchmark by name or from a folder in the release layout.
+
+    A known name comes first: write ``./pictogram`` to mean a folder of that name. A named benchmark is made once, in
+    the folder that the environment variable ``SAFEERASER_CACHE`` names or else in ``~/.cache/safeeraser``.
+
+    Args:
+        name_or_path: A name in ``BENCHMARKS``, a folder that holds ``all_train.json`` or ``dataset/all_train.json``, or
+            ``hf://OWNER/NAME``, a dataset of the Hugging Face hub.
+        limit: Records per split to keep (see ``Benchmark.limited``); all if None.
+        on_bad: "fail" reports all problems of the data in one error; "skip" leaves bad records out, with a warning.
+        needs_pd: Whether a train record without its PD pairs is bad, too: "skip" then leaves it out. Under "fail" it
+            stays, and what reads PD pairs refuses it (``require_pd``).
+
+    Raises:
+        UserError: If there is no such name or folder, or something in it is wrong (see ``release.read_release``).
+
+    Example:
+        >>> benchmark = load("pictogram", limit=60)
+        >>> len(benchmark.split("train")), len(benchmark.split("val"))
+        (60, 60)
+    """
+    name = os.fspath(name_or_path)
+    if name.startswith(hub.SCHEME):
+        benchmark = replace(read_release(hub.fetch(name, cache_folder()), on_bad), name=name)
+        return _chosen(benchmark, limit, on_bad, needs_pd)
+    folder = Path(name).expanduser()
+    is_path = name not in BENCHMARKS.names() and (os.sep in name or name == "~" or folder.exists())
+    if is_path and not folder.is_dir():
+        known = ", ".join(BENCHMARKS.names())
+        raise UserError(f"data {name!r}: no such folder; give a folder with all_train.json, or a name: {known}")
+    if is_path:
+        benchmark = read_release(folder, on_bad)
+    else:
+        benchmark = replace(read_release(BENCHMARKS.get(name)(cache_folder()), on_bad), name=name)
+    return _chosen(benchmark, limit, on_bad, needs_pd)
+
+
+def _chosen(benchmark: Benchmark, limit: int | None, on_bad: OnBad, needs_pd: bool) -> Benchmark:
+    if needs_pd and on_bad == "skip":
+        benchmark = with_pd(benchmark)
+    return benchmark if limit is None else benchmark.limited(limit)
+
+
+def cache_folder() -> Path:
+    """Where named benchmarks are kept."""
+    return Path(os.environ.get("SAFEERASER_CACHE") or Path.home() / ".cache" / "safeeraser")
+
+
+def dev_benchmark(benchmark: Benchmark) -> Benchmark:
+    """Hold a fifth of the train records out as the new val; the old val is left out entirely, as are the probes.
+
+    So options are chosen without looking at val. The choice is the same for every call, and balanced: safe images
+    take turns within each category, each with all records about it, so that no held-out one was trained on.
+
+    Example:
+        >>> dev = dev_benchmark(load("pictogram", limit=60))
+        >>> len(dev.split("train")), len(dev.split("val"))
+        (48, 12)
+    """
+    train = benchmark.split("train")
+    groups = {(record.category, record.safe_image or record.id) for record in train}
+    held_out = set(sorted(groups, key=lambda group: (group[0], stable_hash("dev", *group)))[::DEV_FOLDS])
+    records = tuple(
+        record.model_copy(
+            update={"split": "val" if (record.category, record.safe_image or record.id) in held_out else "train"}
+        )
+        for record in train
+    )
+    return replace(benchmark, records=records, probes=(), fingerprint=stable_hash(benchmark.fingerprint, "dev"))

@@ -1,0 +1,130 @@
+"""Export: a finished cell -> a folder that plain ``transformers`` or PEFT loads, with a model card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from safeeraser import models
+from safeeraser.bench import runs
+from safeeraser.bench.spec import VANILLA
+from safeeraser.core import files
+from safeeraser.core.errors import UserError
+from safeeraser.integrations import model_card
+from safeeraser.records import Score
+
+
+def run(folder: Path, out: Path, kind: str = "merged", licence: str | None = None) -> Path:
+    """Write a cell's model as a checkpoint, or its adapter in PEFT's layout, with the card as ``README.md``.
+
+    ``merged``: the adapter is folded into the weights; ``AutoModelForImageTextToText`` and ``AutoProcessor`` load the
+    folder. ``adapter``: ``PeftModel.from_pretrained`` puts it on the base model; a sine projector becomes a plain one.
+
+    Args:
+        folder: A cell folder, ``runs/NAME/cells/MODEL/METHOD/seed-S``, with ``adapter/`` and ``scores.json``.
+        out: Folder to write; must not hold anything yet. It appears whole or not at all.
+        kind: ``merged`` or ``adapter``.
+        licence: For the card, by the hub's name of it; None: of a built-in model it is known.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        UserError: If the folder is no finished cell or has no adapter, the base model is not there any more, the kind
+            is unknown, or ``out`` holds something.
+    """
+    folder, out = Path(folder), Path(out)
+    if kind not in KINDS:
+        raise UserError(f"export kind {kind!r} is unknown: give one of {', '.join(KINDS)}")
+    cell = _finished(folder)
+    with files.atomic_folder(out) as temporary:
+        KINDS[kind](models.load(cell.spec.model, cell.adapter), temporary)
+        card = model_card.text(cell.spec, _overall(cell), _before(cell), out.resolve().name, kind, licence)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+    return out
+
+
+def push(folder: Path, repository: str, kind: Literal["model", "dataset"] = "model") -> str:
+    """Upload an exported folder to the Hugging Face hub, as a private repository if it is new; returns its address.
+
+    Args:
+        folder: Folder written by ``run``, or by ``data export --format parquet``.
+        repository: ``OWNER/NAME``.
+        kind: What the folder is.
+
+    Raises:
+        UserError: If there is no token, or the hub cannot be reached or refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    check_push(repository)
+    hub = HfApi()
+    try:
+        address = hub.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
+        said = "Export from safeeraser"
+        hub.upload_folder(repo_id=repository, repo_type=kind, folder_path=folder, commit_message=said)
+    except (HfHubHTTPError, OSError, ValueError) as error:  # ValueError: it checks the card, and finds a fault
+        raise UserError(
+            f"--push {repository}: the hub cannot be reached or refuses ({error}); {folder} is whole"
+        ) from None
+    return str(address)
+
+
+def check_push(repository: str) -> None:
+    """Check what can be checked before anything is written.
+
+    Raises:
+        UserError: If the name is no ``OWNER/NAME`` or there is no token.
+    """
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise UserError(f"--push {repository}: {error}") from None
+    if repository.count("/") != 1:
+        raise UserError(f"--push {repository}: give OWNER/NAME")
+    if get_token() is None:
+        raise UserError(f"--push {repository}: no token; run 'hf auth login' once, or set HF_TOKEN")
+
+
+def _finished(folder: Path) -> runs.Cell:
+    if not (folder / "cell.json").is_file():
+        raise UserError(f"{folder} is no cell: give a folder such as runs/bench/cells/mini-llava/po+pd/seed-0")
+    cell = runs.read(folder)
+    if not cell.is_done:
+        raise UserError(f"{folder} has no scores yet, so that the card would be empty: finish the run first")
+    if cell.adapter is None or not cell.adapter.is_dir():
+        raise UserError(
+            f"{folder} has no adapter ({cell.spec.method} changes nothing): export a cell that unlearnt something"
+        )
+    return cell
+
+
+def _overall(cell: runs.Cell) -> dict[str, Score]:
+    return {score.metric: score for score in cell.scores().scores if score.category == "all"}
+
+
+def _before(cell: runs.Cell) -> dict[str, Score]:
+    """Scores of the vanilla model in the same run, where it was measured."""
+    folder = cell.folder.resolve().parents[1] / VANILLA
+    return _overall(runs.find(folder)[0]) if any(folder.glob("seed-*/scores.json")) else {}
+
+
+def _merged(vlm: models.VisionLanguageModel, out: Path) -> None:
+    models.save(models.merge(vlm), out)
+
+
+def _adapter(vlm: models.VisionLanguageModel, out: Path) -> None:
+    from safeeraser.models import adapters, sine
+
+    sine.remove_parametrization(vlm.model)
+    adapters.save(vlm, out, {})
+    (out / adapters.ORIGIN).unlink()  # ours alone; PEFT reads the rest
+
+
+KINDS: dict[str, Callable[[models.VisionLanguageModel, Path], None]] = {"merged": _merged, "adapter": _adapter}

@@ -1,0 +1,76 @@
+"""Files of an adapter: read, and refused where they are not exactly those that the model needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from safeeraser.core.errors import UserError
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+
+def check_config(folder: Path, written: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse an adapter on other layers, of another kind of LoRA, or with code to import.
+
+    Fields of other versions of PEFT are accepted where they are off.
+
+    Raises:
+        UserError: If it is one.
+    """
+    free = {"base_model_name_or_path", "peft_version", "inference_mode", "revision"}
+    differing = [
+        f"{name} is {str(value)[:60]!r}"
+        for name, value in written.items()
+        if name not in free and value != wanted.get(name) and not (name not in wanted and not value)
+    ]
+    if differing:
+        raise UserError(f"adapter {folder} is none of ours: in {CONFIG} {'; '.join(differing[:3])}: unlearn again")
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read the tensors of a file.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"adapter weights {path} cannot be read ({error}): unlearn again") from None
+    return tensors
+
+
+def check_tensors(folder: Path, given: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
+    """Check that tensors are those wanted, finite and of the same shapes.
+
+    Raises:
+        UserError: If they are not; the message names up to three that differ.
+    """
+    problems = [f"{name} is missing" for name in sorted(wanted.keys() - given.keys())]
+    problems += [f"{name} is not part of the model" for name in sorted(given.keys() - wanted.keys())]
+    problems += [f"{name} is not finite" for name in sorted(given) if not bool(given[name].isfinite().all())]
+    problems += [
+        f"{name} has shape {tuple(given[name].shape)} instead of {tuple(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & given.keys())
+        if given[name].shape != wanted[name].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise UserError(f"adapter {folder} does not fit the model: {'; '.join(problems[:3])}{more}; unlearn again")
+
+
+def jsonable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A PEFT configuration without sets and enums."""
+    plain: dict[str, Any] = {}
+    for key, value in sorted(config.items()):
+        value = getattr(value, "value", value)
+        plain[key] = sorted(value) if isinstance(value, set) else value
+    return plain

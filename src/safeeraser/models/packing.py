@@ -1,0 +1,183 @@
+"""Rows about one picture as one sequence: the beginning that they share, picture included, once, then each row's rest.
+
+An image is hundreds of tokens and a question with its answer a hundred or two, so that most of a batch is the same
+picture over and over. In ``[shared][rest of row 1][rest of row 2]...`` each rest has the position ids that it has in
+its own row and sees the shared beginning and itself; log-probabilities, hidden states and gradients are those of the
+rows one by one, but for rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from safeeraser.core.errors import UserError
+from safeeraser.models import VisionLanguageModel, chat
+from safeeraser.models.prefix import common, of_first_rows, precision, rounding
+from safeeraser.models.prompts import by_token, token_inputs
+
+MOST_ROWS = 8
+"""Rows of a sequence: attention, which is computed over all of it, grows with the square."""
+_QUESTIONS = ["What is shown?", "Which colours does this picture have?", "Is this a picture?"]
+_ANSWERS = ["Yes, it is.", "It shows one colour, and nothing else.", "No."]
+
+
+def groups(pictures: Sequence[str]) -> list[list[int]]:
+    """Rows of each sequence: rows with one picture together, in as few and as equal parts as ``MOST_ROWS`` allows.
+
+    Example:
+        >>> groups(["cat", "dog", "cat"])
+        [[0, 2], [1]]
+    """
+    of: dict[str, list[int]] = {}
+    for row, picture in enumerate(pictures):
+        of.setdefault(picture, []).append(row)
+    found = []
+    for rows in of.values():
+        size = math.ceil(len(rows) / math.ceil(len(rows) / MOST_ROWS))
+        found += [rows[start : start + size] for start in range(0, len(rows), size)]
+    return found
+
+
+def pack(
+    vlm: VisionLanguageModel,
+    images: Sequence[Image.Image],
+    questions: Sequence[str],
+    encoded: tuple[Mapping[str, Tensor], Tensor],
+    sizes: Sequence[int],
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Pack rows of ``chat.encode_samples`` into sequences, for ``chat.answer_log_probs``.
+
+    Args:
+        vlm: The model, one that ``obstacle`` has nothing against.
+        images: Of the rows.
+        questions: Of the rows.
+        encoded: What ``encode_samples`` made of the rows: inputs and labels.
+        sizes: Number of rows of each sequence; they lie one behind the other and have one picture.
+
+    Returns:
+        Inputs and labels of the sequences. In place of ``attention_mask`` the inputs have ``segments``, (sequences,
+        tokens): 0 for what is shared, then the number of the row, -1 for padding.
+    """
+    inputs, labels = encoded
+    prompts = (labels != chat.IGNORED).int().argmax(1)
+    lengths = inputs["attention_mask"].sum(1).tolist()
+    firsts = [sum(sizes[:index]) for index in range(len(sizes))]
+    sources, places, segments = [], [], []
+    for first, size in zip(firsts, sizes, strict=True):
+        rows = range(first, first + size)
+        # each row keeps the last token of its prompt, so that its first answer token is predicted in its own part
+        most = int(prompts[first : first + size].min()) - 1
+        shared = common(inputs["input_ids"][first : first + size, :most])
+        starts = [0] + [shared] * size
+        ends = [shared] + [lengths[row] for row in rows]
+        taken = list(zip((first, *rows), starts, ends, strict=True))
+        sources.append(torch.cat([torch.full((end - start,), row) for row, start, end in taken]))
+        places.append(torch.cat([torch.arange(start, end) for _, start, end in taken]))
+        segments.append(torch.cat([torch.full((e - s,), number) for number, (_, s, e) in enumerate(taken)]))
+    source, place = (pad_sequence(values, batch_first=True) for values in (sources, places))
+    segment = pad_sequence(segments, batch_first=True, padding_value=-1)
+    by_row = {"input_ids", "attention_mask", *token_inputs(vlm)}
+    of_tokens = {key: by_token(key, inputs)[source, place] for key in by_row - {"attention_mask"}}
+    of_tokens["input_ids"][segment < 0] = vlm.processor.tokenizer.pad_token_id
+    positions = {"input_ids": inputs["input_ids"], "position_ids": _positions(vlm, inputs)}
+    of_tokens["position_ids"] = by_token("position_ids", positions)[source, place]
+    if of_tokens["position_ids"].dim() == 3:
+        of_tokens["position_ids"] = of_tokens["position_ids"].movedim(-1, 0)
+    of_images = of_first_rows(vlm, inputs, by_row | {"position_ids"}, firsts, images, questions)
+    packed_labels = labels[source, place].masked_fill(segment <= 0, chat.IGNORED)
+    return {**of_images, **of_tokens, "segments": segment}, packed_labels
+
+
+def _positions(vlm: VisionLanguageModel, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Position ids of the rows, as the model makes them itself: (B, L) or (axes, B, L)."""
+    if "position_ids" in inputs:
+        return inputs["position_ids"]
+    made: Tensor = _without_adapter(vlm)._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
+    return made
+
+
+def obstacle(vlm: VisionLanguageModel, max_length: int, compare: bool = True) -> str | None:
+    """Why rows of this model cannot be packed; None: they can.
+
+    The model is asked: what its layers keep, how it attends, which inputs it reads, and at last for the
+    log-probabilities of a few rows, packed and one by one.
+
+    Args:
+        vlm: The model.
+        max_length: Longest row in tokens, image tokens not counted.
+        compare: Whether to run the model for the last question.
+
+    Example:
+        >>> from safeeraser import models
+        >>> obstacle(models.load("mini-llava", attention="eager"), 512)
+        'its attention is eager, and only sdpa takes the mask'
+    """
+    config = vlm.model.config
+    text = config.get_text_config()
+    if config.is_encoder_decoder:
+        return "it is an encoder-decoder"
+    if text._attn_implementation != "sdpa":
+        return f"its attention is {text._attn_implementation}, and only sdpa takes the mask"
+    layers = DynamicCache(config=config).layers
+    if not all(isinstance(layer, DynamicLayer) for layer in layers):
+        return "layers of its language model keep a state of all that came before"
+    # of what is made for every token, a model that makes positions of its own reads the type for these alone
+    makes_positions = hasattr(_without_adapter(vlm).base_model, "get_rope_index")
+    known = {"position_ids"} | ({"mm_token_type_ids"} if makes_positions else set())
+    unknown = sorted({*token_inputs(vlm)} - known)
+    if unknown:
+        return f"it reads {', '.join(unknown)} beside the attention mask"
+    images = [Image.new("RGB", (336, 336), colour) for colour in ("red", "red", "blue")]
+    try:
+        encoded = chat.encode_samples(vlm, images, _QUESTIONS, _ANSWERS, max_length)
+        of_question = sorted(
+            key
+            for key, value in encoded[0].items()
+            if key not in ("input_ids", "attention_mask", *token_inputs(vlm))
+            and len(value) == len(images)
+            and not torch.equal(value[0], value[1])
+        )
+        if of_question:  # InstructBLIP's Q-Former reads the question beside the image
+            return f"its {', '.join(of_question)} depend on the question"
+        window = min((getattr(layer, "sliding_window", None) or math.inf for layer in layers), default=math.inf)
+        if encoded[1].shape[1] + max_length > window:
+            return f"some of its layers see no more than the last {window} tokens"
+        packed = pack(vlm, images, _QUESTIONS, encoded, [2, 1])
+        if not compare:
+            return None
+        apart, together = (_asked(vlm, *batch) for batch in (encoded, packed))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a model of another kind raises of a mask of four dimensions
+        return f"{type(error).__name__}: {error}".split("\n")[0]
+    difference = float((apart - together).abs().mean())
+    if not difference < rounding(vlm):
+        return f"log-probabilities of packed rows differ by {difference:.2g} a token from those of rows one by one"
+    return None
+
+
+def _asked(vlm: VisionLanguageModel, inputs: Mapping[str, Tensor], labels: Tensor) -> Tensor:
+    """Log-probabilities of all answer tokens, without dropout."""
+    was_training, device = vlm.model.training, vlm.model.device
+    vlm.model.eval()
+    moved = {key: value.to(device) for key, value in inputs.items()}
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision(vlm) == torch.bfloat16)  # as in training
+    try:
+        with torch.no_grad(), autocast:
+            found = chat.answer_log_probs(vlm.model, moved, labels.to(device))
+    finally:
+        vlm.model.train(was_training)
+    return found.answer[found.mask]
+
+
+def _without_adapter(vlm: VisionLanguageModel) -> Any:
+    return vlm.model.get_base_model() if hasattr(vlm.model, "get_base_model") else vlm.model

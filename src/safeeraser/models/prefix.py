@@ -1,0 +1,195 @@
+"""Prompts that begin alike: the model reads the beginning once, and its keys and values serve all of them.
+
+Questions about one picture share the picture, hundreds of tokens, and little else is as long. Each row of a batch is
+laid out as ``[beginning][padding][rest]``; the mask hides the padding, so that positions, and with them the logits, are
+those of the row by itself, but for rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
+
+from safeeraser.core.errors import UserError
+from safeeraser.models import VisionLanguageModel, decode
+from safeeraser.models.prompts import encode_prompts, token_inputs
+
+LEAST_SHARED = 64
+"""Tokens that rows have to share, in training and answering: with fewer, as of MiniLLaVA's 16 per image, a mask costs
+more than it saves."""
+_QUESTIONS = ["What is shown?", "Which colours does this picture have?", "Is this a picture?"]
+_KNOWN: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def pays(vlm: VisionLanguageModel) -> bool:
+    """Whether a model can share what prompts have in common, and a picture is enough tokens for it; asked once a model.
+
+    Example:
+        >>> from safeeraser import models
+        >>> pays(models.load("mini-llava"))
+        False
+    """
+    if vlm.model not in _KNOWN:
+        _KNOWN[vlm.model] = has_long_pictures(vlm) and obstacle(vlm) is None
+    return _KNOWN[vlm.model]
+
+
+def has_long_pictures(vlm: VisionLanguageModel) -> bool:
+    """Whether a picture is enough tokens for sharing what stands before a question.
+
+    Example:
+        >>> from safeeraser import models
+        >>> has_long_pictures(models.load("mini-llava"))
+        False
+    """
+    image = Image.new("RGB", (336, 336), "red")
+    return encode_prompts(vlm, [image], _QUESTIONS[:1])["input_ids"].shape[1] >= LEAST_SHARED
+
+
+def obstacle(vlm: VisionLanguageModel) -> str | None:
+    """Why a model cannot go on from the keys and values of a shared beginning; None: it can.
+
+    Example:
+        >>> from safeeraser import models
+        >>> obstacle(models.load("mini-llava")) is None
+        True
+    """
+    if vlm.model.config.is_encoder_decoder:
+        return "it is an encoder-decoder"
+    if unknown := sorted(token_inputs(vlm)):
+        return f"it reads {', '.join(unknown)} beside the attention mask"
+    if not decode.can_go_on(vlm.model):
+        return "its cache cannot be gone on from with ids and mask alone"
+    if any(getattr(layer, "is_sliding", False) for layer in DynamicCache(config=vlm.model.config).layers):
+        return "some of its layers see the last tokens only"
+    images = [Image.new("RGB", (336, 336), colour) for colour in ("red", "red", "blue")]
+    try:
+        inputs = encode_prompts(vlm, images, _QUESTIONS)
+        apart = _first_logits(vlm, inputs, None)
+        together = _first_logits(vlm, *share(vlm, inputs, [0, 0, 1], images, _QUESTIONS))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a model of another kind raises of such a mask
+        return f"{type(error).__name__}: {error}".split("\n")[0]
+    difference = float((apart - together).abs().mean())
+    if not difference < rounding(vlm):
+        return (
+            f"log-probabilities behind a shared beginning differ by {difference:.2g} from those of rows by themselves"
+        )
+    return None
+
+
+def share(
+    vlm: VisionLanguageModel,
+    inputs: Mapping[str, Tensor],
+    pictures: Sequence[int],
+    images: Sequence[Image.Image | None],
+    questions: Sequence[str],
+) -> tuple[dict[str, Tensor], DynamicCache]:
+    """Run the model on what the prompts about each picture have in common.
+
+    Args:
+        vlm: The model, one that ``obstacle`` has nothing against.
+        inputs: Of ``encode_prompts``.
+        pictures: Of each row, the number of its picture, from 0 in the order of their first rows.
+        images: Of the rows.
+        questions: Of the rows.
+
+    Returns:
+        Ids and mask of the rows, and the cache in which their beginnings are: what ``generate`` goes on from.
+    """
+    ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
+    prompts = [row[kept] for row, kept in zip(ids, mask, strict=True)]
+    firsts = [pictures.index(number) for number in range(max(pictures) + 1)]
+    shared = []
+    for number in range(len(firsts)):
+        about_one = [prompt for prompt, of in zip(prompts, pictures, strict=True) if of == number]
+        most = min(map(len, about_one)) - 1  # the last token of a prompt says what comes next
+        shared.append(common(torch.stack([prompt[:most] for prompt in about_one])))
+    pad, device = vlm.processor.tokenizer.pad_token_id, vlm.model.device
+    beginnings = pad_sequence([prompts[f][:n] for f, n in zip(firsts, shared, strict=True)], True, pad)
+    seen = (torch.arange(beginnings.shape[1]) < torch.tensor(shared)[:, None]).long()
+    of_images = of_first_rows(vlm, inputs, {"input_ids", "attention_mask"}, firsts, images, questions)
+    once = {**of_images, "input_ids": beginnings, "attention_mask": seen}
+    cache = decode.preallocated_cache(vlm.model.config)
+    of_row = torch.tensor(pictures)
+    with torch.inference_mode():
+        vlm.model(**{k: v.to(device) for k, v in once.items()}, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.batch_select_indices(of_row.to(device))
+    rests = [prompt[shared[number] :] for prompt, number in zip(prompts, pictures, strict=True)]
+    rest = pad_sequence(rests, True, pad, padding_side="left")
+    lengths = torch.tensor([len(row) for row in rests])
+    shown = (torch.arange(rest.shape[1]) >= rest.shape[1] - lengths[:, None]).long()
+    rows, shown = torch.cat([beginnings[of_row], rest], 1), torch.cat([seen[of_row], shown], 1)
+    return {"input_ids": rows.to(device), "attention_mask": shown.to(device)}, cache
+
+
+def numbers(images: Sequence[Image.Image | None]) -> list[int] | None:
+    """Number of each row's picture, for ``share``; None where none has more than one row.
+
+    Example:
+        >>> cat, dog = Image.new("RGB", (1, 1)), Image.new("RGB", (1, 1))
+        >>> numbers([cat, dog, cat]), numbers([cat, dog]), numbers([None, None])
+        ([0, 1, 0], None, None)
+    """
+    if any(image is None for image in images):
+        return None
+    of: dict[int, int] = {}
+    found = [of.setdefault(id(image), len(of)) for image in images]
+    return found if len(of) < len(found) else None
+
+
+def _first_logits(vlm: VisionLanguageModel, inputs: Mapping[str, Tensor], cache: DynamicCache | None) -> Tensor:
+    """Log-probabilities of the token behind each prompt."""
+    config = decode.settings([vlm.processor.tokenizer.eos_token_id], vlm.processor.tokenizer.pad_token_id)
+    config.update(max_new_tokens=1, output_logits=True, return_dict_in_generate=True)
+    moved = {key: value.to(vlm.model.device) for key, value in inputs.items()}
+    cache = decode.preallocated_cache(vlm.model.config) if cache is None else cache
+    with torch.inference_mode():
+        (logits,) = vlm.model.generate(**moved, generation_config=config, past_key_values=cache).logits
+    return torch.as_tensor(logits).float().log_softmax(-1)
+
+
+def common(ids: Tensor) -> int:
+    """Tokens that rows (B, L) have in common from their beginning.
+
+    Example:
+        >>> common(torch.tensor([[1, 2, 3, 4], [1, 2, 5, 4]]))
+        2
+    """
+    return int((ids == ids[0]).all(0).int().cumprod(0).sum())
+
+
+def of_first_rows(
+    vlm: VisionLanguageModel,
+    inputs: Mapping[str, Tensor],
+    by_token: Collection[str],
+    firsts: Sequence[int],
+    images: Sequence[Image.Image | None],
+    questions: Sequence[str],
+) -> dict[str, Tensor]:
+    """What the model reads of images (all inputs but those of tokens), for some of the rows."""
+    found = {key: value for key, value in inputs.items() if key not in by_token}
+    if all(len(value) == len(images) for value in found.values()):
+        return {key: value[list(firsts)] for key, value in found.items()}
+    # patches or tiles of all images in a row: let the processor say which are whose
+    once = encode_prompts(vlm, [images[first] for first in firsts], [questions[first] for first in firsts])
+    return {key: once[key] for key in found}
+
+
+def rounding(vlm: VisionLanguageModel) -> float:
+    """Largest mean difference of a token's log-probability that is put down to rounding."""
+    return 0.01 if precision(vlm) == torch.float32 else 0.2
+
+
+def precision(vlm: VisionLanguageModel) -> torch.dtype:
+    """Type of the weights, of quantised ones that of the others."""
+    found: torch.dtype = next(p.dtype for p in vlm.model.parameters() if p.is_floating_point())
+    return found

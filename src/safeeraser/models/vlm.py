@@ -1,0 +1,205 @@
+"""Load, merge and save multimodal LLMs, by name or folder, with or without an adapter."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safeeraser.config import Attention, ModelOptions, Quantization
+from safeeraser.core.errors import UserError
+from safeeraser.models import checkpoint
+from safeeraser.models.checkpoint import fingerprint, read_config
+from safeeraser.records import VANILLA
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class VisionLanguageModel:
+    """A model with its processor."""
+
+    name: str
+    """What it was loaded by."""
+    model: Any
+    """The ``transformers`` model, or the PEFT model around it."""
+    processor: Any
+    """Its ``AutoProcessor``; the tokenizer pads on the left."""
+    fingerprint: str = ""
+    """Of the base weights, see ``fingerprint``."""
+    loading: ModelOptions = field(default_factory=ModelOptions)
+    """How it was loaded."""
+    method: str = VANILLA
+    """How its adapter was unlearnt, merged in or not; "vanilla" without one."""
+
+    def ask(self, image: Image | str | os.PathLike[str] | None, question: str, max_new_tokens: int = 512) -> str:
+        """Ask one question about one picture, or without one, greedily.
+
+        Args:
+            image: A picture, or its file; None: none.
+            question: What to ask.
+            max_new_tokens: Longest answer in tokens.
+
+        Raises:
+            UserError: If the picture cannot be read, or the question cannot be encoded.
+
+        Example:
+            >>> from PIL import Image
+            >>> isinstance(load("mini-llava").ask(Image.new("RGB", (64, 64)), "What is shown?"), str)
+            True
+        """
+        from safeeraser.data.images import decode, to_rgb
+        from safeeraser.models.chat import generate
+
+        try:
+            shown = decode(Path(image)) if isinstance(image, str | os.PathLike) else image
+            picture = None if shown is None else to_rgb(shown)
+        except UserError as error:
+            raise UserError(f"image {image}: {error}") from None
+        (said,) = generate(self, [picture], [question], max_new_tokens)
+        if said.error is not None:
+            raise UserError(f"question {question!r}: {said.error}")
+        return said.answer
+
+
+def load(
+    name_or_path: str,
+    adapter: Path | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    quantization: Quantization = "none",
+    attention: Attention = "auto",
+) -> VisionLanguageModel:
+    """Load a model, ready to answer (evaluation mode).
+
+    Args:
+        name_or_path: A name in ``BUILT_IN``, a local folder in the Hugging Face layout, or a hub name.
+        adapter: Adapter folder written by ``adapters.save``; it must have been made on exactly this model.
+        dtype: As ``config.ModelOptions``.
+        device: As ``config.ModelOptions``.
+        quantization: As ``config.ModelOptions``.
+        attention: As ``config.ModelOptions``.
+
+    Raises:
+        UserError: If there is no such model, it is none that reads images and writes text, it has no chat template, an
+            option needs hardware or a package that is missing, or the adapter does not belong to it; the message says
+            which.
+
+    Example:
+        >>> load("mini-llava").model.config.model_type
+        'llava'
+    """
+    from safeeraser.models import loading
+
+    options = ModelOptions(dtype, device, quantization, attention)
+    loading.check(options)
+    check_type(name_or_path, read_config(name_or_path))  # before gigabytes are fetched
+    folder = checkpoint.find_folder(name_or_path)
+    processor = loading.load_processor(name_or_path, folder)
+    model = loading.load_model(name_or_path, folder, options)
+    vlm = VisionLanguageModel(name_or_path, model, processor, fingerprint(name_or_path), options)
+    if adapter is None:
+        return vlm
+    from safeeraser.models import adapters
+
+    return adapters.load(vlm, Path(adapter))
+
+
+def load_merged(name_or_path: str, adapter: Path | None, **options: Any) -> VisionLanguageModel:
+    """Load a model with an adapter merged in, as a model of its own, to which new adapters can be attached.
+
+    Its fingerprint is that of model and adapter together, so that an adapter trained on it fits nothing else. A
+    quantised model keeps its adapter beside the weights (see ``merge``).
+
+    Args:
+        name_or_path: As for ``load``.
+        adapter: As for ``load``; None: the model as it is.
+        options: As for ``load``.
+
+    Raises:
+        UserError: As ``load``.
+
+    Example:
+        >>> load_merged("mini-llava", None).fingerprint == fingerprint("mini-llava")
+        True
+    """
+    from safeeraser.core import files
+
+    vlm = merge(load(name_or_path, adapter, **options))
+    if adapter is None:
+        return vlm
+    weights = files.hash_files(sorted(Path(adapter).glob("*.safetensors")))
+    return replace(vlm, fingerprint=files.stable_hash(vlm.fingerprint, weights))
+
+
+def save(vlm: VisionLanguageModel, out: Path) -> None:
+    """Write a model without an adapter as a checkpoint that plain ``transformers`` loads, with its processor.
+
+    Generation settings are the base model's own, though none of them is used here; so are the files for parts of a
+    processor that are not loaded here (videos).
+
+    Args:
+        vlm: The model, merged.
+        out: Folder to write.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "copy"
+        >>> save(load("mini-llava"), folder)
+        >>> read_config(str(folder)).model_type
+        'llava'
+    """
+    vlm.model.save_pretrained(out)
+    vlm.processor.save_pretrained(out)
+    base = checkpoint.find_folder(vlm.name)
+    (out / checkpoint.GENERATION).unlink(missing_ok=True)
+    for path in (base / checkpoint.GENERATION, *base.glob("*preprocessor_config.json")):
+        if path.exists() and not (out / path.name).exists():
+            shutil.copyfile(path, out / path.name)
+
+
+def check_type(name: str, config: Any) -> None:
+    """Check that a model is one of those of ``transformers`` that read images with text and write text.
+
+    Raises:
+        UserError: If it is not.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
+
+    if config.model_type not in KNOWN:
+        raise UserError(
+            f"model {name!r} is of the type {config.model_type!r}, which this version of transformers does not list "
+            f"among the {len(KNOWN)} that read images and write text (llava, qwen3_vl, gemma3, ...)"
+        )
+
+
+def on_meta(config: Any) -> Any:
+    """Build a model in bfloat16 on the meta device, without memory for its weights.
+
+    Example:
+        >>> on_meta(read_config("mini-llava")).device.type
+        'meta'
+    """
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
+
+
+def check(options: ModelOptions) -> None:
+    """Check that this machine has what the loading options need; see ``loading.check``."""
+    from safeeraser.models import loading
+
+    if options != ModelOptions():  # the defaults can be had everywhere: no need to load torch for them
+        loading.check(options)
+
+
+def merge(vlm: VisionLanguageModel) -> VisionLanguageModel:
+    """Merge a model's adapter into its weights; see ``adapters.merge``."""
+    from safeeraser.models import adapters
+
+    return adapters.merge(vlm)

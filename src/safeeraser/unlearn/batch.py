@@ -1,0 +1,323 @@
+"""Training batches: the rows of every triple that a method reads, in one batch with a role per row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.data import Dataset, Sampler
+
+from safeeraser.core.errors import UserError
+from safeeraser.core.files import stable_hash
+from safeeraser.data import Triple, refusal_for
+from safeeraser.data.images import ImageCache
+from safeeraser.models import VisionLanguageModel, chat, packing
+from safeeraser.models.control_tokens import problem
+from safeeraser.objectives import ROWS, Method, Need, Rows, TokenLogProbs
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a batch: an image (relative to the dataset folder), a question and the answer to learn or forget."""
+
+    image: str
+    question: str
+    answer: str
+
+
+SAMPLES: dict[Rows, Callable[[Triple, str], Sample]] = {
+    "forget": lambda triple, refusal: Sample(triple.image, triple.forget_question, triple.unsafe_answer),
+    "refusal": lambda triple, refusal: Sample(triple.image, triple.forget_question, refusal),
+    "retain": lambda triple, refusal: Sample(triple.image, triple.retain_question, triple.retain_answer),
+    "decouple": lambda triple, refusal: Sample(
+        triple.safe_image or "", triple.decouple_question, triple.safe_answer or ""
+    ),
+}
+"""How each kind of row is made of a triple (and of the refusal drawn for it)."""
+
+PART_ROWS = 8
+"""Rows that a forward pass has at least where a batch is divided by length."""
+
+
+def check_texts(tokenizer: Any, triples: Sequence[Triple], rows: Sequence[Rows], refusals: Sequence[str]) -> None:
+    """Check that the model's tokenizer can take every text that will be trained for plain text.
+
+    Raises:
+        UserError: If it cannot; the message names record, pair and field.
+    """
+    texts = [("a refusal", refusal) for refusal in refusals if "refusal" in rows]
+    for triple in triples:
+        for kind in rows:
+            sample, place = SAMPLES[kind](triple, ""), f"record {triple.record_id}, pair {triple.index}, {kind}"
+            texts += [(f"{place} question", sample.question), (f"{place} answer", sample.answer)]
+    for place, text in texts:
+        if (reason := problem(tokenizer, text)) is not None:
+            raise UserError(f"{place}: {reason}")
+
+
+class TripleDataset(Dataset[dict[Rows, Sample]]):
+    """One item per triple: its rows by kind. Refusals are drawn anew in every epoch.
+
+    Args:
+        triples: The training triples.
+        rows: The kinds of rows that the method reads.
+        refusals: What to draw refusals from.
+        seed: Seed of the draws.
+
+    Example:
+        >>> triple = Triple("r", 0, "img/1.png", None, "How?", "Like this.", "What?", "A thing.", None)
+        >>> TripleDataset([triple], ("refusal",), ["No."], seed=0)[0]
+        {'refusal': Sample(image='img/1.png', question='How?', answer='No.')}
+    """
+
+    def __init__(self, triples: Sequence[Triple], rows: Sequence[Rows], refusals: Sequence[str], seed: int) -> None:
+        """Start in epoch 0."""
+        self._triples = triples
+        self._rows = rows
+        self._refusals = refusals
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the refusals of this epoch from now on."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Number of triples."""
+        return len(self._triples)
+
+    def __getitem__(self, index: int) -> dict[Rows, Sample]:
+        """The rows of one triple."""
+        triple = self._triples[index]
+        refusal = refusal_for(self._refusals, self._seed, self._epoch, triple) if "refusal" in self._rows else ""
+        return {rows: SAMPLES[rows](triple, refusal) for rows in self._rows}
+
+
+class EpochSampler(Sampler[int]):
+    """The order of one epoch: shuffled by seed and epoch, then filled up to whole optimizer steps from its beginning.
+
+    So every step averages the same number of triples, however they are spread over passes and processes.
+
+    Args:
+        size: Number of triples.
+        multiple: Triples per optimizer step over all processes.
+        seed: Seed of the order.
+        groups: Of each triple; triples of one group stay together. None: each for itself.
+
+    Example:
+        >>> order = list(EpochSampler(3, 2, seed=0))
+        >>> len(order), sorted(order[:3]), order[3] == order[0]
+        (4, [0, 1, 2], True)
+    """
+
+    def __init__(self, size: int, multiple: int, seed: int, groups: Sequence[str] | None = None) -> None:
+        """Start in epoch 0."""
+        self._size = size
+        self._length = -(-size // multiple) * multiple
+        self._seed = seed
+        self._groups = groups
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of this epoch from now on."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Number of triples in an epoch, those that fill it up included."""
+        return self._length
+
+    def __iter__(self) -> Iterator[int]:
+        """Indices of triples."""
+        order = torch.randperm(self._size, generator=torch.Generator().manual_seed(self._seed + self._epoch)).tolist()
+        if self._groups is not None:
+            first: dict[str, int] = {}
+            for place, index in enumerate(order):
+                first.setdefault(self._groups[index], place)
+            order = [index for _, index in sorted((first[self._groups[index]], index) for index in order)]
+        return (order[index % self._size] for index in range(self._length))
+
+
+class RowCollator:
+    """Turns items of ``TripleDataset`` into one batch.
+
+    The batch is ``{"parts", "order", "role", "samples"}``: one or more ``{"inputs", "labels"}`` (model inputs, an
+    opaque mapping, and labels ``(b, L)``), in each of which the rows are of similar length, so that little is padded;
+    rows about one picture may be packed into one sequence;
+    and for each row its place among those of all parts, ``(B,)``, the index of its kind in ``ROWS``, ``(B,)``, and its
+    sample's hash: first all rows of one kind, then all of the next. Where the method needs the reference model,
+    ``"reference"`` holds the same four for the rows that need it, in the same order.
+
+    Args:
+        vlm: The model whose processor encodes the samples.
+        images: The benchmark's images.
+        method: Decides the rows.
+        max_length: Longest sample in tokens after the image.
+        pack: Whether to pack rows (see ``models.packing``).
+    """
+
+    def __init__(
+        self, vlm: VisionLanguageModel, images: ImageCache, method: Method, max_length: int, pack: bool = False
+    ) -> None:
+        """Encode nothing yet."""
+        self._vlm = vlm
+        self._images = images
+        self._method = method
+        self._max_length = max_length
+        self._pack = pack
+        self.tokens = 0
+        """Of all that was encoded, image tokens included and padding not, for saying how fast training goes."""
+
+    def __call__(self, items: Sequence[dict[Rows, Sample]]) -> dict[str, Any]:
+        """Encode a batch.
+
+        Raises:
+            UserError: If an image cannot be read.
+        """
+        batch = self._encode(items, self._method.rows)
+        if self._method.reference_rows == self._method.rows:
+            batch["reference"] = dict(batch)
+        elif self._method.reference_rows:
+            batch["reference"] = self._encode(items, self._method.reference_rows)
+        return batch
+
+    def _encode(self, items: Sequence[dict[Rows, Sample]], kinds: Sequence[Rows]) -> dict[str, Any]:
+        samples = [item[rows] for rows in kinds for item in items]
+        whole = packing.groups([s.image for s in samples]) if self._pack else [[row] for row in range(len(samples))]
+        ranked = sorted(whole, key=lambda rows: sum(len(samples[r].question) + len(samples[r].answer) for r in rows))
+        # as many parts whatever is packed: processes that share a model have to run it equally often
+        count = max(1, min(len(kinds), len(samples) // PART_ROWS))
+        ends = [-(-len(ranked) * part // count) for part in range(count + 1)]
+        parts = [ranked[start:end] for start, end in pairwise(ends)]
+        order = torch.tensor([row for rows in ranked for row in rows]).argsort()
+        role = torch.tensor([ROWS.index(rows) for rows in kinds for _ in items])
+        hashes = [stable_hash(sample.image, sample.question, sample.answer) for sample in samples]
+        made = [self._part([[samples[row] for row in rows] for rows in part]) for part in parts]
+        return {"parts": made, "order": order, "role": role, "samples": hashes}
+
+    def _part(self, sequences: Sequence[Sequence[Sample]]) -> dict[str, Any]:
+        samples = [sample for rows in sequences for sample in rows]
+        images = [self._images.get(sample.image) for sample in samples]
+        questions = [sample.question for sample in samples]
+        answers = [sample.answer for sample in samples]
+        encoded = chat.encode_samples(self._vlm, images, questions, answers, self._max_length)
+        if len(sequences) < len(samples):
+            encoded = packing.pack(self._vlm, images, questions, encoded, [len(rows) for rows in sequences])
+        inputs = encoded[0]
+        seen = inputs["segments"] >= 0 if "segments" in inputs else inputs["attention_mask"]
+        self.tokens += int(seen.sum())
+        return dict(zip(("inputs", "labels"), encoded, strict=True))
+
+
+def answer_log_probs(
+    model: Any, batch: Mapping[str, Any], needs: Collection[Need] = (), layer: int | None = None
+) -> chat.AnswerLogProbs:
+    """Run the parts of a batch of ``RowCollator`` and put the rows back into their order.
+
+    Args:
+        model: The model, possibly wrapped for several processes.
+        batch: The batch.
+        needs: What the method needs; logits are held where it needs distributions.
+        layer: Layer after which hidden states are wanted too; None: they are not.
+    """
+    said = [chat.answer_log_probs(model, part["inputs"], part["labels"], layer) for part in batch["parts"]]
+    width = max(part.mask.shape[1] for part in said)
+
+    def joined(tensors: list[Tensor]) -> Tensor:
+        padded = [pad(t, (*(0, 0) * (t.dim() - 2), 0, width - t.shape[1])) for t in tensors]
+        return torch.cat(padded)[batch["order"]]
+
+    logits = [of for part in said for of in part.logits] if "distribution" in needs else []
+    names = [f.name for f in fields(said[0]) if isinstance(getattr(said[0], f.name), Tensor)]
+    of_rows = {name: joined([getattr(part, name) for part in said]) for name in names}
+    return chat.AnswerLogProbs(logits=tuple(logits[row] for row in batch["order"].tolist() if logits), **of_rows)
+
+
+class ReferenceCache:
+    """Keeps the reference's log-probabilities of answers, so that it is run once per sample and not in every epoch.
+
+    A distribution over the vocabulary is too large to keep (32,000 numbers per token): terms that read it, such as
+    ``kl``, cannot be cached. What is kept goes into every checkpoint, so that a resumed run reads the same numbers.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self._kept: dict[str, Tensor] = {}
+
+    def get(self, batch: Mapping[str, Any], compute: Callable[[], chat.AnswerLogProbs]) -> chat.AnswerLogProbs:
+        """What the reference says of a batch of ``RowCollator``; without logits.
+
+        Args:
+            batch: The batch.
+            compute: Runs the reference on it; called where a sample is new.
+        """
+        hashes: Sequence[str] = batch["samples"]
+        if not all(sample in self._kept for sample in hashes):
+            computed = compute()
+            for sample, answer, mask in zip(hashes, computed.answer, computed.mask, strict=True):
+                self._kept.setdefault(sample, answer[mask].cpu())
+        rows = [self._kept[sample] for sample in hashes]
+        answer = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(batch["role"].device)
+        lengths = torch.tensor([len(row) for row in rows], device=answer.device)
+        mask = torch.arange(answer.shape[1], device=answer.device) < lengths[:, None]
+        return chat.AnswerLogProbs(answer, mask)
+
+    def save(self, folder: Path, process: int) -> None:
+        """Write what this process keeps into a checkpoint."""
+        torch.save(self._kept, folder / f"reference_{process}.pt")
+
+    def load(self, folder: Path, process: int) -> None:
+        """Read what ``save`` wrote."""
+        self._kept = torch.load(folder / f"reference_{process}.pt", weights_only=True)
+
+
+def select(
+    rows: Rows,
+    batch: Mapping[str, Any],
+    policy: chat.AnswerLogProbs,
+    reference: chat.AnswerLogProbs | None,
+) -> TokenLogProbs:
+    """Take the log-probabilities of one kind of rows, cut to their longest answer.
+
+    Args:
+        rows: The kind of rows.
+        batch: The batch of ``RowCollator``.
+        policy: Of the model being trained, for every row of the batch.
+        reference: Of the reference model, for every row of ``batch["reference"]``.
+    """
+    index = _rows_of(rows, batch["role"])
+    mask = policy.mask[index]
+    width = int(mask.sum(-1).max())
+    log_probs = TokenLogProbs(
+        answer=policy.answer[index, :width],
+        mask=mask[:, :width],
+        distribution=_logits(policy, index),
+        hidden=_chosen(policy.hidden, index, width),
+        tokens=_chosen(policy.tokens, index, width),
+    )
+    reference_index = _rows_of(rows, batch["reference"]["role"]) if reference is not None else index[:0]
+    if reference is None or len(reference_index) == 0:
+        return log_probs
+    return replace(
+        log_probs,
+        reference_answer=reference.answer[reference_index, :width],
+        reference_distribution=_logits(reference, reference_index),
+        reference_hidden=_chosen(reference.hidden, reference_index, width),
+    )
+
+
+def _rows_of(rows: Rows, role: Tensor) -> Tensor:
+    return (role == ROWS.index(rows)).nonzero()[:, 0]
+
+
+def _logits(of: chat.AnswerLogProbs, index: Tensor) -> list[Tensor] | None:
+    return [of.logits[row] for row in index.tolist()] if of.logits else None
+
+
+def _chosen(of_rows: Tensor | None, index: Tensor, width: int) -> Tensor | None:
+    return None if of_rows is None else of_rows[index, :width]

@@ -1,0 +1,38 @@
+"""``safeeraser`` with FSDP over CPU processes, for tests: accelerate itself leaves FSDP out where there is no GPU.
+
+Started by ``accelerate launch --config_file fsdp.yaml tests/helpers/fsdp_on_cpu.py unlearn ...``; ``STOP_AT=3`` kills
+the process after step 3.
+"""
+
+import os
+import sys
+from typing import Any
+
+import torch
+import transformers
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
+
+from safeeraser.cli import main
+from safeeraser.unlearn import arguments, stage
+from safeeraser.unlearn.trainer import StepLog
+
+
+def training_arguments(**given: Any) -> transformers.TrainingArguments:
+    return transformers.TrainingArguments(**(given | {"use_cpu": False}))
+
+
+class StoppedLog(StepLog):
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+        super().on_log(args, state, control, logs, **kwargs)
+        if str(state.global_step) == os.environ.get("STOP_AT"):
+            os._exit(9)
+
+
+if __name__ == "__main__":
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_GPU)
+    PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))
+    arguments.TrainingArguments = training_arguments
+    stage.StepLog = StoppedLog
+    raise SystemExit(main(sys.argv[1:]))

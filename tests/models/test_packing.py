@@ -1,0 +1,144 @@
+"""Packed rows are the rows: the contract of every family on its tiny model, pictures small and all."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tiny_families import TINY_BUILDERS
+from torch import Tensor
+
+from safeeraser import models
+from safeeraser.config import LoraOptions
+from safeeraser.models import VisionLanguageModel, adapters, chat, packing
+from safeeraser.objectives import TERMS, TokenLogProbs
+
+QUESTIONS = ["What is shown?", "What is it, a cat or a mat? Say so.", "A cat?", "Is it?", "What?", "What is shown?"]
+ANSWERS = ["A cat.", "There is a cat on a mat, I cannot help.", "Sorry!", "It is a cat.", "A mat on a cat.", "No."]
+PICTURES = [(32, 40), (64, 64), (90, 30)]
+SIZES = [3, 1, 2]
+"""Rows about each picture."""
+PACKED = sorted(set(TINY_BUILDERS) - {"mllama"})
+
+
+@pytest.fixture(params=PACKED)
+def vlm(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> VisionLanguageModel:
+    return with_adapter(models.load(str(tiny_folders[request.param])))
+
+
+def with_adapter(vlm: VisionLanguageModel) -> VisionLanguageModel:
+    """An adapter that is not at its beginning, so that the model and its reference differ."""
+    torch.manual_seed(0)
+    vlm = adapters.attach(vlm, LoraOptions(rank=2, alpha=2.0, dropout=0.0))
+    for name, parameter in vlm.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return vlm
+
+
+def batch(vlm: VisionLanguageModel) -> tuple[list[Image.Image], tuple[dict[str, Tensor], Tensor]]:
+    noise = torch.Generator().manual_seed(0)
+    pictures = [
+        Image.fromarray(torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=noise).numpy())
+        for width, height in PICTURES
+    ]
+    images = [picture for picture, size in zip(pictures, SIZES, strict=True) for _ in range(size)]
+    return images, chat.encode_samples(vlm, images, QUESTIONS, ANSWERS, max_length=200)
+
+
+def apart_and_packed(vlm: VisionLanguageModel) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    images, encoded = batch(vlm)
+    yield encoded
+    yield packing.pack(vlm, images, QUESTIONS, encoded, SIZES)
+
+
+def gradients(vlm: VisionLanguageModel, encoded: tuple[dict[str, Tensor], Tensor]) -> Tensor:
+    """Of a loss that reads log-probabilities, hidden states, and the distance from the reference's distributions."""
+    vlm.model.zero_grad()
+    with adapters.reference_mode(vlm.model):
+        reference = chat.answer_log_probs(vlm.model, *encoded).logits
+    found = chat.answer_log_probs(vlm.model, *encoded, layer=1)
+    weights = torch.arange(1.0, len(ANSWERS) + 1)[:, None]  # rows in another order would give another loss
+    rows = TokenLogProbs(found.answer, found.mask, None, found.logits, reference, tokens=found.tokens)
+    kl = TERMS.get("kl")({"retain": rows})[:, None]
+    loss = ((found.answer + found.hidden.square().mean(-1) + kl) * weights * found.mask).sum()
+    loss.backward()
+    return torch.cat([p.grad.flatten() for p in vlm.model.parameters() if p.requires_grad and p.grad is not None])
+
+
+def test_a_sequence_holds_the_picture_once_and_every_answer(vlm):
+    (inputs, labels), (packed, packed_labels) = apart_and_packed(vlm)
+    assert packed["input_ids"].shape == packed_labels.shape and len(packed_labels) == len(SIZES)
+    assert torch.equal(packed_labels[packed_labels != chat.IGNORED], labels[labels != chat.IGNORED])
+    image = getattr(vlm.model.config, "image_token_id", None)
+    rows = inputs["input_ids"][[0, 3, 4]]
+    assert torch.equal((packed["input_ids"] == image).sum(1), (rows == image).sum(1))
+    assert (packed["segments"] >= 0).sum() < inputs["attention_mask"].sum()
+
+
+def test_packed_rows_have_the_log_probabilities_distributions_and_states_of_rows_one_by_one(vlm):
+    with torch.no_grad():
+        apart, packed = (chat.answer_log_probs(vlm.model, *encoded, layer=1) for encoded in apart_and_packed(vlm))
+    assert torch.equal(apart.mask, packed.mask) and torch.equal(apart.tokens, packed.tokens)
+    mask = apart.mask
+    for name in ("answer", "hidden"):
+        torch.testing.assert_close(getattr(packed, name)[mask], getattr(apart, name)[mask], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(packed.logits, apart.logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_packed_rows_have_the_gradients_of_rows_one_by_one(vlm, checkpointing):
+    if checkpointing:
+        vlm.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        vlm.model.train()
+    apart, packed = (gradients(vlm, encoded) for encoded in apart_and_packed(vlm))
+    assert apart.abs().max() > 0
+    assert (apart - packed).norm() / apart.norm() < 1e-4
+
+
+def test_packed_rows_differ_by_rounding_in_bfloat16(vlm):
+    exact, low = (models.load(vlm.name, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    with torch.no_grad():
+        true = chat.answer_log_probs(exact.model, *batch(exact)[1]).answer
+        apart, packed = (chat.answer_log_probs(low.model, *encoded).answer for encoded in apart_and_packed(low))
+    assert (true - packed).abs().mean() < 1.5 * (true - apart).abs().mean()
+    assert packing.obstacle(with_adapter(low), 200) is None
+
+
+def test_what_stands_in_the_padding_does_not_matter(vlm):
+    _, (packed, labels) = apart_and_packed(vlm)
+    with torch.no_grad():
+        before = chat.answer_log_probs(vlm.model, packed, labels).answer
+        packed["input_ids"][packed["segments"] < 0] = chat.turn(vlm).end
+        torch.testing.assert_close(chat.answer_log_probs(vlm.model, packed, labels).answer, before)
+
+
+def test_one_row_packed_is_that_row(vlm):
+    images, _ = batch(vlm)
+    encoded = chat.encode_samples(vlm, images[:1], QUESTIONS[:1], ANSWERS[:1], 200)
+    packed = packing.pack(vlm, images[:1], QUESTIONS[:1], encoded, [1])
+    with torch.no_grad():
+        one, other = (chat.answer_log_probs(vlm.model, *rows).answer for rows in (encoded, packed))
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_a_family_says_whether_its_rows_can_be_packed(tiny_folders):
+    reasons = {name: packing.obstacle(models.load(str(folder)), 200) for name, folder in tiny_folders.items()}
+    assert reasons.pop("mllama") == "it reads cross_attention_mask beside the attention mask"
+    assert set(reasons.values()) == {None}
+
+
+def test_a_model_whose_attention_takes_no_such_mask_is_not_packed(tiny_folders):
+    eager = models.load(str(tiny_folders["llava"]), attention="eager")
+    assert "attention is eager" in packing.obstacle(eager, 200)
+
+
+def test_a_model_that_mixes_rows_up_is_found_out(tiny_folders, monkeypatch):
+    vlm = models.load(str(tiny_folders["llava"]))
+    monkeypatch.setattr(chat, "_with_mask", lambda inputs: {k: v for k, v in inputs.items() if k != "segments"})
+    assert "log-probabilities of packed rows differ" in packing.obstacle(vlm, 200)
+
+
+def test_a_picture_of_many_rows_makes_equal_sequences():
+    assert packing.groups(["a", "b"] + ["a"] * 9) == [[0, 2, 3, 4, 5], [6, 7, 8, 9, 10], [1]]

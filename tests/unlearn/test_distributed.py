@@ -1,0 +1,156 @@
+"""Two processes over gloo do what one does with the same global batch: plain data parallel, and FSDP."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.commands.config.config_args import load_config_from_file
+from safetensors.torch import load_file
+from tiny_benchmark import tiny_benchmark
+
+from safeeraser import data
+from safeeraser.config import RECIPES, LoraOptions, UnlearnOptions
+from safeeraser.core.errors import UserError
+from safeeraser.data.release import write_release
+from safeeraser.objectives import parse_method
+from safeeraser.unlearn.arguments import check_launch
+from safeeraser.unlearn.batch import EpochSampler
+from safeeraser.unlearn.stage import run
+
+METHOD = "ga+nll+kl+pd"
+ONE = UnlearnOptions(
+    epochs=2, learning_rate=2e-3, batch_size=16, lora=LoraOptions(rank=4, alpha=8.0, dropout=0.0), checkpoint_steps=1
+)
+"""24 triples at 16 a step: the second step of each epoch is filled up from its beginning."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The benchmark in the release layout, for other processes."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    (folder / "dataset").mkdir()
+    benchmark = tiny_benchmark(folder / "dataset")
+    write_release(folder, benchmark.records, benchmark.refusals)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_model: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process makes of it."""
+    out = tmp_path_factory.mktemp("alone")
+    run(str(tiny_model), data.load(str(folder)), parse_method(METHOD), ONE, out, lambda *_: None)
+    return out
+
+
+PARTS = ("--batch_size", "4", "--accumulation", "2")
+
+
+def launch(
+    engine: str, program: list[str], model: Path, folder: Path, out: Path, batch: Sequence[str] = PARTS,
+    **environment: str,
+) -> str:  # fmt: skip
+    """Two processes, of 4 triples x accumulation 2 unless told otherwise; returns what they say."""
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0"]
+    command += ["--config_file", str(RECIPES / "accelerate" / f"{engine}.yaml"), *program, "unlearn"]
+    command += ["--model", str(model), "--data", str(folder), "--method", METHOD, "--out", str(out), "--rank", "4"]
+    command += ["--alpha", "8", "--dropout", "0", "--epochs", "2", "--learning_rate", "0.002", *batch]
+    command += ["--checkpoint_steps", "1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    return done.stdout + done.stderr
+
+
+def assert_equal(out: Path, alone: Path) -> None:
+    """Within what sums in another order differ by: 1e-6 of weights around 0.1, 1e-4 of losses around 7."""
+    lines, expected = (
+        [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()] for folder in (out, alone)
+    )
+    assert len(lines) == len(expected) == 4
+    for line, wanted in zip(lines, expected, strict=True):
+        assert line == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+    ours, theirs = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (out, alone))
+    assert ours.keys() == theirs.keys()
+    for name, weight in ours.items():
+        torch.testing.assert_close(weight, theirs[name], rtol=0, atol=1e-6, msg=name)
+
+
+def test_two_processes_equal_one(tiny_model: Path, folder: Path, alone: Path, tmp_path: Path) -> None:
+    said = launch("ddp", ["-m", "safeeraser"], tiny_model, folder, tmp_path)
+    assert_equal(tmp_path, alone)
+    assert said.count("adapter:") == 1  # the first process speaks
+    assert origin(tmp_path)["processes"] == 2
+
+
+def origin(out: Path) -> dict[str, Any]:
+    return json.loads((out / "adapter" / "origin.json").read_text())["info"]
+
+
+def test_the_same_global_batch_gives_the_same_steps_on_one_and_two_processes(
+    tiny_model: Path, folder: Path, alone: Path, tmp_path: Path
+) -> None:
+    """16 triples a step: two processes take 8 each in two passes of 4; one takes four, or one (``alone``)."""
+    wanted = ["--global_batch", "16", "--batch_size", "4"]
+    launch("ddp", ["-m", "safeeraser"], tiny_model, folder, tmp_path / "two", wanted)
+    options = replace(ONE, batch_size=4, global_batch=16)
+    run(str(tiny_model), data.load(str(folder)), parse_method(METHOD), options, tmp_path / "one", lambda *_: None)
+    assert_equal(tmp_path / "two", alone)
+    assert_equal(tmp_path / "one", alone)
+    two, one = origin(tmp_path / "two"), origin(tmp_path / "one")
+    assert two["step"] == {"global_batch": 16, "batch_size": 4, "accumulation": 2, "processes": 2, "pack": True}
+    assert one["step"] == {"global_batch": 16, "batch_size": 4, "accumulation": 4, "processes": 1, "pack": True}
+    assert two["options"] == one["options"] and one["options"]["global_batch"] == 16
+    parts = origin(alone)["options"]
+    assert (parts["batch_size"], parts["accumulation"]) == (16, 1) and "global_batch" not in parts  # as ever
+
+
+def test_fsdp_killed_and_resumed_equals_one_process(
+    tiny_model: Path, folder: Path, alone: Path, tmp_path: Path
+) -> None:
+    """The reference of KL runs through the sharded model too; the checkpoint's shards come together again."""
+    program = [str(Path(__file__).parents[1] / "helpers" / "fsdp_on_cpu.py")]
+    launch("fsdp", program, tiny_model, folder, tmp_path, STOP_AT="3")
+    assert (tmp_path / "checkpoint-2" / "pytorch_model_fsdp.bin").exists() and not (tmp_path / "adapter").exists()
+    launch("fsdp", program, tiny_model, folder, tmp_path)
+    assert_equal(tmp_path, alone)
+
+
+@pytest.mark.parametrize("engine", ["ddp", "fsdp", "zero2", "zero3"])
+def test_accelerate_reads_every_launch_file(engine: str) -> None:
+    read = load_config_from_file(str(RECIPES / "accelerate" / f"{engine}.yaml"))
+    assert read.num_processes == 2
+    if engine.startswith("zero"):
+        assert read.deepspeed_config["zero_stage"] == int(engine[-1])
+
+
+def test_an_engine_that_is_left_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match="asks for FSDP, which accelerate leaves out without GPUs"):
+        check_launch(world_size=1, is_fsdp=False, is_deepspeed=False)
+    monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="2 processes were started, but they do not work together"):
+        check_launch(world_size=1, is_fsdp=False, is_deepspeed=False)
+
+
+@pytest.mark.parametrize(("batch", "accumulation", "processes"), [(16, 1, 1), (4, 4, 1), (4, 2, 2), (1, 4, 4)])
+def test_the_same_triples_make_a_step_however_they_are_spread(batch: int, accumulation: int, processes: int) -> None:
+    sampler = EpochSampler(24, batch * accumulation * processes, seed=3)
+    whole = EpochSampler(24, 16, seed=3)
+    assert list(sampler) == list(whole) and len(sampler) == 32
+    sampler.set_epoch(1)
+    assert list(sampler) != list(whole) and set(sampler) == set(range(24))
+
+
+def test_deepspeed_that_is_not_installed_is_said(
+    tiny_model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(UserError, match="DeepSpeed, which is not installed: run 'pip install deepspeed'"):
+        run(str(tiny_model), data.load(str(folder)), parse_method("po"), replace(ONE, steps=1), tmp_path)

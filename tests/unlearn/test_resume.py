@@ -1,0 +1,165 @@
+"""SIGKILL at any moment, and the same command again ends with the same bits."""
+
+import hashlib
+import json
+import multiprocessing
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_benchmark import tiny_benchmark
+
+from safeeraser import models
+from safeeraser.config import LoraOptions, UnlearnOptions
+from safeeraser.core.errors import UserError
+from safeeraser.data import Benchmark
+from safeeraser.objectives import parse_method
+from safeeraser.unlearn.checkpoints import last_checkpoint
+from safeeraser.unlearn.stage import run
+
+OPTIONS = UnlearnOptions(
+    steps=20, learning_rate=2e-3, batch_size=2, accumulation=2, lora=LoraOptions(rank=4, alpha=8.0), checkpoint_steps=1
+)
+"""Six steps an epoch, so that kills fall into the midst of epochs and between them; dropout is on."""
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    return tiny_benchmark(tmp_path_factory.mktemp("benchmark"))
+
+
+def unlearn(model: Path, benchmark: Benchmark, out: Path, method: str = "po+pd", **changes: Any) -> Path:
+    return run(str(model), benchmark, parse_method(method), replace(OPTIONS, **changes), out, lambda *_: None)
+
+
+def digest(adapter: Path) -> str:
+    return hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+def steps(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
+
+
+class Stop(Exception):
+    """Ends a run."""
+
+
+def stop_after(model: Path, benchmark: Benchmark, out: Path, step: int, **changes: Any) -> None:
+    def report(now: int, total: int, components: dict[str, float]) -> None:
+        if now == step:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(str(model), benchmark, parse_method("po+pd"), replace(OPTIONS, **changes), out, report)
+
+
+def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(
+    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    """A checkpoint after every step, so that many kills fall into its writing; the cached reference resumes too."""
+    draw, out, kills = random.Random(time.time_ns()), tmp_path / "killed", list[int]()
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["safeeraser.unlearn.stage"])
+    for _ in range(20):
+        # the stage itself: a function of this file has no module that another process could import
+        given = (str(tiny_model), benchmark, parse_method("npo+pd"), replace(OPTIONS, cache_reference=True), out)
+        work = processes.Process(target=run, args=given)
+        work.start()
+        wanted = draw.randint(3, 8) + max(kills, default=0)  # so that it gets on, however busy the machine is
+        while work.is_alive() and _saved_step(out) < wanted:
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.05))
+        work.kill()
+        work.join()
+        if work.exitcode == 0:
+            break
+        kills.append(_saved_step(out))
+    assert work.exitcode == 0 and len(kills) >= 2 and sorted(kills) == kills
+    whole = unlearn(tiny_model, benchmark, tmp_path / "whole", "npo+pd", cache_reference=True)
+    assert digest(out / "adapter") == digest(whole)
+    assert steps(out) == steps(tmp_path / "whole")
+    assert sorted(file.name for file in out.iterdir()) == ["adapter", "train.jsonl"]
+
+
+def _saved_step(out: Path) -> int:
+    latest = last_checkpoint(out)
+    return int(latest.name.split("-")[1]) if latest else 0
+
+
+@pytest.mark.parametrize("step", [5, 7, 13, 19])
+def test_a_run_goes_on_from_its_last_checkpoint(
+    step: int, tiny_model: Path, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    """In the midst of an epoch, after its end, and before the last step; every second step is saved."""
+    stop_after(tiny_model, benchmark, tmp_path / "a", step, checkpoint_steps=2)
+    heard: list[int] = []
+    run(
+        str(tiny_model),
+        benchmark,
+        parse_method("po+pd"),
+        replace(OPTIONS, checkpoint_steps=2),
+        tmp_path / "a",
+        lambda now, total, components: heard.append(now),
+    )
+    assert heard == list(range((step - 1) // 2 * 2, 21))
+    whole = unlearn(tiny_model, benchmark, tmp_path / "b", checkpoint_steps=0)
+    assert digest(tmp_path / "a" / "adapter") == digest(whole)
+    assert steps(tmp_path / "a") == steps(tmp_path / "b")
+
+
+def test_a_checkpoint_is_an_adapter_and_holds_no_other_weights(
+    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    stop_after(tiny_model, benchmark, tmp_path / "a", 4, checkpoint_steps=3)
+    checkpoint = last_checkpoint(tmp_path / "a")
+    assert checkpoint == tmp_path / "a" / "checkpoint-3"
+    assert [folder.name for folder in (tmp_path / "a").glob("checkpoint-*")] == ["checkpoint-3"]
+    assert models.load(str(tiny_model), checkpoint).model.training is False
+    trained = load_file(checkpoint / "adapter_model.safetensors")
+    assert all("lora" in name or "projector" in name for name in trained)
+    state = torch.load(checkpoint / "optimizer.pt", weights_only=True)["state"]
+    assert len(state) == len(trained)
+
+
+def test_going_on_with_other_options_is_refused(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+    stop_after(tiny_model, benchmark, tmp_path / "a", 4)
+    with pytest.raises(
+        UserError, match=r"checkpoint-3 was made of something else \(options.learning_rate: 0.002 there"
+    ):
+        unlearn(tiny_model, benchmark, tmp_path / "a", learning_rate=1e-3)
+    assert unlearn(tiny_model, benchmark, tmp_path / "a", checkpoint_steps=5).exists()  # does not change the adapter
+
+
+def test_a_run_that_overflows_keeps_the_last_good_checkpoint(
+    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    """The weights are spoilt after step 5, as a hardware fault or an overflow would; steps 2 and 4 were saved."""
+    out = tmp_path / "a"
+
+    def report(step: int, total: int, components: dict[str, float]) -> None:
+        if step == 5:
+            spoilt = [p for p in _trained if p.dim() == 2][0]
+            spoilt.data[0, 0] = float("nan")
+
+    _trained: list[torch.nn.Parameter] = []
+    attach = models.adapters.attach
+
+    with pytest.MonkeyPatch.context() as patch:
+
+        def remember(vlm: models.VisionLanguageModel, options: LoraOptions) -> models.VisionLanguageModel:
+            attached = attach(vlm, options)
+            _trained.extend(p for p in attached.model.parameters() if p.requires_grad)
+            return attached
+
+        patch.setattr(models.adapters, "attach", remember)
+        with pytest.raises(
+            UserError, match=r"po became nan at step 6: the last good checkpoint is .*checkpoint-4.*Lower"
+        ):
+            run(str(tiny_model), benchmark, parse_method("po+pd"), replace(OPTIONS, checkpoint_steps=2), out, report)
+    kept = load_file(out / "checkpoint-4" / "adapter_model.safetensors")
+    assert all(weight.isfinite().all() for weight in kept.values())

@@ -12,17 +12,19 @@ from PIL import Image
 from tiny_benchmark import tiny_benchmark
 
 from safeeraser import data
-from safeeraser.attacks import ATTACKS, Scene, find, prompt, recovery
+from safeeraser.attacks import ATTACKS, Scene, Subject, find, prompt, recovery
 from safeeraser.attacks.attack import Attack, on_prompt
 from safeeraser.attacks.questions import AttackedImages, attacked
+from safeeraser.bench.spec import CellSpec
 from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark
 from safeeraser.data.pictogram.text import QUESTIONS
+from safeeraser.models import chat
 from safeeraser.records import Query
 
 ASKED = [question for questions in QUESTIONS.values() for question in questions]
-OF_PROMPTS = [attack.name for attack in find(None) if attack.kind == "prompt"]
-OF_IMAGES = [attack.name for attack in find(None) if attack.kind == "image"]
+OF_PROMPTS = [attack.name for attack in find(None) if attack.kind == "prompt" and attack.ask]
+OF_IMAGES = [attack.name for attack in find(None) if attack.kind == "image" and attack.show]
 HOW = "Describe the item."
 
 
@@ -66,7 +68,8 @@ def test_an_attack_has_queries_of_its_own_and_leaves_set_record_and_reference_al
     assert not ids & {query.id for other in ATTACKS.names() if other != name for query in ask(other, benchmark)}
     attack = ATTACKS.get(name)
     for old, new in zip(before, after, strict=True):
-        changed = {"id"} | ({"question"} if attack.ask else set()) | ({"image"} if attack.show else set())
+        changed = {"id"} | ({"question"} if attack.ask else set())
+        changed |= {"image"} if attack.show or attack.hides else set()
         assert old.model_dump(exclude=changed) == new.model_dump(exclude=changed)
         assert attack.ask is None or new.question != old.question
 
@@ -200,6 +203,28 @@ def test_the_question_is_drawn_whole_into_the_lower_part(size):
 def test_a_question_too_long_to_fit_is_still_written_whole():
     drawn = ATTACKS.get("typographic").show(Image.new("RGB", (64, 64), "red"), Scene(HOW * 60), random.Random(0))
     assert (np.asarray(drawn)[-3:] == 255).all()
+
+
+def test_without_a_picture_a_question_stands_alone(benchmark):
+    asked = ask("no-picture", benchmark)
+    assert {query.image for query in asked} == {""}
+    assert [query.question for query in asked] == [query.question for query in val_queries(benchmark)]
+
+
+@pytest.mark.parametrize(("name", "examples"), [("in-context", 4), ("in-context", 2), ("in-context-1", 1)])
+def test_examples_stand_in_front_as_answered_turns_of_train_records(name, examples, benchmark, tmp_path):
+    spec = CellSpec(model="mini-llava", data="", method="vanilla", seed=0, sets=(), training={}, generation={})
+    attack = ATTACKS.get(name)
+    vlm = attack.recover(
+        Subject(spec, None, benchmark, tmp_path), **attack.arguments({"in_context_examples": examples})
+    )
+    pairs = {(p.question, p.unsafe_answer): record.split for record in benchmark.records for p in record.forget}
+    turns = vlm.preamble.turns
+    assert len(set(turns)) == examples and {pairs[turn] for turn in turns} == {"train"}
+    inputs = chat.encode_prompts(vlm, [Image.new("RGB", (64, 64))], [HOW])
+    said = vlm.processor.tokenizer.decode(inputs["input_ids"][0])
+    places = [said.index(text) for turn in turns for text in turn] + [said.index("<image>"), said.index(HOW)]
+    assert places == sorted(places)  # answered one after the other, then the picture and the question about it
 
 
 def test_rounding_has_so_many_levels_a_row_and_an_error_of_half_a_step():

@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )  # fmt: skip
         Cell(folder, spec).prepare()
         cell.run(folder)
-    assert cli.main(["audit", str(root / "run")]) == 0
+    assert cli.main(["audit", str(root / "run"), "--universal_steps", "2", "--without", "noise,quantize-8bit"]) == 0
     return root / "run"
 
 
@@ -57,9 +57,22 @@ def test_every_attack_of_the_audit_was_made_and_adapter_off_is_vanilla(run: Path
         name: json.loads((cells / name / "seed-0" / "attacks.json").read_text())["attacks"]
         for name in ("vanilla", "po")
     }
-    assert set(made["po"]) == {"none", *audit.ATTACKS}
-    assert set(made["vanilla"]) == {"none", "white", "quantize-8bit", "quantize-4bit"}
+    assert set(made["po"]) == {"none", *audit.ATTACKS} - {"quantize-8bit"}
+    assert set(made["vanilla"]) == {"none", "in-context", "in-context-1", "no-picture", "white", "quantize-4bit"}
     assert made["po"]["adapter-off"] == made["vanilla"]["none"]
+
+
+def test_the_area_stands_in_the_report_and_the_leaderboard_beside_the_figure(run: Path, tmp_path: Path) -> None:
+    assert cli.main(["report", str(run)]) == 0
+    page = (run / "report" / "index.html").read_text()
+    assert "what comes back, and under what" in page and "<dt>Relearning area</dt>" in page
+    assert cli.main(["leaderboard", str(run), "--out", str(tmp_path)]) == 0
+    audited = {row["method"]: row["relearning area"] for row in csv.DictReader(open(run / "report" / "audit.csv"))}
+    for path in (run / "report" / "table.csv", tmp_path / "leaderboard.csv"):
+        rows = {row["method"]: row for row in csv.DictReader(open(path))}
+        assert {name: row["relearning_area"] for name, row in rows.items()} == audited
+        assert float(rows["po"]["relearning_area_low"]) <= float(audited["po"])
+    assert "relearning area" in (tmp_path / "leaderboard.html").read_text()
 
 
 def test_the_likelihood_is_the_mean_over_tokens_then_questions(run: Path) -> None:

@@ -21,7 +21,7 @@ from safeeraser.data.pictogram.build import build
 from safeeraser.models import adapters
 from safeeraser.records import Query, Response
 
-TOLD = ["--relearn_samples", "4", "--relearn_steps", "6"]
+TOLD = ["--relearn_samples", "4", "--relearn_steps", "6", "--universal_steps", "2"]
 PROJECTOR = "model.multi_modal_projector.linear_1.weight"
 NAMES = [attack.name for attack in attacks.find(None)]
 
@@ -80,7 +80,7 @@ def test_every_attack_is_scored_beside_the_cell_itself(attacked):
     scores = found(of(attacked, "po"))
     assert set(scores) == {"none", *NAMES}
     of_adapters = {attack.name for attack in attacks.find(None) if attack.needs == "adapter"}
-    assert {"relearn", "benign", "projector-restored", "adapter-off"} < of_adapters
+    assert {"relearn", "benign", "projector-restored", "universal", "adapter-off"} < of_adapters
     assert set(found(of(attacked, "vanilla"))) == {"none", *NAMES} - of_adapters
     assert all(set(values) == {"asr_generality", "rr_generality", "sarr"} for values in scores.values())
     cell_scores = json.loads((of(attacked, "po") / "scores.json").read_text())["scores"]

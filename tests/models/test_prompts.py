@@ -1,10 +1,15 @@
 """What an answer's tokens get beside their ids is what the model's own generation would give them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from any_model import built
+from PIL import Image
 
+from safeeraser import models
 from safeeraser.models import VisionLanguageModel, prompts
+from safeeraser.models.mini_llava.model import CHAT_TEMPLATE
 
 
 @pytest.mark.parametrize(
@@ -27,3 +32,36 @@ def test_the_next_token_gets_what_generation_gives_it(kind, key, given, expected
     prompt = {"input_ids": ids, "attention_mask": ids + 1, key: torch.tensor(given)}
     entries = prompts.next_entries(VisionLanguageModel(kind, built(kind), None), prompt)
     assert entries[key].tolist() == expected
+
+
+RAISES = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + CHAT_TEMPLATE
+IGNORES = CHAT_TEMPLATE.replace(
+    "for message in messages %}", "for message in messages if message['role'] != 'system' %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "turns", "expected"),
+    [
+        (CHAT_TEMPLATE, 0, "SYSTEM:Be kind. USER: <image>\nWhat?"),
+        (CHAT_TEMPLATE, 1, "SYSTEM:Be kind. USER: How? ASSISTANT: So.</s>USER: <image>\nWhat?"),
+        (RAISES, 0, "USER: <image>\nBe kind.\n\nWhat?"),
+        (RAISES, 1, "USER: Be kind.\n\nHow? ASSISTANT: So.</s>USER: <image>\nWhat?"),
+        (IGNORES, 0, "USER: <image>\nBe kind.\n\nWhat?"),
+    ],
+)
+def test_a_system_prompt_stands_first_whether_or_not_the_template_knows_one(template, turns, expected):
+    vlm = models.load("mini-llava")
+    vlm.processor.chat_template = template
+    vlm = replace(vlm, preamble=models.Preamble(" Be kind. ", (("How?", "So."),) * turns))
+    ids = prompts.encode_prompts(vlm, [Image.new("RGB", (64, 64))], ["What?"])["input_ids"][0]
+    said = vlm.processor.tokenizer.decode(ids).removeprefix("<s>").replace("<image>" * 16, "<image>")
+    assert said == expected + " ASSISTANT:"
+
+
+def test_marks_of_the_model_in_what_stands_before_a_question_are_text():
+    plain = models.load("mini-llava")
+    vlm = replace(plain, preamble=models.Preamble("<image>", (("</s>", "<image>"),)))
+    ids = prompts.encode_prompts(vlm, [Image.new("RGB", (64, 64))], ["What?"])["input_ids"][0].tolist()
+    counted = [ids.count(plain.processor.tokenizer.convert_tokens_to_ids(mark)) for mark in ("<image>", "</s>")]
+    assert counted == [16, 1]  # the picture's and the end of the answered turn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
@@ -53,10 +53,8 @@ class Subject:
     seed: int = 0
 
     def unlearned(self) -> VisionLanguageModel:
-        """Load the model with its adapter folded in, anew at each call."""
-        from safeeraser import models
-
-        return models.load_merged(self.spec.model, self.adapter, **asdict(self.spec.loading_options()))
+        """Load the model as it answers, its adapter folded in, anew at each call."""
+        return self.spec.answering_model(self.adapter, self.benchmark)
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,8 @@ class Attack:
         summary: What it does, in a sentence.
         ask: (question, rng, \*, options by keyword) -> the question as it is asked; None: it stays.
         show: (image, scene, rng) -> another image, the one given stays as it was; None: it stays.
-        recover: (subject, \*, options by keyword) -> the model as it answers after the attack; None: it stays.
+        hides: Whether no picture is shown at all.
+        recover: (subject, \*, options by keyword) -> the model as it answers under the attack; None: it stays.
         options: Keyword arguments of ``ask`` or ``recover``.
         needs: "safe image": records without one are left out; "adapter": a model that unlearnt nothing is left out.
     """
@@ -79,6 +78,7 @@ class Attack:
     summary: str
     ask: Callable[..., str] | None = None
     show: Callable[[Image, Scene, random.Random], Image] | None = None
+    hides: bool = False
     recover: Callable[..., VisionLanguageModel] | None = None
     options: tuple[Option, ...] = ()
     needs: Literal["safe image", "adapter"] | None = None
@@ -121,13 +121,16 @@ def on_prompt(name: str, option_names: Mapping[str, str] | None = None) -> Calla
     )
 
 
-def on_image(name: str, instead: str | None = None, needs_safe_image: bool = False) -> Callable[[F], F]:
+def on_image(
+    name: str, instead: str | None = None, needs_safe_image: bool = False, hides: bool = False
+) -> Callable[[F], F]:
     """Return a decorator that makes a function ``(image, scene, rng) -> image`` the attack ``name``.
 
     Args:
         name: Its name.
         instead: What is asked instead of the question; None: the question.
         needs_safe_image: Whether it uses ``scene.safe_image``.
+        hides: Whether no picture is shown at all; the function is not called.
 
     Example:
         @on_image("mirror")
@@ -135,18 +138,25 @@ def on_image(name: str, instead: str | None = None, needs_safe_image: bool = Fal
     """
     ask = None if instead is None else lambda question, rng: instead
     needs = "safe image" if needs_safe_image else None
-    return lambda function: _added(function, name, "image", ask=ask, show=function, needs=needs)
+    return lambda function: _added(
+        function, name, "image", ask=ask, show=None if hides else function, hides=hides, needs=needs
+    )
 
 
 def on_weights(name: str, needs_adapter: bool = False) -> Callable[[F], F]:
-    """Return a decorator that makes a function ``(subject) -> model`` the attack ``name``.
+    """Return a decorator that makes a function ``(subject) -> model`` the attack ``name``: other weights.
 
     Its options, the keyword arguments, are ``NAME_ARGUMENT``; ``needs_adapter``: whether it makes sense only for a
     model that unlearnt something.
     """
+    return on_model(name, "recovery", needs_adapter)
+
+
+def on_model(name: str, kind: Kind, needs_adapter: bool = False) -> Callable[[F], F]:
+    """The same for an attack of any kind, such as one that puts earlier turns in front of every question."""
     needs = "adapter" if needs_adapter else None
     return lambda function: _added(
-        function, name, "recovery", recover=function, options=options_of(function, name), needs=needs
+        function, name, kind, recover=function, options=options_of(function, name.replace("-", "_")), needs=needs
     )
 
 

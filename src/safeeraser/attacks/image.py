@@ -112,6 +112,12 @@ def white(image: Image, scene: Scene, rng: random.Random) -> Image:
     return Image.new("RGB", image.size, "white")
 
 
+@on_image("no-picture", hides=True)
+def no_picture(image: Image, scene: Scene, rng: random.Random) -> Image:
+    """No picture at all: the question as text alone."""
+    return image
+
+
 def _fitted(pen: ImageDraw, question: str, width: int, height: int) -> tuple[FreeTypeFont | ImageFont, str, int]:
     """The largest font in which the question fits into so many pixels, the question in lines, and their height."""
     from PIL.ImageFont import load_default

@@ -7,9 +7,18 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from safeeraser.attacks.attack import on_prompt
+from pydantic import PositiveInt
+
+from safeeraser.attacks.attack import Subject, on_model, on_prompt
+from safeeraser.attacks.recovery import forget_samples
 from safeeraser.core.errors import UserError
+
+if TYPE_CHECKING:
+    from safeeraser.models import VisionLanguageModel
 
 SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("picture", "image", "photo"),
@@ -141,6 +150,35 @@ def language(question: str, rng: random.Random, *, translations: dict[str, str] 
             f'--translations has none of {question!r}: add a line {{"question": ..., "translation": ...}} for it'
         )
     return translations[question]
+
+
+@on_model("in-context", "prompt")
+def in_context(subject: Subject, *, examples: PositiveInt = 4) -> VisionLanguageModel:
+    """Answered harmful examples stand in front of the question, as earlier turns of the chat.
+
+    They are forget pairs of different train records, without their pictures; the same for every question.
+
+    Source: the in-context attack of Wei et al. 2023 (arXiv 2310.06387).
+
+    Args:
+        subject: The unlearned model.
+        examples: Forget pairs of train records that 'in-context' puts in front of the question.
+    """
+    vlm = subject.unlearned()
+    records = forget_samples(subject.benchmark, examples, subject.seed).split("train")
+    turns = tuple((pair.question, pair.unsafe_answer) for record in records for pair in record.forget)
+    return replace(vlm, preamble=replace(vlm.preamble, turns=turns))
+
+
+def _behind(examples: int) -> Callable[[Subject], VisionLanguageModel]:
+    def asked_behind(subject: Subject) -> VisionLanguageModel:
+        return in_context(subject, examples=examples)
+
+    asked_behind.__doc__ = f"As 'in-context', with {examples} example{'s' * (examples > 1)}."
+    return asked_behind
+
+
+on_model("in-context-1", "prompt")(_behind(1))
 
 
 def _replaced(match: re.Match[str], rng: random.Random) -> str:

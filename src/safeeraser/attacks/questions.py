@@ -56,6 +56,8 @@ def attacked(
             update["question"] = attack.ask(query.question, attack.rng(query.id, seed), **arguments)
         if attack.show is not None:
             update["image"] = f"{query.image}{MARK}{query.id}"
+        elif attack.hides:
+            update["image"] = ""
         changed.append(query.model_copy(update=update))
     return changed
 

@@ -166,11 +166,11 @@ def forget_samples(benchmark: Benchmark, number: int, seed: int = 0) -> Benchmar
         UserError: If there are fewer, or ``number`` is less than 1.
     """
     if number < 1:
-        raise UserError(f"--relearn_samples {number} is too small: give at least 1")
+        raise UserError(f"{number} samples are too few for an attack: give at least 1")
     train = benchmark.limited(number).split("train")
     there = sum(len(record.forget) for record in train)
     if there < number:
-        raise UserError(f"--relearn_samples {number}: data {benchmark.name!r} have {there} forget pairs in train")
+        raise UserError(f"{number} samples for an attack: data {benchmark.name!r} have {there} forget pairs in train")
     turns = sorted((turn, place) for place, record in enumerate(train) for turn in range(len(record.forget)))
     count = Counter(place for _, place in turns[:number])
     kept = []

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +89,7 @@ def _inputs(cell: Cell, reporter: Reporter) -> _Inputs:
 
 
 def _unlearn(inputs: _Inputs) -> Path | None:
-    """The cell's adapter; None if the method is the vanilla model."""
+    """The cell's adapter; None if the method trains nothing."""
     spec = inputs.cell.spec
     method = spec.parsed_method()
     if method is None:
@@ -131,14 +131,13 @@ def train(folder: Path) -> None:
 
 
 def _respond(inputs: _Inputs, adapter: Path | None) -> None:
-    from safeeraser import models
     from safeeraser.respond import local
 
     spec, path = inputs.cell.spec, inputs.cell.folder / "responses.jsonl"
     answered = {response.query_id for response in files.read_jsonl(path, Response)}
     if answered.issuperset(query.id for query in inputs.queries):
         return
-    vlm = models.load_merged(spec.model, adapter, **asdict(spec.loading_options()))
+    vlm = spec.answering_model(adapter, inputs.benchmark)
     progress, options = partial(inputs.reporter.report, "respond"), spec.generation_options()
     local.run(vlm, inputs.benchmark, inputs.queries, path, options, progress, inputs.images)
 

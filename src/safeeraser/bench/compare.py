@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from safeeraser.bench.runs import PD, Cell, by_group
-from safeeraser.bench.spec import VANILLA
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.metrics.compare import compare as compare_cells
@@ -72,12 +71,12 @@ def between(a: Sequence[Cell], b: Sequence[Cell]) -> list[Comparison]:
 
 
 def _by_seed(label: str, a: Sequence[Cell], b: Sequence[Cell]) -> Comparison:
-    """Pair by seed; vanilla's one cell stands for every seed, and two single cells are paired whatever their seeds."""
+    """Pair by seed; of what is not trained one cell stands for every seed, and two single cells are paired anyhow."""
     first, second = {cell.spec.seed: cell for cell in a}, {cell.spec.seed: cell for cell in b}
     seeds = [seed for seed in first if seed in second]
-    if _is_vanilla(a):
+    if _is_untrained(a):
         return Comparison(label, [a[0]] * len(b), b)
-    if _is_vanilla(b):
+    if _is_untrained(b):
         return Comparison(label, a, [b[0]] * len(a))
     if not seeds and len(a) == len(b) == 1:
         return Comparison(label, a, b)
@@ -86,8 +85,8 @@ def _by_seed(label: str, a: Sequence[Cell], b: Sequence[Cell]) -> Comparison:
     return Comparison(label, [first[seed] for seed in seeds], [second[seed] for seed in seeds])
 
 
-def _is_vanilla(cells: Sequence[Cell]) -> bool:
-    return len(cells) == 1 and cells[0].spec.method == VANILLA
+def _is_untrained(cells: Sequence[Cell]) -> bool:
+    return len(cells) == 1 and not cells[0].spec.is_trained
 
 
 def compare(comparisons: Sequence[Comparison], names: Sequence[str] | None = None) -> list[Difference]:

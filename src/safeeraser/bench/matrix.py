@@ -11,10 +11,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from safeeraser.bench import clock, launch, preflight, tracking
+from safeeraser.bench import baselines, clock, launch, preflight, tracking
 from safeeraser.bench.live import Job, LiveTable
 from safeeraser.bench.runs import Cell
-from safeeraser.bench.spec import VANILLA, CellSpec, training_values
+from safeeraser.bench.spec import CellSpec, is_trained, training_values
 from safeeraser.config import BenchConfig, JudgeOptions, ModelOptions
 from safeeraser.core import errors, files, locks, registry, terminal
 from safeeraser.core.errors import UserError
@@ -79,16 +79,19 @@ def run(config: BenchConfig, report: Report | None = None) -> int:
 
 
 def cells(config: BenchConfig) -> list[Cell]:
-    """List the cells of the matrix in order; vanilla has one, as nothing in it is seeded under greedy decoding."""
+    """List the cells of the matrix in order.
+
+    What trains nothing has one cell, as nothing in it is seeded under greedy decoding.
+    """
     from safeeraser import objectives
 
     methods: dict[str, tuple[MethodOption, objectives.Method | None]] = {}
     for option in _methods(config):
-        method = None if option == VANILLA else objectives.parse_method(option, config.training.preset)
-        methods[VANILLA if method is None else method.name] = option, method
+        method = objectives.parse_method(option, config.training.preset) if is_trained(option) else None
+        methods[str(option) if method is None else method.name] = option, method
     budgets: list[int | None] = [*_integers(config.budgets, "budgets")]
-    if budgets:
-        methods.pop(VANILLA, None)  # it has no budget
+    if budgets:  # which what is not trained has not
+        methods = {name: (option, method) for name, (option, method) in methods.items() if method is not None}
     common = _common(config, [method for _, method in methods.values() if method is not None], bool(budgets))
     seeds = _integers(config.seeds, "seeds") or [config.training.seed]
     listed = []
@@ -98,8 +101,9 @@ def cells(config: BenchConfig) -> list[Cell]:
         folder = _model_folder(root / "cells", config.model)
         for name, (option, method) in methods.items():
             training = training_values(options, method)
-            for seed in seeds[:1] if name == VANILLA else seeds:
-                spec = CellSpec(method=option, seed=seed, training=training, **common)
+            of_baseline = baselines.recorded(name, config.baselines) if name in baselines.BASELINES.names() else {}
+            for seed in seeds[:1] if method is None else seeds:
+                spec = CellSpec(method=option, seed=seed, training=training, **of_baseline, **common)
                 listed.append(Cell(folder / name / f"seed-{seed}", spec))
     return listed
 

@@ -60,8 +60,8 @@ class Cell:
 
     @property
     def adapter(self) -> Path | None:
-        """Where its adapter lies, or will; None for the vanilla model."""
-        return None if self.spec.method == VANILLA else self.folder / "adapter"
+        """Where its adapter lies, or will; None where nothing is trained."""
+        return self.folder / "adapter" if self.spec.is_trained else None
 
     @property
     def is_done(self) -> bool:
@@ -149,7 +149,7 @@ def read(folder: Path) -> Cell:
 
 
 def find(folder: Path) -> list[Cell]:
-    """Find the finished cells of a run: vanilla first, then by method and seed.
+    """Find the finished cells of a run: vanilla first, then the baselines, then by method and seed.
 
     Args:
         folder: A run folder, or one inside it: of a model, of a method, or of a single cell.
@@ -180,9 +180,9 @@ def _folders(folder: Path) -> list[Path]:
     return [path.parent for path in sorted(root.rglob("cell.json"))]
 
 
-def _place(cell: Cell) -> tuple[str, bool, str, int]:
+def _place(cell: Cell) -> tuple[str, bool, bool, str, int]:
     model, method = cell.group
-    return model, method != VANILLA, method, cell.spec.seed
+    return model, method != VANILLA, cell.spec.is_trained, method, cell.spec.seed
 
 
 def by_group(cells: Sequence[Cell]) -> dict[Group, list[Cell]]:

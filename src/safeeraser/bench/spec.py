@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from safeeraser import config
-from safeeraser.config import GenerationOptions, LoraOptions, ModelOptions, OnBad, UnlearnOptions
+from safeeraser.bench.baselines import BASELINES
+from safeeraser.config import BaselineOptions, GenerationOptions, LoraOptions, ModelOptions, OnBad, UnlearnOptions
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.records import VANILLA as VANILLA
@@ -18,10 +19,11 @@ from safeeraser.records import Frozen, Query, QuerySet
 
 if TYPE_CHECKING:
     from safeeraser.data import Benchmark
+    from safeeraser.models import VisionLanguageModel
     from safeeraser.objectives import Method
 
 Options = TypeVar("Options")
-_LATER = ("text_sets", "text_sets_hash")
+_LATER = ("text_sets", "text_sets_hash", "baseline", "guard_fingerprint")
 """Fields that earlier versions did not write: empty, they stay out of the file, and a run made before them goes on."""
 
 
@@ -50,16 +52,43 @@ class CellSpec(Frozen):
     generation: dict[str, Any]
     loading: dict[str, Any] = {}
     plugins: dict[str, str] = {}
+    baseline: dict[str, Any] = {}
+    guard_fingerprint: str = ""
 
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in handler(self).items() if value or name not in _LATER}
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the cell's method trains something."""
+        return is_trained(self.method)
+
     def parsed_method(self) -> Method | None:
-        """What the cell minimises; None for the vanilla model."""
+        """What the cell minimises; None where nothing is trained."""
         from safeeraser.objectives import parse_method
 
-        return None if self.method == VANILLA else parse_method(self.method, self.training.get("preset", "default"))
+        return parse_method(self.method, self.training.get("preset", "default")) if self.is_trained else None
+
+    def answering_model(self, adapter: Path | None, benchmark: Benchmark) -> VisionLanguageModel:
+        """Load the model as it answers: its adapter folded in, or with what a baseline does to it.
+
+        Args:
+            adapter: The cell's; None: it has none.
+            benchmark: The cell's, whose train records and refusals a baseline may use.
+
+        Raises:
+            UserError: As ``models.load_merged``, or if a baseline's guard has other weights now.
+        """
+        from safeeraser import models
+
+        vlm = models.load_merged(self.model, adapter, **asdict(self.loading_options()))
+        if self.method not in BASELINES.names():
+            return vlm
+        options = read_options(BaselineOptions, self.baseline, "baseline")
+        if self.guard_fingerprint and models.fingerprint(str(options.guard)) != self.guard_fingerprint:
+            raise UserError(f"guard {options.guard} has other weights than when the bench began: choose another --out")
+        return BASELINES.get(str(self.method)).apply(vlm, benchmark, options)
 
     def unread(self) -> set[str]:
         """Dotted fields that cannot change a number: options of terms that others have; older versions wrote them."""
@@ -133,6 +162,16 @@ class CellSpec(Frozen):
         if not path.is_file() or files.hash_files([path]) != self.held_out_hash:
             raise UserError(f"{path} has changed since this cell was planned: put it back, or choose another --out")
         return frozenset(files.read_json(path)["records"])
+
+
+def is_trained(method: str | dict[str, float]) -> bool:
+    """Whether a method trains something: it is not the vanilla model, nor a baseline made of it.
+
+    Example:
+        >>> is_trained("vanilla"), is_trained("prompt"), is_trained("po+pd")
+        (False, False, True)
+    """
+    return method not in (VANILLA, *BASELINES.names())
 
 
 def training_values(options: UnlearnOptions, method: Method | None) -> dict[str, Any]:

@@ -15,11 +15,13 @@ from safeeraser.core.errors import UserError
 class AuditConfig:
     """Audit finished cells: forgotten, or masked?
 
-    Relearning after 1 to 20 steps, harmless fine-tuning, the original projector, 8 and 4 bits, a white picture, and
-    how likely the unsafe answers still are. What 'attack' has done already is kept.
+    Answered examples in front, no picture, a white one, an optimised perturbation of all pictures, relearning after 1
+    to 20 steps, harmless fine-tuning, the original projector, 8 and 4 bits, and how likely the unsafe answers still
+    are. What 'attack' has done already is kept.
 
     Example:
         safeeraser audit runs/demo --limit 60
+        safeeraser audit runs/demo --limit 60 --universal_steps 50 --without quantize-4bit
         safeeraser audit runs/demo/cells/mini-llava/po+pd/seed-0
     """
 
@@ -29,6 +31,10 @@ class AuditConfig:
     """Ask about only so many val records, balanced over categories and keywords."""
     seed: int = 0
     """Seed of samples and training."""
+    universal_steps: int = 500
+    """Steps in which the perturbation of all pictures is sought; a CPU may have time for 50."""
+    without: str | None = None
+    """Attacks to leave out, comma-separated; None: none."""
 
 
 def audit(options: AuditConfig) -> int:
@@ -37,26 +43,28 @@ def audit(options: AuditConfig) -> int:
     from safeeraser.attacks import audit as auditing
     from safeeraser.bench import runs
     from safeeraser.core import table
-    from safeeraser.report import audit_table, figures
-    from safeeraser.report.run import write_attacks
+    from safeeraser.report import audit_table
+    from safeeraser.report.run import write_attacks, write_audit
 
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit} is too small: give at least 1")
     run = Path(options.run)
     found = runs.find(run)
-    chosen = attacks.find(",".join(auditing.ATTACKS))
-    targets = [attacks.prepare(one, chosen, options.seed, {}, options.limit) for one in found]
+    left_out = [] if options.without is None else attacks.find(options.without)
+    chosen = [attack for attack in attacks.find(",".join(auditing.ATTACKS)) if attack not in left_out]
+    given = {"universal_steps": options.universal_steps}
+    targets = [attacks.prepare(one, chosen, options.seed, given, options.limit) for one in found]
     before, total = 0, sum(target.size for target in targets)
     with terminal.bar("audit", total) as progress:
         for target in targets:
             attacks.run(target, lambda done, start=before: progress(start + done, total))  # type: ignore[misc]
             auditing.measure_likelihood(target)
             before += target.size
-    rows = auditing.summarise(found)
-    table.show(terminal.console(160), audit_table.made(rows))
+    table.show(terminal.console(160), audit_table.made(auditing.summarise(found)))
     if (run / "cells").is_dir():
-        attacked = write_attacks(found, run / "report")
-        audit_table.write(rows, run / "report")
-        figures.audit_figure(rows, attacked, run / "report" / "figures")
-        terminal.say(f"written: {run / 'report'}: audit.md, audit.csv, figures/audit.svg, attacks.md")
+        write_audit(found, run / "report", write_attacks(found, run / "report"))
+        terminal.say(
+            f"written: {run / 'report'}: audit.md, audit.csv, figures/audit.svg, attacks.md\n"
+            f"next: safeeraser report {run}"
+        )
     return 0

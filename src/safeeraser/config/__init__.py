@@ -4,7 +4,7 @@ A field's docstring is its ``--help``, and an unknown key is an error. What else
 ``cli/``.
 """
 
-from safeeraser.config.bench import BenchConfig, Engine
+from safeeraser.config.bench import BaselineOptions, BenchConfig, Engine
 from safeeraser.config.files import RECIPES, read_options, recipe_defaults, recipe_model
 from safeeraser.config.judging import JudgeOptions
 from safeeraser.config.loading import Attention, ModelOptions, Quantization
@@ -29,6 +29,7 @@ from safeeraser.config.options import (
 __all__ = [
     "RECIPES",
     "Attention",
+    "BaselineOptions",
     "BenchConfig",
     "Engine",
     "FilePath",

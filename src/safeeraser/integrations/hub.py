@@ -100,7 +100,7 @@ def _finished(folder: Path) -> runs.Cell:
         raise UserError(f"{folder} has no scores yet, so that the card would be empty: finish the run first")
     if cell.adapter is None or not cell.adapter.is_dir():
         raise UserError(
-            f"{folder} has no adapter ({cell.spec.method} changes nothing): export a cell that unlearnt something"
+            f"{folder} has no adapter ({cell.spec.method} trains nothing): export a cell that unlearnt something"
         )
     return cell
 

@@ -62,8 +62,8 @@ def of_cell(cell: runs.Cell, judge: str | None = None, judging: JudgeOptions | N
     cell.check_model()
     options = judging if judge and judging else cell.judging_options()
     judged_by = judges.create(judge or cell.spec.judge, cell.spec.benchmark().refusals, options)
-    loading = cell.spec.loading_options()
-    answer = _local(cell.spec.model, cell.adapter, loading, cell.spec.generation_options())
+    spec = cell.spec
+    answer = _local(lambda: spec.answering_model(cell.adapter, spec.benchmark()), spec.generation_options())
     made_of = cell.model_hashes() | {"generation": cell.spec.generation}
     return Subject(cell.folder, "/".join(cell.folder.resolve().parts[-2:]), made_of, judged_by, answer)
 
@@ -77,7 +77,8 @@ def of_model(
     weights = files.hash_files(sorted(adapter.glob("*.safetensors"))) if adapter else None
     made_of = {"model": models.fingerprint(model), "adapter": weights, "generation": _deciding(generation)}
     made_of["loading"] = asdict(replace(loading, device="auto"))  # the device may change
-    return Subject(folder, str(folder), made_of, judge, _local(model, adapter, loading, generation))
+    answer = _local(lambda: models.load_merged(model, adapter, **asdict(loading)), generation)
+    return Subject(folder, str(folder), made_of, judge, answer)
 
 
 def of_server(endpoint: Endpoint, generation: GenerationOptions, judge: Judge, folder: Path) -> Subject:
@@ -95,14 +96,10 @@ def _deciding(generation: GenerationOptions) -> dict[str, Any]:
     return {"protocol": generation.protocol, "max_new_tokens": generation.max_new_tokens}
 
 
-def _local(model: str, adapter: Path | None, loading: ModelOptions, generation: GenerationOptions) -> Answer:
+def _local(load: Callable[[], VisionLanguageModel], generation: GenerationOptions) -> Answer:
     from safeeraser.respond import local
 
-    @cache
-    def loaded() -> VisionLanguageModel:  # at the first question that has no answer yet
-        from safeeraser import models
-
-        return models.load_merged(model, adapter, **asdict(loading))
+    loaded = cache(load)  # at the first question that has no answer yet
 
     def answer(benchmark: Benchmark, queries: Sequence[Query], path: Path, progress: Progress) -> None:
         answered = {response.query_id for response in files.read_jsonl(path, Response) if response.error is None}

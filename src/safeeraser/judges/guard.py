@@ -104,6 +104,20 @@ def parse_guard(reply: str) -> float | None:
     return None
 
 
+def are_unsafe(guard: TextModel, questions: Sequence[str]) -> list[bool]:
+    """Whether a guard calls questions unsafe, none of them answered yet; a reply that it cannot be read off is no.
+
+    Args:
+        guard: The guard model.
+        questions: Of one batch.
+
+    Raises:
+        UserError: If a question holds a control token that the guard's tokenizer cannot take for text.
+    """
+    prompts = [guard.prompt(_broken_up(question)) for question in questions]
+    return [parse_guard(spoken(reply)) == 1.0 for reply in guard.replies(prompts, REPLY_TOKENS)] if prompts else []
+
+
 def _unjudgeable(task: Task) -> str | None:
     if task.response.error is not None:
         return f"no answer: {task.response.error}"

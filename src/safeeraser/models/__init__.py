@@ -2,13 +2,26 @@
 
 from safeeraser.models.checkpoint import BUILT_IN, check_whole, find_folder, fingerprint, read_config
 from safeeraser.models.families import FAMILIES, Family, Parts, parts
-from safeeraser.models.vlm import VisionLanguageModel, check, check_type, load, load_merged, merge, on_meta, save
+from safeeraser.models.vlm import (
+    Gate,
+    Preamble,
+    VisionLanguageModel,
+    check,
+    check_type,
+    load,
+    load_merged,
+    merge,
+    on_meta,
+    save,
+)
 
 __all__ = [
     "BUILT_IN",
     "FAMILIES",
     "Family",
+    "Gate",
     "Parts",
+    "Preamble",
     "VisionLanguageModel",
     "check",
     "check_type",

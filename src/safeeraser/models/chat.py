@@ -7,7 +7,7 @@ token ids that inference sees, and end with the token that ends a turn. Control 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -218,11 +218,17 @@ def generate(
         False
     """
     problems = [problem(vlm.processor.tokenizer, question) for question in questions]
-    if any(problems):
-        rows = [row for row, error in enumerate(problems) if error is None]
+    settled = {row: Generation("", False, error) for row, error in enumerate(problems) if error is not None}
+    if vlm.gate is not None:
+        rows = [row for row in range(len(questions)) if row not in settled]
+        given = zip(rows, vlm.gate([questions[row] for row in rows]), strict=True)
+        settled |= {row: Generation(answer, True) for row, answer in given if answer is not None}
+    if settled:
+        rows, ungated = [row for row in range(len(questions)) if row not in settled], replace(vlm, gate=None)
         images, questions = [images[row] for row in rows], [questions[row] for row in rows]
-        made = dict(zip(rows, generate(vlm, images, questions, max_new_tokens, temperature, top_p, seed), strict=True))
-        return [made.get(row) or Generation("", False, error) for row, error in enumerate(problems)]
+        made = generate(ungated, images, questions, max_new_tokens, temperature, top_p, seed)
+        settled |= dict(zip(rows, made, strict=True))
+        return [settled[row] for row in range(len(problems))]
     if not questions:
         return []
     tokenizer = vlm.processor.tokenizer

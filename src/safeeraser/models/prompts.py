@@ -8,11 +8,12 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 
 from safeeraser.core.errors import UserError
-from safeeraser.models import VisionLanguageModel
+from safeeraser.models import Preamble, VisionLanguageModel
 from safeeraser.models.control_tokens import escape, unescaped
 
 _QUESTION, _ANSWER = "QUESTION", "ANSWER"
@@ -49,7 +50,7 @@ def turn(vlm: VisionLanguageModel) -> Turn:
 @lru_cache(maxsize=32)
 def _turn(processor: Any, name: str) -> Turn:
     tokenizer = processor.tokenizer
-    prompt = _render(processor, _QUESTION)
+    prompt = _render(processor, _QUESTION, True, Preamble())
     answered = processor.apply_chat_template(_conversation(_QUESTION, _ANSWER), tokenize=False)
     if not answered.startswith(prompt) or _ANSWER not in answered[len(prompt) :]:
         raise UserError(
@@ -70,7 +71,7 @@ def encode_prompts(
     Args:
         vlm: The model.
         images: One image per question, RGB; None, for all of them alike: questions without an image.
-        questions: What to ask.
+        questions: What to ask; the model's preamble stands before each.
 
     Returns:
         The model's inputs, padded on the left; ``input_ids`` and ``attention_mask`` are (B, L).
@@ -166,7 +167,10 @@ def text_lengths(vlm: VisionLanguageModel, questions: Sequence[str]) -> list[int
 
 def _prompts(vlm: VisionLanguageModel, questions: Sequence[str], shown: bool = True) -> list[str]:
     """Questions in the chat template, ready for the answer; to be encoded inside ``unescaped``."""
-    return [_render(vlm.processor, escape(vlm.processor.tokenizer, question), shown) for question in questions]
+    tokenizer = vlm.processor.tokenizer
+    turns = tuple((escape(tokenizer, asked), escape(tokenizer, answer)) for asked, answer in vlm.preamble.turns)
+    before = Preamble(escape(tokenizer, vlm.preamble.system), turns)
+    return [_render(vlm.processor, escape(tokenizer, question), shown, before) for question in questions]
 
 
 def _adds_special_tokens(vlm: VisionLanguageModel, texts: Sequence[str]) -> bool:
@@ -175,8 +179,25 @@ def _adds_special_tokens(vlm: VisionLanguageModel, texts: Sequence[str]) -> bool
 
 
 @lru_cache(maxsize=4096)
-def _render(processor: Any, question: str, shown: bool = True) -> str:
-    conversation = _conversation(question, shown=shown)
+def _render(processor: Any, question: str, shown: bool, before: Preamble) -> str:
+    earlier = [message for pair in before.turns for message in _conversation(*pair, shown=False)]
+    system = before.system.strip()
+    if not system:
+        return _templated(processor, [*earlier, *_conversation(question, shown=shown)])
+    turn = {"role": "system", "content": [{"type": "text", "text": system}]}
+    try:
+        text = _templated(processor, [turn, *earlier, *_conversation(question, shown=shown)])
+    except TemplateError:  # a template that knows no system turn may raise
+        text = ""
+    if system in text and "'text'" not in text:  # or leave it out, or print its parts as they are
+        return text
+    if before.turns:
+        (asked, answer), *others = before.turns
+        return _render(processor, question, shown, Preamble("", ((f"{system}\n\n{asked}", answer), *others)))
+    return _render(processor, f"{system}\n\n{question}", shown, Preamble())
+
+
+def _templated(processor: Any, conversation: list[dict[str, Any]]) -> str:
     return str(processor.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False))
 
 

@@ -22,13 +22,14 @@ class TextModel:
     parts: bool
     """Whether the chat template wants a turn as a list of parts, as those of multimodal models do."""
 
-    def prompt(self, question: str, answer: str) -> str:
-        """Put a question and its answer into the chat template, ready for the model's own words.
+    def prompt(self, question: str, answer: str | None = None) -> str:
+        """Put a question, with its answer or alone, into the chat template, ready for the model's own words.
 
         Raises:
             UserError: If a text holds a control token that the tokenizer cannot take for text.
         """
-        return _render(self.tokenizer, escape(self.tokenizer, question), escape(self.tokenizer, answer), self.parts)
+        texts = [escape(self.tokenizer, text) for text in (question, answer) if text is not None]
+        return _render(self.tokenizer, texts, self.parts)
 
     def replies(self, prompts: Sequence[str], max_new_tokens: int = 20) -> list[str]:
         """Continue prompts greedily; special tokens are left out of the replies.
@@ -102,14 +103,15 @@ def _tried(tokenizer: Any, parts: bool) -> str | None:
     from jinja2 import TemplateError
 
     try:
-        return _render(tokenizer, *_PROBES, parts)
+        return _render(tokenizer, _PROBES, parts)
     except (TemplateError, TypeError):
         return None
 
 
-def _render(tokenizer: Any, question: str, answer: str, parts: bool) -> str:
+def _render(tokenizer: Any, texts: Sequence[str], parts: bool) -> str:
+    """A question, and its answer where there is one, in the chat template."""
     turns = [
         {"role": role, "content": [{"type": "text", "text": text}] if parts else text}
-        for role, text in (("user", question), ("assistant", answer))
+        for role, text in zip(("user", "assistant"), texts, strict=False)
     ]
     return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))

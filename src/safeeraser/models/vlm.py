@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,19 @@ from safeeraser.records import VANILLA
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+Gate = Callable[[Sequence[str]], Sequence[str | None]]
+"""For each of some questions the answer that is given in the model's place; None: the model is asked."""
+
+
+@dataclass(frozen=True)
+class Preamble:
+    """What stands in the chat before every question: a system prompt, and earlier turns, without pictures."""
+
+    system: str = ""
+    turns: tuple[tuple[str, str], ...] = ()
+    """Pairs of a question and its answer."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,10 @@ class VisionLanguageModel:
     """How it was loaded."""
     method: str = VANILLA
     """How its adapter was unlearnt, merged in or not; "vanilla" without one."""
+    preamble: Preamble = Preamble()
+    """What stands before every question, in training and answering."""
+    gate: Gate | None = None
+    """What answers some questions in its place, such as a guard; None: it answers all."""
 
     def ask(self, image: Image | str | os.PathLike[str] | None, question: str, max_new_tokens: int = 512) -> str:
         """Ask one question about one picture, or without one, greedily.

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from safeeraser.attacks import audit
 from safeeraser.attacks.audit import AuditRow
+from safeeraser.bench import runs
+from safeeraser.bench.summary import Row
 from safeeraser.core import table
 from safeeraser.core.table import Cell, Column, Percent, Table
+from safeeraser.report.table import as_percent
 
 NOTE = (
     "ASR in percent. *Relearning area*: area under ASR over log2(1 + steps), at 0, 1, 2, 5, 10, 20 steps on 8 unsafe\n"
@@ -35,9 +40,26 @@ def made(rows: Sequence[AuditRow]) -> Table:
         worst = "–" if row.worst is None else f"{table.percent(row.worst[1])} ({row.worst[0]})"
         n = len(row.likelihood)
         nats = [f"{sum(getattr(one, name) for one in row.likelihood) / n:.2f}" for name in ("unsafe", "refusal")]
-        area = Percent(row.area.value, row.area.low, row.area.high)
-        lines.append([row.method, Percent(row.asr), area, worst, *nats])
+        lines.append([row.method, Percent(row.asr), as_percent(row.area), worst, *nats])
     return Table(header, lines)
+
+
+def with_areas(rows: Sequence[Row], done: Sequence[runs.Cell]) -> list[Row]:
+    """The rows of a table with the relearning area among their scores, where cells were audited.
+
+    Args:
+        rows: One for each model and method of ``done``, in its order.
+        done: Finished cells.
+
+    Example:
+        >>> with_areas([], [])
+        []
+    """
+    found = []
+    for row, cells in zip(rows, runs.by_group(done).values(), strict=True):
+        areas = [audited.area for audited in audit.summarise(cells) if audited.area.value is not None]
+        found.append(replace(row, scores={**row.scores, **{area.metric: area for area in areas}}))
+    return found
 
 
 def write(rows: Sequence[AuditRow], folder: Path) -> None:

@@ -13,7 +13,7 @@ from safeeraser.core.errors import UserError
 from safeeraser.core.table import Cell, Column, Percent, Table
 from safeeraser.metrics import public, specificity
 from safeeraser.report import page
-from safeeraser.report.table import FIRST, as_percent, headings, metric_columns
+from safeeraser.report.table import AUDIT_COLUMNS, FIRST, as_percent, headings, metric_columns
 
 REFERENCE = "vanilla"
 RANK = "rank"
@@ -140,11 +140,12 @@ def as_table(entries: Sequence[Entry]) -> Table:
 
 
 def _headings(entries: Sequence[Entry]) -> dict[str, str]:
-    """The columns of these lines: those of every run, then the public sets that one was asked."""
+    """The columns of these lines: those of every run, then the audit's and the public sets' where one has them."""
     there = {name for entry in entries for name in entry.row.scores}
     suites = {metric: specificity.heading(metric) for metric in specificity.in_order(there)}
     sets = {metric: public.heading(metric) for metric in public.in_order(there)}
-    return headings({entry.row.judge for entry in entries}) | suites | sets
+    audited = {metric: heading for metric, heading in AUDIT_COLUMNS.items() if metric in there}
+    return headings({entry.row.judge for entry in entries}) | suites | audited | sets
 
 
 def _numbers(entry: Entry, shown: Iterable[str]) -> list[Percent]:

@@ -32,6 +32,7 @@ CAPTIONS = {
     "categories": "By category",
     "losses": "Loss by term over the steps",
     "attacks": "Under attack",
+    "audit": "Forgotten or masked: what comes back, and under what",
     "budgets": "Over the budget",
 }
 """Captions of the figures by the name of their file, in the order of the page; others follow by their name."""

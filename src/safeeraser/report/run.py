@@ -12,7 +12,7 @@ from safeeraser.bench import clock, runs, summary
 from safeeraser.bench.summary import Results
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
-from safeeraser.report import attack_table, browser, figures, page, safety_table, table
+from safeeraser.report import attack_table, audit_table, browser, figures, page, safety_table, table
 
 LISTS = ("rows", "decreases", "plus_decreases")
 """Fields of results that those of several runs are put together from."""
@@ -21,11 +21,12 @@ LISTS = ("rows", "decreases", "plus_decreases")
 def write(out: Path, done: Sequence[runs.Cell], failed: Sequence[str] = ()) -> Results:
     """Write ``out/report``: ``index.html``, ``table.{md,csv,tex,json}`` and ``figures/``, each whole or not at all.
 
-    Cells that were attacked (``safeeraser attack``) add ``attacks.{md,csv}`` and a figure, those that were asked public
-    sets (``safeeraser safety``) ``safety.{md,csv}``.
+    Cells that were attacked (``safeeraser attack``) add ``attacks.{md,csv}`` and a figure, those that were audited
+    (``safeeraser audit``) ``audit.{md,csv}``, a figure and a column, those that were asked public sets (``safeeraser
+    safety``) ``safety.{md,csv}``.
     """
     folder = out / "report"
-    write_attacks(done, folder)
+    write_audit(done, folder, write_attacks(done, folder))
     write_safety(done, folder)
     return _write([_read("", out, done, failed)], folder)
 
@@ -70,6 +71,7 @@ class _Part:
 def _read(name: str, out: Path, done: Sequence[runs.Cell], failed: Sequence[str] = ()) -> _Part:
     judged = [cell.judged() for cell in done]
     results = summary.summarise(done, failed, judged=judged)
+    results = replace(results, rows=audit_table.with_areas(results.rows, done))
     if name:
         several = len({row.model for row in results.rows}) > 1
         rows = [replace(row, model=f"{name} {row.model}" if several else name) for row in results.rows]
@@ -99,6 +101,20 @@ def write_attacks(done: Sequence[runs.Cell], folder: Path) -> list[attacks.Attac
     if rows:
         attack_table.write(rows, folder)
         figures.attacks_figure(rows, folder / "figures")
+    return rows
+
+
+def write_audit(
+    done: Sequence[runs.Cell], folder: Path, attacked: Sequence[attacks.AttackRow]
+) -> list[attacks.audit.AuditRow]:
+    """Write ``audit.md``, ``audit.csv`` and ``figures/audit.*`` into a report's folder, if there was an audit.
+
+    ``attacked`` is what ``write_attacks`` found.
+    """
+    rows = attacks.audit.summarise(done)
+    if rows:
+        audit_table.write(rows, folder)
+        figures.audit_figure(rows, attacked, folder / "figures")
     return rows
 
 

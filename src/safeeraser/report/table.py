@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from safeeraser.attacks.audit import AREA
 from safeeraser.attacks.summary import AttackRow
 from safeeraser.bench.summary import Decrease, Results, Row
 from safeeraser.core import table
@@ -31,9 +32,11 @@ COLUMNS: dict[str, str] = {
 }
 TEXT_COLUMNS: dict[str, str] = {"knowledge": "knowledge ↑", "text_orr": "text ORR ↓"}
 """Questions without an image, in results that have them."""
+AUDIT_COLUMNS: dict[str, str] = {AREA: "relearning area ↓"}
+"""What ``safeeraser audit`` adds."""
 FIRST = (
     *("sarr", "sarr_plus", "asr_generality", "asr_efficacy", "rr_generality", "rr_efficacy", "rouge_l", "specificity"),
-    *("gpt_eval", "sarr_unseen", "off_picture"),
+    *("gpt_eval", "sarr_unseen", "off_picture", AREA),
 )
 """Columns in the order in which a narrow terminal keeps them."""
 HELD_OUT_COLUMNS: dict[str, str] = {
@@ -66,6 +69,7 @@ def columns(results: Results) -> dict[str, str]:
         elif name == "specificity":
             found |= {text: heading for text, heading in TEXT_COLUMNS.items() if _was_asked(text, results)}
             found |= {metric: specificity.heading(metric) for metric in specificity.in_order(there)}
+    found |= {metric: heading for metric, heading in AUDIT_COLUMNS.items() if metric in there}
     return found | {metric: public.heading(metric) for metric in public.in_order(there)}
 
 

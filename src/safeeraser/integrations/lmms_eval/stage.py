@@ -94,9 +94,15 @@ def prepare(
         options: ``limit``, ``include_path``, ``device``, ``batch_size`` as in ``MeasuredCell``.
 
     Raises:
-        UserError: If the model is not what the cell was made with, or the cell's path cannot be told to lmms-eval.
+        UserError: If the model is not what the cell was made with, is one with something put before it, which no
+            checkpoint holds, or the cell's path cannot be told to lmms-eval.
     """
     cell.check_model()
+    if cell.spec.baseline:
+        raise UserError(
+            f"{cell.folder}: what {cell.spec.method!r} does to the model is in no checkpoint, and lmms-eval reads "
+            "nothing else: give the cells of the other methods"
+        )
     if "," in str(cell.folder.resolve()):
         raise UserError(
             f"{cell.folder.resolve()}: lmms-eval cannot read a path with a comma; give the run another name"

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safeeraser.attacks.audit import RELEARN, AuditRow
+from safeeraser.attacks.audit import ATTACKS, NONE, RELEARN, AuditRow
 from safeeraser.attacks.summary import AttackRow
 from safeeraser.report.figures import style
 
-OTHERS = ("none", "benign", "projector-restored", "quantize-8bit", "quantize-4bit", "adapter-off")
+OTHERS = (NONE, *(name for name in ATTACKS if not name.startswith("relearn")))
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Of Okabe and Ito's palette."""
 
@@ -23,8 +23,8 @@ def audit_figure(rows: Sequence[AuditRow], attacked: Sequence[AttackRow], folder
     if not shown:
         return []
     with style.styled():
-        figure = style.new_figure(9.2, 3.4)
-        curve, bars = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.35))
+        figure = style.new_figure(12.4, 3.4)
+        curve, bars = figure.subplots(1, 2, sharey=True, width_ratios=(1, 2.3))
         for number, row in enumerate(shown):
             colour = COLOURS[number % len(COLOURS)]
             _curve(curve, row, colour)

@@ -30,6 +30,17 @@ def methods() -> str:
     return _table(("method", "is", "rows it reads"), rows)
 
 
+def baselines() -> str:
+    """Every baseline that trains nothing."""
+    from safeeraser.bench.baselines import BASELINES
+
+    rows = [
+        (f"`{name}`", ", ".join(f"`--{option}`" for option in one.reads), _first(one.apply.__doc__))
+        for name, one in BASELINES
+    ]
+    return _table(("method", "options", "what it is"), rows)
+
+
 def terms() -> str:
     """Every objective term."""
     from safeeraser.objectives import TERMS

@@ -118,4 +118,4 @@ def test_a_terminal_of_80_columns_keeps_sarr_asr_rr_rouge_and_specificity():
     shown, left_out = core_table.fitting(wide, 80, table.FIRST)
     names = [column.name for column in shown.columns]
     assert {"sarr", "sarr_plus", "asr_generality", "rr_generality"} <= {*names} and "refusal" in left_out
-    assert {*table.FIRST} <= {*table.COLUMNS}
+    assert {*table.FIRST} <= {*table.COLUMNS, *table.AUDIT_COLUMNS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 LEVELS = 255
 """Steps of a pixel's value from 0 to 1, the unit of epsilon."""
+STEPS, ON_CPU = 500, 50
 FILE = "perturbation.safetensors"
 MAX_LENGTH = 512
 """Longest question with its answer in tokens, as in training."""
@@ -27,7 +29,7 @@ MAX_LENGTH = 512
 
 @on_model("universal", "image", needs_adapter=True)
 def universal(
-    subject: Subject, *, steps: PositiveInt = 500, epsilon: PositiveInt = 12, batch: PositiveInt = 8
+    subject: Subject, *, steps: PositiveInt | None = None, epsilon: PositiveInt = 12, batch: PositiveInt = 8
 ) -> VisionLanguageModel:
     """One perturbation for all pictures, within 12 of 255 levels, optimised for unsafe answers of train records.
 
@@ -40,7 +42,7 @@ def universal(
 
     Args:
         subject: The unlearned model.
-        steps: Steps in which 'universal' seeks its perturbation; a CPU may have time for 50.
+        steps: Steps in which 'universal' seeks its perturbation; none: 500, and 50 without a GPU.
         epsilon: Greatest change of a pixel by 'universal', in levels of 255.
         batch: Unsafe answers of train records in a step of 'universal'.
     """
@@ -50,9 +52,11 @@ def universal(
     pixels = Pixels.of(vlm)
     path = subject.workspace / FILE
     if not path.exists():
-        delta, _ = optimise(
-            vlm, pixels, subject.benchmark, steps=steps, epsilon=epsilon, batch=batch, seed=subject.seed
-        )
+        steps = steps or (ON_CPU if vlm.model.device.type == "cpu" else STEPS)
+        asked = {"steps": steps, "epsilon": epsilon, "batch": batch, "seed": subject.seed}
+        delta, losses = optimise(vlm, pixels, subject.benchmark, **asked)
+        lines = (json.dumps({"step": step, "loss": loss}) + "\n" for step, loss in enumerate(losses, 1))
+        (subject.workspace / "train.jsonl").write_text("".join(lines), encoding="utf-8")
         temporary = path.with_name(f".{FILE}.tmp")
         save_file({"delta": delta}, temporary)
         os.replace(temporary, path)

@@ -21,7 +21,7 @@ class AuditConfig:
 
     Example:
         safeeraser audit runs/demo --limit 60
-        safeeraser audit runs/demo --limit 60 --universal_steps 50 --without quantize-4bit
+        safeeraser audit runs/demo --limit 60 --universal_steps 500 --without quantize-4bit
         safeeraser audit runs/demo/cells/mini-llava/po+pd/seed-0
     """
 
@@ -31,8 +31,8 @@ class AuditConfig:
     """Ask about only so many val records, balanced over categories and keywords."""
     seed: int = 0
     """Seed of samples and training."""
-    universal_steps: int = 500
-    """Steps in which the perturbation of all pictures is sought; a CPU may have time for 50."""
+    universal_steps: int | None = None
+    """Steps in which the perturbation of all pictures is sought; None: 500, and 50 without a GPU."""
     without: str | None = None
     """Attacks to leave out, comma-separated; None: none."""
 

@@ -92,7 +92,7 @@ class Pixels:
         for size in ((336, 336), (500, 200)):
             values = encode_prompts(vlm, [Image.new("RGB", size)], ["?"]).get("pixel_values")
             shapes.add(tuple(values.shape) if isinstance(values, torch.Tensor) else ())
-        made = getattr(vlm.processor, "image_processor", None)
+        made: Any = getattr(vlm.processor, "image_processor", None)
         rescales = abs(getattr(made, "rescale_factor", 0) * LEVELS - 1) < 1e-6
         if len(shapes) > 1 or [*map(len, shapes)] != [4] or not rescales:
             raise UserError(

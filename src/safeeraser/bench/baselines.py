@@ -156,7 +156,8 @@ def refusal_direction(vlm: VisionLanguageModel, benchmark: Benchmark, layer: int
             with torch.inference_mode():
                 moved = {key: value.to(device) for key, value in inputs.items()}
                 said = chat.answer_log_probs(vlm.model, moved, labels.to(device), layer)
-            means.append((said.hidden * said.mask[..., None]).sum(1) / said.mask.sum(1, keepdim=True))
+            states = torch.as_tensor(said.hidden)  # (B, T, H), there as a layer was named
+            means.append((states * said.mask[..., None]).sum(1) / said.mask.sum(1, keepdim=True))
         differences.append((means[0] - means[1]).cpu())
     return torch.cat(differences).mean(0)
 

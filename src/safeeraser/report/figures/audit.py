@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safeeraser.attacks.audit import ATTACKS, NONE, RELEARN, AuditRow
+from safeeraser.attacks.attack import NONE
+from safeeraser.attacks.audit import ATTACKS, RELEARN, AuditRow
 from safeeraser.attacks.summary import AttackRow
 from safeeraser.report.figures import style
 

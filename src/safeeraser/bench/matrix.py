@@ -108,6 +108,7 @@ def _common(config: BenchConfig, trained: Sequence[Method], has_budgets: bool) -
     """What the specs of all cells share; checks the data, the judge and how the model is loaded."""
     from safeeraser import data, judges, models
 
+    judges.JUDGES.get(config.judge)  # a wrong name is said before the data are drawn
     needs_pd = config.on_bad == "skip" and any("decouple" in method.rows for method in trained)
     whole = data.load(config.data, on_bad=config.on_bad)
     benchmark = data.with_pd(whole) if needs_pd else whole

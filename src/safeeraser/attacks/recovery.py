@@ -141,6 +141,7 @@ def _tuned(
         cache_reference=False,
         checkpoint_steps=0,
         tracker="none",
+        stop=None,
         seed=subject.seed,
     )
     adapter = stage.run(

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safeeraser.bench import launch, runs, tracking
+from safeeraser.bench import early_stop, launch, runs, tracking
 from safeeraser.bench.clock import Clock
 from safeeraser.bench.progress import Reporter
 from safeeraser.bench.runs import Cell, CellScores
@@ -107,8 +107,9 @@ def _unlearn(inputs: _Inputs) -> Path | None:
 
     options, folder, loading = spec.training_options(), inputs.cell.folder, spec.loading_options()
     fits = batch_that_fits(spec.model, inputs.benchmark, method, options, loading)
+    trained, measure = early_stop.watched(inputs.benchmark, options)
     return stage.run(
-        spec.model, inputs.benchmark, method, options, folder, on_step, loading, images=inputs.images, fits=fits
+        spec.model, trained, method, options, folder, on_step, loading, images=inputs.images, fits=fits, measure=measure
     )
 
 
@@ -169,6 +170,7 @@ def _write(inputs: _Inputs, verdicts: Sequence[Verdict], scores: Sequence[Score]
         judge=inputs.judge.id,
         judge_models=tuple(sorted({verdict.model for verdict in verdicts if verdict.model})),
         failed=sum((verdict.unscored or "").startswith(judges.FAILED) for verdict in verdicts),
+        checks=inputs.cell.checks(),
         scores=tuple(scores),
     )
     tracking.log_scores(inputs.cell.spec.training_options().tracker, inputs.cell.folder, scores)

@@ -18,6 +18,7 @@ from safeeraser.bench.spec import VANILLA, CellSpec, training_values
 from safeeraser.config import BenchConfig, JudgeOptions, ModelOptions
 from safeeraser.core import errors, files, locks, registry, terminal
 from safeeraser.core.errors import UserError
+from safeeraser.metrics.rule import parse_rule
 from safeeraser.records import TEXT_SETS, QuerySet, Response
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def cells(config: BenchConfig) -> list[Cell]:
     budgets: list[int | None] = [*_integers(config.budgets, "budgets")]
     if budgets:
         methods.pop(VANILLA, None)  # it has no budget
+    if config.training.stop is not None:
+        parse_rule(config.training.stop)
     common = _common(config, [method for _, method in methods.values() if method is not None], bool(budgets))
     seeds = _integers(config.seeds, "seeds") or [config.training.seed]
     listed = []

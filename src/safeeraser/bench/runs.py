@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from safeeraser.config import JudgeOptions
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.metrics import specificity
-from safeeraser.records import Frozen, Query, Response, Score, Verdict
+from safeeraser.records import Frozen, Query, Response, Score, StopCheck, Verdict
 
 PD = "+pd"
 Group = tuple[str, str]
@@ -30,13 +31,15 @@ Judged = tuple[list[Query], list[Response], list[Verdict]]
 class CellScores(Frozen):
     """What ``scores.json`` holds; ``failed`` counts responses that the judge may do better at another time.
 
-    ``judge_models`` are the models that a judging server said it replied with.
+    ``judge_models`` are the models that a judging server said it replied with; ``checks`` what a rule of early
+    stopping found, the last of them where it ended the training.
     """
 
     cell: dict[str, Any]
     judge: str
     judge_models: tuple[str, ...] = ()
     failed: int = 0
+    checks: tuple[StopCheck, ...] = ()
     scores: tuple[Score, ...]
 
 
@@ -90,6 +93,14 @@ class Cell:
             files.read_jsonl(self.folder / "queries.jsonl", Query),
             files.read_jsonl(self.folder / "responses.jsonl", Response),
             verdicts_by(self.folder / "verdicts.jsonl", self.judge),
+        )
+
+    def checks(self) -> tuple[StopCheck, ...]:
+        """What its rule of early stopping found, check by check; empty without a rule."""
+        return tuple(
+            StopCheck(step=line["step"], values=line["check"], met=line["stop"])
+            for line in train_log(self.folder)
+            if "check" in line
         )
 
     def judging_options(self) -> JudgeOptions:
@@ -183,6 +194,30 @@ def _folders(folder: Path) -> list[Path]:
 def _place(cell: Cell) -> tuple[str, bool, str, int]:
     model, method = cell.group
     return model, method != VANILLA, method, cell.spec.seed
+
+
+def train_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a cell's ``train.jsonl``; none if it trained nothing.
+
+    Raises:
+        UserError: If a line is no JSON object with the number of a step.
+
+    Example:
+        >>> train_log(Path("nowhere"))
+        []
+    """
+    path = folder / "train.jsonl"
+    read = []
+    # a line that a kill cut short is none
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else [], 1):
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
+            raise UserError(f"{path}, line {number}: not JSON; remove the line") from None
+        if not isinstance(values, dict) or type(values.get("step")) is not int:
+            raise UserError(f"{path}, line {number}, step: must be a whole number; remove the line")
+        read.append(values)
+    return read
 
 
 def by_group(cells: Sequence[Cell]) -> dict[Group, list[Cell]]:

@@ -156,11 +156,14 @@ def _facts(part: _Part) -> dict[str, str]:
     if not part.done:
         return {}
     spec = part.done[0].spec
+    stopped = {cell.label: check.step for cell in part.done for check in cell.scores().checks if check.met}
+    early = {"stopped early": ", ".join(f"{label}: step {step}" for label, step in stopped.items())} if stopped else {}
     return {
         "model": f"{spec.model} ({spec.model_fingerprint})",
         "data": f"{spec.data} ({spec.data_fingerprint})",
         "judge": part.done[0].judge,
         "questions asked": str(sum(len(queries) for queries, _, _ in part.judged)),
+        **early,
     }
 
 

@@ -36,6 +36,7 @@ from safeeraser.unlearn.arguments import (
 )
 from safeeraser.unlearn.batch import EpochSampler, ReferenceCache, RowCollator, TripleDataset, check_texts
 from safeeraser.unlearn.checkpoints import checkpoints, last_checkpoint
+from safeeraser.unlearn.stopping import Measure, Stopping
 from safeeraser.unlearn.trainer import Progress, StepLog, UnlearnTrainer
 
 UNDECISIVE = ("gradient_checkpointing", "checkpoint_steps", "tracker", "pack")
@@ -54,6 +55,7 @@ def run(
     after: Path | None = None,
     images: ImageCache | None = None,
     fits: int | None = None,
+    measure: Measure | None = None,
 ) -> Path:
     """Unlearn the forget pairs of the benchmark's train records.
 
@@ -74,6 +76,8 @@ def run(
             (``models.load_merged``).
         images: The benchmark's images, for who reads them again afterwards; None: a cache of its own.
         fits: Triples that fit through the model at once, where ``batch_size`` is not given; None: unknown.
+        measure: What the rule ``stop`` is checked with, on questions about none of the benchmark's train records; see
+            ``bench.early_stop``.
 
     Returns:
         The adapter folder, ``out/adapter``; it appears there whole or not at all.
@@ -89,6 +93,8 @@ def run(
         PosixPath('runs/po/adapter')
     """
     check_options(options, method)
+    if options.stop is not None and measure is None:
+        raise ValueError("training.stop needs 'measure'")
     of_terms = method.options(options.terms)
     triples = training_triples(benchmark, method.rows, method.readers("decouple"))
     training = triples, method.rows, benchmark.refusals
@@ -111,6 +117,7 @@ def run(
     sampler = EpochSampler(len(dataset), batch.global_batch, options.seed, pictures)
     pack = options.pack and _packs(vlm, options.max_length)
     collator = RowCollator(vlm, images or ImageCache(benchmark), method, options.max_length, pack)
+    stopping = Stopping(vlm, options.stop, options.stop_every, measure) if options.stop and measure else None
     with _reporting(method.name, progress) as report:
         trainer = UnlearnTrainer(
             vlm,
@@ -123,7 +130,10 @@ def run(
             args=training_arguments(options, batch, vlm.model, out),
             train_dataset=dataset,
             data_collator=collator,
-            callbacks=[StepLog(out / "train.jsonl", dataset, sampler, report, collator)],
+            callbacks=[
+                StepLog(out / "train.jsonl", dataset, sampler, report, collator, stopping),
+                *([] if stopping is None else [stopping]),
+            ],
         )
         check_launch(trainer.args.world_size, trainer.is_fsdp_enabled, trainer.is_deepspeed_enabled)
         trainer.train(resume_from_checkpoint=str(start) if start else None)

@@ -27,6 +27,7 @@ from safeeraser.unlearn.batch import (
     select,
 )
 from safeeraser.unlearn.checkpoints import check_finite, checkpoints
+from safeeraser.unlearn.stopping import Stopping
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called after every step with the step, the number of steps, and the loss and its terms by name."""
@@ -146,7 +147,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write the checkpoint beside its place, move it there whole, and remove the one before."""
-        if self.state.global_step >= self.state.max_steps:
+        if self.state.global_step >= self.state.max_steps or self.control.should_training_stop:
             return  # the adapter itself comes next
         self._check_weights()
         out = Path(self.args.output_dir)
@@ -203,13 +204,24 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
         sampler: EpochSampler,
         report: Progress,
         collator: RowCollator | None = None,
+        stopping: Stopping | None = None,
     ) -> None:
-        """Write to ``path``; what ``collator`` counts is reported as tokens a second of this process."""
+        """Write to ``path``; what ``collator`` counts is reported as tokens a second of this process.
+
+        Args:
+            path: ``train.jsonl``.
+            dataset: Of the rows.
+            sampler: Of their order.
+            report: Called after every step.
+            collator: Of the batches.
+            stopping: Its checks stand in the lines of their steps.
+        """
         self._path = path
         self._dataset = dataset
         self._sampler = sampler
         self._report = report
         self._collator = collator
+        self._stopping = stopping
         self._start = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -234,8 +246,10 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
             return
         check_finite("gradient norm", logs.get("grad_norm", 0.0), state.global_step, Path(args.output_dir))
         if state.is_world_process_zero:
+            check = None if self._stopping is None else self._stopping.check_at(state.global_step)
+            checked = {} if check is None else {"check": check.values, "stop": check.met}
             with open(self._path, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+                file.write(json.dumps({"step": state.global_step, **logs, **checked}) + "\n")
         components = {
             name: value for name, value in logs.items() if name not in ("epoch", "grad_norm", "learning_rate")
         }

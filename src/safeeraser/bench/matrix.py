@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from safeeraser.bench import clock, launch, preflight, tracking
+from safeeraser.bench import clock, launch, preflight, sequence, tracking
 from safeeraser.bench.live import Job, LiveTable
 from safeeraser.bench.runs import Cell
 from safeeraser.bench.spec import VANILLA, CellSpec, training_values
@@ -92,6 +92,8 @@ def cells(config: BenchConfig) -> list[Cell]:
         methods.pop(VANILLA, None)  # it has no budget
     if config.training.stop is not None:
         parse_rule(config.training.stop)
+    if config.sequence is not None and (config.dev or config.budgets is not None):
+        raise UserError("--sequence makes a table after each request, --budgets and --dev make curves: leave one out")
     common = _common(config, [method for _, method in methods.values() if method is not None], bool(budgets))
     seeds = _integers(config.seeds, "seeds") or [config.training.seed]
     listed = []
@@ -118,6 +120,8 @@ def _common(config: BenchConfig, trained: Sequence[Method], has_budgets: bool) -
     learnt = data.dev_benchmark(benchmark) if config.dev else benchmark
     for method in {method.rows: method for method in trained}.values():
         data.training_triples(learnt, method.rows, method.readers("decouple"))
+    if config.sequence is not None:
+        data.requests(learnt, config.sequence)
     judge = judges.create(config.judge, benchmark.refusals, config.judging)
     models.check_whole(config.model)  # once, not in every cell
     if config.loading != ModelOptions():  # which fits every machine: torch need not be imported to say so
@@ -138,6 +142,7 @@ def _common(config: BenchConfig, trained: Sequence[Method], has_budgets: bool) -
         limit=config.limit,
         questions=1 if config.quick and config.questions is None else config.questions,
         dev=config.dev,
+        sequence=config.sequence,
         judge=config.judge,
         **_held_out(config, whole),
         judging={"id": judge.id} if isinstance(judge, judges.BatchJudge) else {},
@@ -183,7 +188,8 @@ def _judging(config: BenchConfig, cells: Sequence[Cell], parallel: int) -> Judge
     """
     from safeeraser import judges
 
-    due = [cell.spec for cell in cells if cell.is_due]
+    asked = [cell for cell in cells if cell.is_due]
+    due = [cell.spec for cell in asked]
     if not due or not due[0].judging:
         return None
     options = config.judging
@@ -195,7 +201,8 @@ def _judging(config: BenchConfig, cells: Sequence[Cell], parallel: int) -> Judge
         max_cost=options.max_cost and options.max_cost / len(due),
     )
     benchmark = due[0].benchmark()
-    queries = due[0].queries(benchmark)
+    # those of several requests of a sequence are judged anew after each
+    queries = [query for request in sequence.requests(asked[-1], benchmark) for query in request.queries]
     stand_ins = [Response(query_id=query.id, answer=query.reference, finished=True) for query in queries]
     judge = judges.create(config.judge, benchmark.refusals, share, benchmark.image)
     if isinstance(judge, judges.BatchJudge):

@@ -2,8 +2,10 @@
 
 ``RUN/cells/MODEL/METHOD/seed-S/`` is a cell of the matrix: ``cell.json`` (``spec.CellSpec``) decides its numbers;
 ``queries.jsonl``, ``adapter/``, ``train.jsonl``, ``responses.jsonl`` and ``verdicts.jsonl`` are what the stages leave;
-``scores.json`` (``CellScores``) says that it is finished. ``safeeraser specificity`` adds ``specificity.jsonl``,
-``safeeraser attack`` adds ``attacks/`` and ``attacks.json``, ``safeeraser safety`` ``safety/`` and ``safety.jsonl``.
+``scores.json`` (``CellScores``) says that it is finished. With ``--sequence``, ``request-N/`` holds the same files of
+each request but the last, and ``requests.json`` the records of each. ``safeeraser specificity`` adds
+``specificity.jsonl``, ``safeeraser attack`` adds ``attacks/`` and ``attacks.json``, ``safeeraser safety`` adds
+``safety/`` and ``safety.jsonl``.
 """
 
 from __future__ import annotations
@@ -63,8 +65,22 @@ class Cell:
 
     @property
     def adapter(self) -> Path | None:
-        """Where its adapter lies, or will; None for the vanilla model."""
-        return None if self.spec.method == VANILLA else self.folder / "adapter"
+        """Where its adapter lies, or will; None for the vanilla model.
+
+        Raises:
+            UserError: If it has one for each request of a sequence.
+        """
+        if self.spec.method == VANILLA:
+            return None
+        if self.spec.sequence:
+            raise UserError(f"{self.folder} has {self.spec.sequence} adapters, one on another: give a cell of one")
+        return self.folder / "adapter"
+
+    @property
+    def requests(self) -> list[Path]:
+        """Folder of what it left after each of its requests; the last, or only, one is the cell's own."""
+        before = 0 if self.spec.method == VANILLA else (self.spec.sequence or 1) - 1
+        return [*(self.folder / f"request-{number + 1}" for number in range(before)), self.folder]
 
     @property
     def is_done(self) -> bool:
@@ -85,14 +101,19 @@ class Cell:
         """Read ``scores.json``."""
         return files.read_object(self.folder / "scores.json", CellScores)
 
-    def judged(self) -> Judged:
-        """Read queries, responses and verdicts; of several judges' verdicts those that the scores come from."""
+    def judged(self, folder: Path | None = None) -> Judged:
+        """Read queries, responses and verdicts; of several judges' verdicts those that the scores come from.
+
+        Args:
+            folder: One of ``requests``; None: the last.
+        """
         from safeeraser.judges import verdicts_by
 
+        folder = folder or self.folder
         return (
-            files.read_jsonl(self.folder / "queries.jsonl", Query),
-            files.read_jsonl(self.folder / "responses.jsonl", Response),
-            verdicts_by(self.folder / "verdicts.jsonl", self.judge),
+            files.read_jsonl(folder / "queries.jsonl", Query),
+            files.read_jsonl(folder / "responses.jsonl", Response),
+            verdicts_by(folder / "verdicts.jsonl", self.judge),
         )
 
     def checks(self) -> tuple[StopCheck, ...]:
@@ -120,7 +141,9 @@ class Cell:
 
     def model_hashes(self) -> dict[str, str | None]:
         """What decides the answers of its model: the hashes of the base model's weights and of the adapter's."""
-        adapter = files.hash_files(sorted(self.adapter.glob("*.safetensors"))) if self.adapter else None
+        from safeeraser import models
+
+        adapter = models.hash_adapter(self.adapter) if self.adapter else None
         return {"model": self.spec.model_fingerprint, "adapter": adapter}
 
     def prepare(self, judging: JudgeOptions | None = None) -> None:

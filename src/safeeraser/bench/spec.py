@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from safeeraser.objectives import Method
 
 Options = TypeVar("Options")
-_LATER = ("text_sets", "text_sets_hash")
+_LATER = ("text_sets", "text_sets_hash", "sequence")
 """Fields that earlier versions did not write: empty, they stay out of the file, and a run made before them goes on."""
 
 
@@ -40,6 +40,7 @@ class CellSpec(Frozen):
     limit: int | None = None
     questions: int | None = None
     dev: bool = False
+    sequence: int | None = None
     judge: str = "rules"
     held_out: str | None = None
     held_out_hash: str | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -52,7 +52,7 @@ def run(
     out: Path,
     progress: Progress | None = None,
     loading: ModelOptions | None = None,
-    after: Path | None = None,
+    after: Path | Sequence[Path] | None = None,
     images: ImageCache | None = None,
     fits: int | None = None,
     measure: Measure | None = None,
@@ -72,8 +72,8 @@ def run(
             ``checkpoint-STEP/`` lies there until the adapter does.
         progress: Called after every step; None draws a bar with the time left on standard error.
         loading: How the model is loaded; None: the defaults.
-        after: An adapter made before, which is folded into the weights first; the new one belongs to both together
-            (``models.load_merged``).
+        after: An adapter made before, or several in order, which are folded into the weights first; the new one
+            belongs to all together (``models.load_merged``).
         images: The benchmark's images, for who reads them again afterwards; None: a cache of its own.
         fits: Triples that fit through the model at once, where ``batch_size`` is not given; None: unknown.
         measure: What the rule ``stop`` is checked with, on questions about none of the benchmark's train records; see
@@ -166,7 +166,7 @@ def _save(trainer: UnlearnTrainer, adapter: Path) -> None:
 
 
 def _trainable(
-    model: str, options: UnlearnOptions, loading: ModelOptions, after: Path | None
+    model: str, options: UnlearnOptions, loading: ModelOptions, after: Path | Sequence[Path] | None
 ) -> models.VisionLanguageModel:
     """Load the model and put a fresh adapter on it."""
     set_seed(options.seed)
@@ -219,7 +219,7 @@ def _describe(
     options: UnlearnOptions,
     loading: ModelOptions,
     batch: StepBatch,
-    after: Path | None = None,
+    after: Path | Sequence[Path] | None = None,
 ) -> dict[str, Any]:
     """All that decides the adapter, the names of model and data, and how its steps were spread."""
     values = training_values(options)
@@ -238,7 +238,8 @@ def _describe(
         "step": {"global_batch": batch.global_batch, **asdict(batch), "pack": options.pack},
     }
     # not at all where there is none: adapters made before this could be are still the same
-    return described if after is None else described | {"after": files.hash_files(sorted(after.glob("*.safetensors")))}
+    hashes = [models.hash_adapter(folder) for folder in ([after] if isinstance(after, Path) else after or [])]
+    return described if not hashes else described | {"after": "+".join(hashes)}
 
 
 def _is_made(folder: Path, info: dict[str, Any], unread: Collection[str]) -> bool:

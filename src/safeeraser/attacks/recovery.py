@@ -142,6 +142,7 @@ def _tuned(
         checkpoint_steps=0,
         tracker="none",
         stop=None,
+        text_forget=0.0,
         seed=subject.seed,
     )
     adapter = stage.run(

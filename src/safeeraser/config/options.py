@@ -79,6 +79,8 @@ class UnlearnOptions:
     group_by: GroupBy = "none"
     """Order of the triples: 'none' (shuffled), or 'image' (those about one picture stay together, the pictures are
     shuffled), with which more rows of a step share their picture."""
+    text_forget: float = 0.0
+    """Share of the triples whose forget question is trained on without its picture, drawn anew in every epoch."""
     cache_reference: bool = False
     """Run the reference model once per sample and keep its log-probabilities; for npo and dpo, not kl, undial, rmu."""
     checkpoint_steps: float = 0.05
@@ -197,7 +199,7 @@ def training_values(options: UnlearnOptions) -> dict[str, Any]:
     del values["global_batch"]
     if options.stop is None:
         del values["stop"], values["stop_every"], values["stop_questions"]
-    later = {"pack": True, "group_by": "none"}
+    later = {"pack": True, "group_by": "none", "text_forget": 0.0}
     return {name: value for name, value in values.items() if value != later.get(name, ...)} | batch_values(options)
 
 

@@ -37,6 +37,8 @@ def check_options(options: UnlearnOptions, method: Method) -> None:
             raise UserError(f"training.{name}: {value} was given; give a number greater than 0")
     if not 0 <= options.warmup_ratio < 1:
         raise UserError(f"training.warmup_ratio: {options.warmup_ratio} was given; give a share of the steps, 0 to < 1")
+    if not 0 <= options.text_forget <= 1:
+        raise UserError(f"training.text_forget: {options.text_forget} was given; give a share of the triples, 0 to 1")
     every = options.checkpoint_steps
     if not (0 <= every < 1 or (every >= 1 and every == int(every))):
         raise UserError(

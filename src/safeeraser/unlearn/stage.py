@@ -34,8 +34,10 @@ from safeeraser.unlearn.arguments import (
     hidden_layer,
     training_arguments,
 )
-from safeeraser.unlearn.batch import EpochSampler, ReferenceCache, RowCollator, TripleDataset, check_texts
+from safeeraser.unlearn.batch import RowCollator, TripleDataset, check_texts
 from safeeraser.unlearn.checkpoints import checkpoints, last_checkpoint
+from safeeraser.unlearn.order import EpochSampler
+from safeeraser.unlearn.reference_cache import ReferenceCache
 from safeeraser.unlearn.stopping import Measure, Stopping
 from safeeraser.unlearn.trainer import Progress, StepLog, UnlearnTrainer
 
@@ -98,7 +100,7 @@ def run(
     of_terms = method.options(options.terms)
     triples = training_triples(benchmark, method.rows, method.readers("decouple"))
     training = triples, method.rows, benchmark.refusals
-    dataset = TripleDataset(*training, options.seed)
+    dataset = TripleDataset(*training, options.seed, options.text_forget)
     out = Path(out)
     adapter, start = out / "adapter", last_checkpoint(out)
     loading = loading or ModelOptions()
@@ -116,7 +118,8 @@ def run(
     pictures = [triple.image for triple in triples] if options.group_by == "image" else None
     sampler = EpochSampler(len(dataset), batch.global_batch, options.seed, pictures)
     pack = options.pack and _packs(vlm, options.max_length)
-    collator = RowCollator(vlm, images or ImageCache(benchmark), method, options.max_length, pack)
+    shown = images or ImageCache(benchmark)
+    collator = RowCollator(vlm, shown, method, options.max_length, pack, options.text_forget > 0)
     stopping = Stopping(vlm, options.stop, options.stop_every, measure) if options.stop and measure else None
     with _reporting(method.name, progress) as report:
         trainer = UnlearnTrainer(

@@ -19,14 +19,14 @@ from safeeraser.core import files
 from safeeraser.models import VisionLanguageModel, adapters, chat
 from safeeraser.objectives import Method
 from safeeraser.unlearn.batch import (
-    EpochSampler,
-    ReferenceCache,
     RowCollator,
     TripleDataset,
     answer_log_probs,
     select,
 )
 from safeeraser.unlearn.checkpoints import check_finite, checkpoints
+from safeeraser.unlearn.order import EpochSampler
+from safeeraser.unlearn.reference_cache import ReferenceCache
 from safeeraser.unlearn.stopping import Stopping
 
 Progress = Callable[[int, int, dict[str, float]], None]

@@ -81,6 +81,9 @@ class UnlearnOptions:
     shuffled), with which more rows of a step share their picture."""
     text_forget: float = 0.0
     """Share of the triples whose forget question is trained on without its picture, drawn anew in every epoch."""
+    saliency: float | None = None
+    """MMUnlearner's gradient mask: forget terms change only weights whose Fisher information on unsafe answers is at
+    least this many times that on retain answers; 1: the paper's. None: no mask."""
     cache_reference: bool = False
     """Run the reference model once per sample and keep its log-probabilities; for npo and dpo, not kl, undial, rmu."""
     checkpoint_steps: float = 0.05
@@ -199,7 +202,7 @@ def training_values(options: UnlearnOptions) -> dict[str, Any]:
     del values["global_batch"]
     if options.stop is None:
         del values["stop"], values["stop_every"], values["stop_questions"]
-    later = {"pack": True, "group_by": "none", "text_forget": 0.0}
+    later = {"pack": True, "group_by": "none", "text_forget": 0.0, "saliency": None}
     return {name: value for name, value in values.items() if value != later.get(name, ...)} | batch_values(options)
 
 

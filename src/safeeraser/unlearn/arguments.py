@@ -39,6 +39,8 @@ def check_options(options: UnlearnOptions, method: Method) -> None:
         raise UserError(f"training.warmup_ratio: {options.warmup_ratio} was given; give a share of the steps, 0 to < 1")
     if not 0 <= options.text_forget <= 1:
         raise UserError(f"training.text_forget: {options.text_forget} was given; give a share of the triples, 0 to 1")
+    if options.saliency is not None and options.saliency < 0:
+        raise UserError(f"training.saliency: {options.saliency} was given; give a ratio from 0 upwards, such as 1")
     every = options.checkpoint_steps
     if not (0 <= every < 1 or (every >= 1 and every == int(every))):
         raise UserError(

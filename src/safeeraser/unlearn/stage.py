@@ -38,6 +38,7 @@ from safeeraser.unlearn.batch import RowCollator, TripleDataset, check_texts
 from safeeraser.unlearn.checkpoints import checkpoints, last_checkpoint
 from safeeraser.unlearn.order import EpochSampler
 from safeeraser.unlearn.reference_cache import ReferenceCache
+from safeeraser.unlearn.saliency import READ, find_mask
 from safeeraser.unlearn.stopping import Measure, Stopping
 from safeeraser.unlearn.trainer import Progress, StepLog, UnlearnTrainer
 
@@ -120,6 +121,10 @@ def run(
     pack = options.pack and _packs(vlm, options.max_length)
     shown = images or ImageCache(benchmark)
     collator = RowCollator(vlm, shown, method, options.max_length, pack, options.text_forget > 0)
+    mask = None
+    if options.saliency is not None:
+        pairs = RowCollator(vlm, shown, READ, options.max_length, pack)
+        mask = find_mask(vlm, triples, pairs, batch.batch_size, options.saliency)
     stopping = Stopping(vlm, options.stop, options.stop_every, measure) if options.stop and measure else None
     with _reporting(method.name, progress) as report:
         trainer = UnlearnTrainer(
@@ -130,6 +135,7 @@ def run(
             sampler,
             ReferenceCache() if options.cache_reference else None,
             hidden_layer(method, options, vlm.model.config),
+            mask,
             args=training_arguments(options, batch, vlm.model, out),
             train_dataset=dataset,
             data_collator=collator,

@@ -27,6 +27,7 @@ from safeeraser.unlearn.batch import (
 from safeeraser.unlearn.checkpoints import check_finite, checkpoints
 from safeeraser.unlearn.order import EpochSampler
 from safeeraser.unlearn.reference_cache import ReferenceCache
+from safeeraser.unlearn.saliency import GradientMask
 from safeeraser.unlearn.stopping import Stopping
 
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -44,6 +45,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         sampler: The order of the triples.
         reference_cache: Keeps what the reference said of each sample; None: it is asked at every step.
         layer: Layer of the language model whose states the method reads, from 1; None: it reads none.
+        mask: What the gradient of forget terms is multiplied by; None: nothing.
         kwargs: What ``Trainer`` takes beside the model.
 
     Example:
@@ -61,6 +63,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         sampler: EpochSampler,
         reference_cache: ReferenceCache | None = None,
         layer: int | None = None,
+        mask: GradientMask | None = None,
         **kwargs: Any,
     ) -> None:
         """Take the model out of ``vlm``."""
@@ -75,6 +78,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         self._sampler = sampler
         self._reference_cache = reference_cache
         self._layer = layer
+        self._mask = mask
         self._components: list[dict[str, float]] = []
         self._saving_to: Path | None = None
 
@@ -104,7 +108,9 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         log_probs = {rows: select(rows, inputs, policy, reference) for rows in self._method.rows}
         total, components = self._method.loss(log_probs, self._term_options, self.args.seed)
         self._keep(components)
-        return total
+        if self._mask is None:
+            return total
+        return self._mask.apply(self._method, components, total, self.current_gradient_accumulation_steps)
 
     def _reference(self, model: torch.nn.Module, batch: dict[str, Any]) -> chat.AnswerLogProbs:
         def compute() -> chat.AnswerLogProbs:

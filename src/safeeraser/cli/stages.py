@@ -151,7 +151,7 @@ class ScoreConfig:
 def unlearn(options: UnlearnConfig) -> int:
     """``safeeraser unlearn``."""
     from safeeraser import data, objectives
-    from safeeraser.bench import early_stop
+    from safeeraser.bench import early_stop, runs
     from safeeraser.bench.estimate import batch_that_fits
     from safeeraser.models.processes import is_first_process
     from safeeraser.unlearn import stage
@@ -166,7 +166,8 @@ def unlearn(options: UnlearnConfig) -> int:
     out = Path(options.out)
     adapter = stage.run(options.model, trained, method, training, out, loading=loading, fits=fits, measure=measure)
     if is_first_process():  # of several processes, the first one speaks
-        say(f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl")
+        stopped = [f"stopped after step {line['step']}\n" for line in runs.train_log(out) if line.get("stop")]
+        say(f"{''.join(stopped)}adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl")
     return 0
 
 

@@ -13,6 +13,7 @@ from safeeraser.bench.spec import few_questions
 from safeeraser.config import GenerationOptions, UnlearnOptions
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
+from safeeraser.data.images import ImageCache
 from safeeraser.metrics.rule import Rule, parse_rule
 from safeeraser.records import Query, Response
 
@@ -53,11 +54,12 @@ def watched(benchmark: data.Benchmark, options: UnlearnOptions) -> tuple[data.Be
             f"training.stop {options.stop!r}: the held-out train records of data {benchmark.name!r} have no question "
             f"of the set {', '.join(sorted(missing))}"
         )
-    return dev, partial(_measure, rule=rule, benchmark=dev, queries=few_questions(asked, 1))
+    queries, images = few_questions(asked, 1), ImageCache(dev)  # each picture is decoded once for all checks
+    return dev, partial(_measure, rule=rule, benchmark=dev, queries=queries, images=images)
 
 
 def _measure(
-    vlm: VisionLanguageModel, rule: Rule, benchmark: data.Benchmark, queries: Sequence[Query]
+    vlm: VisionLanguageModel, rule: Rule, benchmark: data.Benchmark, queries: Sequence[Query], images: ImageCache
 ) -> Mapping[str, float | None]:
     from safeeraser import judges, metrics
     from safeeraser.respond import local
@@ -65,7 +67,7 @@ def _measure(
     judge = judges.create(JUDGE, benchmark.refusals)
     with tempfile.TemporaryDirectory(prefix="safeeraser-stop-") as folder:
         path = Path(folder) / "responses.jsonl"
-        local.run(vlm, benchmark, queries, path, GENERATION)
+        local.run(vlm, benchmark, queries, path, GENERATION, images=images)
         responses = files.read_jsonl(path, Response)
     verdicts = judges.judge_tasks(judge, judges.tasks_for(queries, responses, judge), None)
     found = {s.metric: s.value for s in metrics.score(queries, responses, verdicts) if s.category == "all"}

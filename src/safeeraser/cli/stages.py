@@ -167,9 +167,8 @@ def unlearn(options: UnlearnConfig) -> int:
     adapter = stage.run(options.model, trained, method, training, out, loading=loading, fits=fits, measure=measure)
     if is_first_process():  # of several processes, the first one speaks
         stopped = [f"stopped after step {line['step']}\n" for line in runs.train_log(out) if line.get("stop")]
-        say(
-            f"{''.join(stopped)}adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl"
-        )
+        said = f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl"
+        say("".join(stopped) + said)
     return 0
 
 

@@ -23,7 +23,8 @@ from safeeraser.data import Triple
 from safeeraser.models import adapters, chat, lean_lora
 from safeeraser.objectives import Method, parse_method
 from safeeraser.unlearn.arguments import training_arguments
-from safeeraser.unlearn.batch import EpochSampler, RowCollator, TripleDataset
+from safeeraser.unlearn.batch import RowCollator, TripleDataset
+from safeeraser.unlearn.order import EpochSampler
 from safeeraser.unlearn.trainer import UnlearnTrainer
 
 METHODS = ("po+pd", "kl+pd")

@@ -3,7 +3,7 @@
 ``Record`` is what a benchmark consists of; ``Query`` is one question to ask a model; ``Response`` its answer;
 ``Verdict`` one judgement of one response; ``Score`` one number with its interval. What several runs or judges
 make has its own: ``Spread`` over seeds, ``Difference`` of two cells, ``Agreement`` of two judges. ``TaskResult`` is one
-number of a public benchmark.
+number of a public benchmark, ``StopCheck`` of a check of early stopping.
 """
 
 from __future__ import annotations
@@ -237,6 +237,14 @@ class Spread(Frozen):
         return cls(
             metric=metric, seeds=len(values), mean=fmean(values), sd=stdev(values), low=min(values), high=max(values)
         )
+
+
+class StopCheck(Frozen):
+    """What a rule of early stopping found after a step: metrics in percent, by name, and whether it was met."""
+
+    step: int
+    values: dict[str, float | None]
+    met: bool
 
 
 class Difference(Frozen):

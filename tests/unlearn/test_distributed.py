@@ -21,7 +21,7 @@ from safeeraser.core.errors import UserError
 from safeeraser.data.release import write_release
 from safeeraser.objectives import parse_method
 from safeeraser.unlearn.arguments import check_launch
-from safeeraser.unlearn.batch import EpochSampler
+from safeeraser.unlearn.order import EpochSampler
 from safeeraser.unlearn.stage import run
 
 METHOD = "ga+nll+kl+pd"

@@ -11,13 +11,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from safeeraser.bench import clock, launch, preflight, tracking
+from safeeraser.bench import clock, launch, preflight, sequence, tracking
 from safeeraser.bench.live import Job, LiveTable
 from safeeraser.bench.runs import Cell
 from safeeraser.bench.spec import VANILLA, CellSpec, training_values
 from safeeraser.config import BenchConfig, JudgeOptions, ModelOptions
 from safeeraser.core import errors, files, locks, registry, terminal
 from safeeraser.core.errors import UserError
+from safeeraser.metrics.rule import parse_rule
 from safeeraser.records import TEXT_SETS, QuerySet, Response
 
 if TYPE_CHECKING:
@@ -89,6 +90,10 @@ def cells(config: BenchConfig) -> list[Cell]:
     budgets: list[int | None] = [*_integers(config.budgets, "budgets")]
     if budgets:
         methods.pop(VANILLA, None)  # it has no budget
+    if config.training.stop is not None:
+        parse_rule(config.training.stop)
+    if config.sequence is not None and (config.dev or config.budgets is not None):
+        raise UserError("--sequence makes a table after each request, --budgets and --dev make curves: leave one out")
     common = _common(config, [method for _, method in methods.values() if method is not None], bool(budgets))
     seeds = _integers(config.seeds, "seeds") or [config.training.seed]
     listed = []
@@ -116,6 +121,8 @@ def _common(config: BenchConfig, trained: Sequence[Method], has_budgets: bool) -
     learnt = data.dev_benchmark(benchmark) if config.dev else benchmark
     for method in {method.rows: method for method in trained}.values():
         data.training_triples(learnt, method.rows, method.readers("decouple"))
+    if config.sequence is not None:
+        data.requests(learnt, config.sequence)
     judge = judges.create(config.judge, benchmark.refusals, config.judging)
     models.check_whole(config.model)  # once, not in every cell
     if config.loading != ModelOptions():  # which fits every machine: torch need not be imported to say so
@@ -136,6 +143,7 @@ def _common(config: BenchConfig, trained: Sequence[Method], has_budgets: bool) -
         limit=config.limit,
         questions=1 if config.quick and config.questions is None else config.questions,
         dev=config.dev,
+        sequence=config.sequence,
         judge=config.judge,
         **_held_out(config, whole),
         judging={"id": judge.id} if isinstance(judge, judges.BatchJudge) else {},
@@ -181,7 +189,8 @@ def _judging(config: BenchConfig, cells: Sequence[Cell], parallel: int) -> Judge
     """
     from safeeraser import judges
 
-    due = [cell.spec for cell in cells if cell.is_due]
+    asked = [cell for cell in cells if cell.is_due]
+    due = [cell.spec for cell in asked]
     if not due or not due[0].judging:
         return None
     options = config.judging
@@ -193,7 +202,8 @@ def _judging(config: BenchConfig, cells: Sequence[Cell], parallel: int) -> Judge
         max_cost=options.max_cost and options.max_cost / len(due),
     )
     benchmark = due[0].benchmark()
-    queries = due[0].queries(benchmark)
+    # those of several requests of a sequence are judged anew after each
+    queries = [query for request in sequence.requests(asked[-1], benchmark) for query in request.queries]
     stand_ins = [Response(query_id=query.id, answer=query.reference, finished=True) for query in queries]
     judge = judges.create(config.judge, benchmark.refusals, share, benchmark.image)
     if isinstance(judge, judges.BatchJudge):

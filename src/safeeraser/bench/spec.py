@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from safeeraser.objectives import Method
 
 Options = TypeVar("Options")
-_LATER = ("text_sets", "text_sets_hash")
+_LATER = ("text_sets", "text_sets_hash", "sequence")
 """Fields that earlier versions did not write: empty, they stay out of the file, and a run made before them goes on."""
 
 
@@ -39,6 +40,7 @@ class CellSpec(Frozen):
     limit: int | None = None
     questions: int | None = None
     dev: bool = False
+    sequence: int | None = None
     judge: str = "rules"
     held_out: str | None = None
     held_out_hash: str | None = None
@@ -110,16 +112,7 @@ class CellSpec(Frozen):
             raise UserError(f"{', '.join(self.text_sets)} has changed since the bench began: choose another --out")
         if self.questions is None:
             return [*queries, *texts]
-        questions: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for query in queries:
-            questions[query.set, query.record_id].add(query.question)
-        kept = {
-            (*of, question)
-            for of, texts in questions.items()
-            for question in sorted(texts, key=lambda text: (files.stable_hash(*of, text), text))[: self.questions]
-        }
-        some = [q for q in queries if q.set == "specificity" or (q.set, q.record_id, q.question) in kept]
-        return [*some, *texts]
+        return [*few_questions(queries, self.questions), *texts]
 
     def held_out_records(self) -> frozenset[str] | None:
         """Ids of the records that generality is reported on as well; None if there is no list of them.
@@ -133,6 +126,24 @@ class CellSpec(Frozen):
         if not path.is_file() or files.hash_files([path]) != self.held_out_hash:
             raise UserError(f"{path} has changed since this cell was planned: put it back, or choose another --out")
         return frozenset(files.read_json(path)["records"])
+
+
+def few_questions(queries: Sequence[Query], number: int) -> list[Query]:
+    """At most ``number`` questions of each record and set, chosen by what they say; all probes of specificity.
+
+    Example:
+        >>> few_questions([], 1)
+        []
+    """
+    questions: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for query in queries:
+        questions[query.set, query.record_id].add(query.question)
+    kept = {
+        (*of, question)
+        for of, texts in questions.items()
+        for question in sorted(texts, key=lambda text: (files.stable_hash(*of, text), text))[:number]
+    }
+    return [q for q in queries if q.set == "specificity" or (q.set, q.record_id, q.question) in kept]
 
 
 def training_values(options: UnlearnOptions, method: Method | None) -> dict[str, Any]:

@@ -151,6 +151,7 @@ class ScoreConfig:
 def unlearn(options: UnlearnConfig) -> int:
     """``safeeraser unlearn``."""
     from safeeraser import data, objectives
+    from safeeraser.bench import early_stop, runs
     from safeeraser.bench.estimate import batch_that_fits
     from safeeraser.models.processes import is_first_process
     from safeeraser.unlearn import stage
@@ -161,9 +162,13 @@ def unlearn(options: UnlearnConfig) -> int:
         data.warn_of_control_tokens(benchmark)
     training, loading = options.training, options.loading
     fits = batch_that_fits(options.model, benchmark, method, training, loading)
-    adapter = stage.run(options.model, benchmark, method, training, Path(options.out), loading=loading, fits=fits)
+    trained, measure = early_stop.watched(benchmark, training)
+    out = Path(options.out)
+    adapter = stage.run(options.model, trained, method, training, out, loading=loading, fits=fits, measure=measure)
     if is_first_process():  # of several processes, the first one speaks
-        say(f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl")
+        stopped = [f"stopped after step {line['step']}\n" for line in runs.train_log(out) if line.get("stop")]
+        said = f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl"
+        say("".join(stopped) + said)
     return 0
 
 

@@ -74,7 +74,7 @@ def of_model(
     """A local model, with or without an adapter."""
     from safeeraser import models
 
-    weights = files.hash_files(sorted(adapter.glob("*.safetensors"))) if adapter else None
+    weights = models.hash_adapter(adapter) if adapter else None
     made_of = {"model": models.fingerprint(model), "adapter": weights, "generation": _deciding(generation)}
     made_of["loading"] = asdict(replace(loading, device="auto"))  # the device may change
     return Subject(folder, str(folder), made_of, judge, _local(model, adapter, loading, generation))

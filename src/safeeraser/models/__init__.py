@@ -2,7 +2,17 @@
 
 from safeeraser.models.checkpoint import BUILT_IN, check_whole, find_folder, fingerprint, read_config
 from safeeraser.models.families import FAMILIES, Family, Parts, parts
-from safeeraser.models.vlm import VisionLanguageModel, check, check_type, load, load_merged, merge, on_meta, save
+from safeeraser.models.vlm import (
+    VisionLanguageModel,
+    check,
+    check_type,
+    hash_adapter,
+    load,
+    load_merged,
+    merge,
+    on_meta,
+    save,
+)
 
 __all__ = [
     "BUILT_IN",
@@ -16,6 +26,7 @@ __all__ = [
     "find_folder",
     "fingerprint",
     "load",
+    "hash_adapter",
     "load_merged",
     "merge",
     "on_meta",

@@ -56,7 +56,7 @@ class Generation:
 
 def encode_samples(
     vlm: VisionLanguageModel,
-    images: Sequence[Image.Image],
+    images: Sequence[Image.Image | None],
     questions: Sequence[str],
     answers: Sequence[str],
     max_length: int,
@@ -65,7 +65,7 @@ def encode_samples(
 
     Args:
         vlm: The model.
-        images: One image per question, RGB.
+        images: One image per question, RGB; None, for all of them alike: questions without an image.
         questions: What is asked.
         answers: What is to be answered.
         max_length: Longest row in tokens, image tokens not counted; an answer that does not fit is cut and then has no

@@ -142,7 +142,7 @@ def by_token(key: str, inputs: Mapping[str, Any]) -> Tensor:
 
 def next_entries(vlm: VisionLanguageModel, prompts: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What the model's own generation gives the token behind a prompt, (B, 1, ...) for each of the token inputs."""
-    given = {key: prompts[key] for key in ("attention_mask", *token_inputs(vlm))}
+    given = {key: prompts[key] for key in ("attention_mask", *token_inputs(vlm)) if key in prompts}
     if given.keys() == {"attention_mask"}:
         return {}
     made = vlm.model._update_model_kwargs_for_generation(_NoOutput(), dict(given), False)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeeraser.config import Attention, ModelOptions, Quantization
+from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.models import checkpoint
 from safeeraser.models.checkpoint import fingerprint, read_config
@@ -108,15 +110,15 @@ def load(
     return adapters.load(vlm, Path(adapter))
 
 
-def load_merged(name_or_path: str, adapter: Path | None, **options: Any) -> VisionLanguageModel:
+def load_merged(name_or_path: str, adapter: Path | Sequence[Path] | None, **options: Any) -> VisionLanguageModel:
     """Load a model with an adapter merged in, as a model of its own, to which new adapters can be attached.
 
     Its fingerprint is that of model and adapter together, so that an adapter trained on it fits nothing else. A
-    quantised model keeps its adapter beside the weights (see ``merge``).
+    quantised model keeps its adapter beside the weights (see ``merge``), and takes no further one.
 
     Args:
         name_or_path: As for ``load``.
-        adapter: As for ``load``; None: the model as it is.
+        adapter: As for ``load``, or several, each made on the model with those before it; None: the model as it is.
         options: As for ``load``.
 
     Raises:
@@ -126,13 +128,23 @@ def load_merged(name_or_path: str, adapter: Path | None, **options: Any) -> Visi
         >>> load_merged("mini-llava", None).fingerprint == fingerprint("mini-llava")
         True
     """
-    from safeeraser.core import files
+    vlm = load(name_or_path, **options)
+    for folder in [adapter] if isinstance(adapter, str | Path) else adapter or []:
+        from safeeraser.models import adapters
 
-    vlm = merge(load(name_or_path, adapter, **options))
-    if adapter is None:
-        return vlm
-    weights = files.hash_files(sorted(Path(adapter).glob("*.safetensors")))
-    return replace(vlm, fingerprint=files.stable_hash(vlm.fingerprint, weights))
+        merged = merge(adapters.load(vlm, Path(folder)))
+        vlm = replace(merged, fingerprint=files.stable_hash(vlm.fingerprint, hash_adapter(folder)))
+    return vlm
+
+
+def hash_adapter(folder: Path) -> str:
+    """Hash of an adapter's weights.
+
+    Example:
+        >>> hash_adapter(Path("nowhere")) == files.hash_files([])
+        True
+    """
+    return files.hash_files(sorted(Path(folder).glob("*.safetensors")))
 
 
 def save(vlm: VisionLanguageModel, out: Path) -> None:

@@ -93,6 +93,7 @@ def unlearn(
         >>> safe.method
         'po+pd'
     """
+    from safeeraser.bench import early_stop
     from safeeraser.unlearn import stage
 
     vlm = model if isinstance(model, VisionLanguageModel) else None
@@ -103,7 +104,8 @@ def unlearn(
     parsed = parse_method(method if isinstance(method, str) else dict(method), options.preset)
     loading = None if vlm is None else vlm.loading
     with _folder(out) as folder:
-        adapter = stage.run(name, data, parsed, options, folder, loading=loading)
+        trained, measure = early_stop.watched(data, options)
+        adapter = stage.run(name, trained, parsed, options, folder, loading=loading, measure=measure)
         return models.load_merged(name, adapter, **({} if loading is None else vars(loading)))
 
 

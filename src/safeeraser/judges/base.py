@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from safeeraser.config import JudgeOptions
 from safeeraser.core.files import Appender, read_jsonl
 from safeeraser.core.registry import Registry
-from safeeraser.records import Criterion, Query, QuerySet, Response, Verdict
+from safeeraser.records import OF_TRACE, Criterion, Query, QuerySet, Response, Verdict
 
 FLUSH_SECONDS = 2.0
 """Verdicts are written this often: a kill loses no more."""
@@ -24,6 +24,8 @@ _CRITERIA: dict[QuerySet, tuple[Criterion, ...]] = {
     "knowledge": (),
     "text_orr": ("refusal",),
 }
+TRACED: tuple[QuerySet, ...] = ("efficacy", "generality", "safe")
+"""Sets whose reasoning traces are judged: those of ASR, RR and SARR."""
 
 
 class Task(NamedTuple):
@@ -61,14 +63,41 @@ def criteria_of(query: Query, judge: Judge | None = None) -> tuple[Criterion, ..
 
 
 def tasks_for(queries: Iterable[Query], responses: Iterable[Response], judge: Judge | None = None) -> list[Task]:
-    """List the tasks in the order of queries and criteria; a query without a response is left out."""
+    """List the tasks in the order of queries and criteria; a query without a response is left out.
+
+    Where there is reasoning before the answer, the trace is judged as well.
+    """
     answers = {response.query_id: response for response in responses}
     return [
         Task(query, answers[query.id], criterion)
         for query in queries
         if query.id in answers
-        for criterion in criteria_of(query, judge)
+        for criterion in (*criteria_of(query, judge), *trace_criteria(query, answers[query.id]))
     ]
+
+
+def trace_criteria(query: Query, response: Response) -> tuple[Criterion, ...]:
+    """The criteria that the reasoning before an answer is judged by; none where there is no reasoning.
+
+    Example:
+        >>> query = Query(id="q", record_id="r", set="safe", category="", image="", question="?", reference="A car.")
+        >>> trace_criteria(query, Response(query_id="q", answer="<think>A car?</think>A car.", finished=True))
+        ('trace_refusal', 'trace_normal')
+    """
+    if query.set not in TRACED or not response.trace:
+        return ()
+    return tuple(name for name, of in OF_TRACE.items() if of in _CRITERIA[query.set])
+
+
+def _as_answer(task: Task) -> Task:
+    """A task about a trace, as judges get it: the trace in place of the answer."""
+    if task.criterion not in OF_TRACE:
+        return task
+    return Task(task.query, _of_trace(task.response), OF_TRACE[task.criterion])
+
+
+def _of_trace(response: Response) -> Response:
+    return response.model_copy(update={"answer": response.trace})
 
 
 @runtime_checkable
@@ -168,7 +197,19 @@ def unscored(
 
 
 def judge_all(judge: Judge, tasks: Sequence[Task], on_verdict: Callable[[Verdict], None]) -> None:
-    """Judge tasks with any judge: many at once if it can, else one by one; each verdict is reported once."""
+    """Judge tasks with any judge: many at once if it can, else one by one; each verdict is reported once.
+
+    A judge is asked of a trace as of an answer, and never told that it is one.
+    """
+    _judge(judge, [task for task in tasks if task.criterion not in OF_TRACE], on_verdict)
+    of_traces = {OF_TRACE[task.criterion]: task.criterion for task in tasks if task.criterion in OF_TRACE}
+    traces = [_as_answer(task) for task in tasks if task.criterion in OF_TRACE]
+    _judge(judge, traces, lambda said: on_verdict(said.model_copy(update={"criterion": of_traces[said.criterion]})))
+
+
+def _judge(judge: Judge, tasks: Sequence[Task], on_verdict: Callable[[Verdict], None]) -> None:
+    if not tasks:
+        return
     if isinstance(judge, BatchJudge):
         judge.judge_many(tasks, on_verdict)
         return
@@ -238,7 +279,7 @@ def judge_tasks(
     scored = {key for key, verdict in known.items() if verdict.value is not None}
     missing = [task for task in tasks if (task.query.id, task.criterion) not in scored]
     if missing and announce and isinstance(judge, BatchJudge):
-        announce(judge.expect(missing))
+        announce(judge.expect([_as_answer(task) for task in missing]))
     done = len(tasks) - len(missing)
     with Appender(verdicts_path, FLUSH_SECONDS) as appender:
 

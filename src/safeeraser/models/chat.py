@@ -18,7 +18,7 @@ from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, decode, prefix
 from safeeraser.models.control_tokens import escape, problem, unescaped
 from safeeraser.models.prompts import Turn as Turn
-from safeeraser.models.prompts import by_token, next_entries, text_lengths
+from safeeraser.models.prompts import by_token, next_entries, reasoning_begun, reasoning_tags, text_lengths
 from safeeraser.models.prompts import encode_prompts as encode_prompts
 from safeeraser.models.prompts import token_inputs as token_inputs
 from safeeraser.models.prompts import turn as turn
@@ -241,8 +241,19 @@ def generate(
             torch.manual_seed(seed)
         new = decode.generate(vlm.model, inputs, max_new_tokens, config, round_tokens, cache)
     finished = torch.isin(new, torch.tensor(ends, device=new.device)).any(1).tolist()
-    texts = (text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True))
+    begun = reasoning_begun(vlm)
+    texts = ((begun + text).strip() for text in _decoded(vlm.processor, new.tolist()))
     return list(map(Generation, texts, finished))
+
+
+def _decoded(processor: Any, rows: list[list[int]]) -> list[str]:
+    """Texts of token ids without special tokens, those apart that stand around reasoning."""
+    tags = reasoning_tags(processor)
+    if tags.isdisjoint(token for row in rows for token in row):
+        return list(processor.tokenizer.batch_decode(rows, skip_special_tokens=True))
+    hidden = {id for id, token in processor.tokenizer.added_tokens_decoder.items() if token.special} - tags
+    kept = [[token for token in row if token not in hidden] for row in rows]
+    return list(processor.tokenizer.batch_decode(kept, skip_special_tokens=False))
 
 
 def _answer_ids(vlm: VisionLanguageModel, answers: Sequence[str]) -> list[list[int]]:

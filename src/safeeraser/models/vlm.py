@@ -34,6 +34,8 @@ class VisionLanguageModel:
     """How it was loaded."""
     method: str = VANILLA
     """How its adapter was unlearnt, merged in or not; "vanilla" without one."""
+    thinking: bool = False
+    """What the chat template's switch for thinking says, where it has one (``prompts.with_thinking``)."""
 
     def ask(self, image: Image | str | os.PathLike[str] | None, question: str, max_new_tokens: int = 512) -> str:
         """Ask one question about one picture, or without one, greedily.

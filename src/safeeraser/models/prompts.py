@@ -108,6 +108,17 @@ def reasoning_begun(vlm: VisionLanguageModel) -> str:
 
 
 @lru_cache(maxsize=32)
+def _takes_lists(processor: Any) -> bool:
+    """Whether a batch's images may be a list for each text, as most processors want them; GOT-OCR 2 takes one each."""
+    image, text = Image.new("RGB", (224, 224)), _render(processor, _QUESTION)
+    try:
+        processor(images=[[image]], text=[text], return_tensors="pt")
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+@lru_cache(maxsize=32)
 def reasoning_tags(processor: Any) -> frozenset[int]:
     """Ids of special tokens that stand around reasoning (Mistral's, Gemma 4's); others have them as plain tokens.
 
@@ -162,7 +173,7 @@ def encode_prompts(
     with unescaped(vlm.processor.tokenizer, texts):
         inputs = dict(
             vlm.processor(
-                images=[[image] for image in shown] or None,
+                images=[[image] if _takes_lists(vlm.processor) else image for image in shown] or None,
                 text=texts,
                 padding=True,
                 add_special_tokens=_adds_special_tokens(vlm, texts),

@@ -35,6 +35,9 @@ def site(tmp_path_factory) -> Path:
         ("triple", "glossary/"),
         ("sarr", "glossary/"),
         ("limits", "limits/"),
+        ("model", "models/"),  # my model
+        ("qwen3", "models/"),
+        ("qwen3_vl", "models/"),
     ],
 )
 def test_a_search_finds_the_page(site: Path, asked: str, page: str):

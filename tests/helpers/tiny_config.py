@@ -69,6 +69,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     },
     # heads of its projector: one for 64
     "granite4_vision": {"vision_config.hidden_size": 64},
+    **{kind: {"out_hidden_size": 4 * WIDTH} for kind in ("muse_glimmer", "muse_spark")},
     "llama4": {"vision_config.intermediate_size": 4 * WIDTH},
     "molmo2": {"vision_config.num_position_embeddings": (IMAGE // PATCH) ** 2},
     "qwen4_exp": {

@@ -1,8 +1,13 @@
 """Reasoning traces: judged as answers are, scored apart from them, and nowhere to be seen without one."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from safeeraser import judges
+from safeeraser.integrations.api.records import Answers
+from safeeraser.judges.human import sheet_row
 from safeeraser.metrics import score
 from safeeraser.records import OF_TRACE, Query, Response, Verdict
 from safeeraser.report.table import TRACE_COLUMNS
@@ -86,3 +91,15 @@ def test_a_trace_is_judged_as_an_answer_would_be(tmp_path):
     assert (tmp_path / "v.jsonl").read_bytes() == before and before.count(b"\n") == 4
     plain = judges.tasks_for([asked], [said(asked, refusal)], judge)
     assert [task.criterion for task in plain] == ["unsafe", "refusal"]
+
+
+def test_rows_and_sheets_have_the_trace_where_there_is_one():
+    asked, other = query(0, "efficacy"), query(1, "efficacy")
+    traced, plain = said(asked, THOUGHT.format("Hm.", "A cat.")), said(other, "A dog.")
+    verdict = Verdict(query_id=asked.id, criterion="trace_unsafe", value=1, judge="j")
+    benchmark = SimpleNamespace(root=Path("b"), name="b")
+    rows = Answers(benchmark, [asked, other], [traced, plain], [verdict]).rows
+    assert [(row["trace"], row["trace_unsafe"]) for row in rows] == [("Hm.", 1.0), ("", None)]
+    assert not any("trace" in name for name in Answers(benchmark, [other], [plain]).rows[0])
+    shown = [sheet_row(asked, traced, name)["answer"] for name in ("trace_unsafe", "unsafe")]
+    assert shown == ["Hm.", "A cat."]

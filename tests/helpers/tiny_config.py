@@ -72,6 +72,14 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     **{kind: {"out_hidden_size": 4 * WIDTH} for kind in ("muse_glimmer", "muse_spark")},
     "llama4": {"vision_config.intermediate_size": 4 * WIDTH},
     "molmo2": {"vision_config.num_position_embeddings": (IMAGE // PATCH) ** 2},
+    **{
+        kind: {"vision_config.sam_config.downsample_channels": [WIDTH, WIDTH]}
+        for kind in ("deepseek_ocr2", "unlimited_ocr")
+    },
+    # trained ones are not closed
+    "idefics": {"additional_vocab_size": 0, "alpha_initializer": "ones"},
+    "nemotron_h_omni": {"text_config.n_groups": 2},
+    "step3p7": {"text_config.sliding_window": 512},
     "qwen4_exp": {
         f"text_config.indexer_{name}": value
         for name, value in (("n_heads", 4), ("kv_heads", 1), ("head_dim", HEAD), ("budget", 64), ("compress_ratio", 4))

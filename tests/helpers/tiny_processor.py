@@ -58,7 +58,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "molmo2": {"overlap_margins": [1, 1], "max_crops": 2},
     "deepseek_vl_hybrid": {"high_res_size": {"height": 64, "width": 64}},
     "fuyu": {"patch_size": {"height": PATCH, "width": PATCH}},
+    "nemotron_h_omni": {"min_num_patches": TOKENS, "max_num_patches": 4 * TOKENS},
     "paligemma": {"image_seq_length": TOKENS},
+    "step3p7": {"patch_size": IMAGE, "vision_patch_size": PATCH, "max_image_size": 2 * IMAGE},
 }
 """Of a type's image processor, beside its size."""
 ARGUMENTS: dict[str, dict[str, Any]] = {

@@ -229,7 +229,7 @@ def generate(
     inputs, cache = encode_prompts(vlm, images, questions), None
     if (pictures := prefix.numbers(images)) is not None and prefix.pays(vlm):
         inputs, cache = prefix.share(vlm, inputs, pictures, images, questions)
-    inputs = {key: value.to(vlm.model.device) for key, value in inputs.items()}
+    inputs = {key: _on(vlm.model.device, value) for key, value in inputs.items()}
     configured = vlm.model.generation_config.eos_token_id
     ends = sorted({turn(vlm).end, *(configured if isinstance(configured, list) else [configured])} - {None})
     config = decode.settings(ends, tokenizer.pad_token_id, temperature, top_p)
@@ -244,6 +244,13 @@ def generate(
     begun = reasoning_begun(vlm)
     texts = ((begun + text).strip() for text in _decoded(vlm.processor, new.tolist()))
     return list(map(Generation, texts, finished))
+
+
+def _on(device: Any, value: Any) -> Any:
+    """An input on the model's device: a tensor, or a list of them, of sizes that differ."""
+    if isinstance(value, list):
+        return [_on(device, member) for member in value]
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def _decoded(processor: Any, rows: list[list[int]]) -> list[str]:

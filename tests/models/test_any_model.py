@@ -14,7 +14,7 @@ from safeeraser.config import LoraOptions
 from safeeraser.core.errors import UserError
 from safeeraser.models import adapters
 
-LEAST_TRAINED, LEAST_WHOLE = 90, 65
+LEAST_TRAINED, LEAST_WHOLE = 90, 71
 TABLE = json.loads(RESULT.read_text(encoding="utf-8"))
 
 

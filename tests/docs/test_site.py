@@ -35,7 +35,8 @@ def site(tmp_path_factory) -> Path:
         ("triple", "glossary/"),
         ("sarr", "glossary/"),
         ("limits", "limits/"),
-        ("model", "models/"),  # my model
+        ("my", "models/"),
+        ("model", "models/"),
         ("qwen3", "models/"),
         ("qwen3_vl", "models/"),
     ],

@@ -93,6 +93,35 @@ def test_a_trace_is_judged_as_an_answer_would_be(tmp_path):
     assert [task.criterion for task in plain] == ["unsafe", "refusal"]
 
 
+class ManyAtOnce(judges.BatchJudge):
+    """Judges all tasks of a call; such a judge may have a budget, which holds for one call."""
+
+    id = "many"
+
+    def __init__(self):
+        self.calls = []
+
+    def judge_many(self, tasks, on_verdict):
+        self.calls.append([(task.criterion, task.response.spoken) for task in tasks])
+        for task in reversed(tasks):
+            value = float("hazard" in task.response.spoken)
+            on_verdict(Verdict(query_id=task.query.id, criterion=task.criterion, value=value, judge=self.id))
+
+    def expect(self, tasks):
+        return ", ".join(task.criterion for task in tasks)
+
+
+def test_a_judge_of_many_at_once_gets_answers_and_traces_in_one_call_and_tells_them_apart():
+    asked, judge, announced = query(0, "efficacy"), ManyAtOnce(), []
+    tasks = judges.tasks_for([asked], [said(asked, THOUGHT.format("[hazard A]", "No."))], judge)
+    verdicts = judges.judge_tasks(judge, tasks, None, announce=announced.append)
+    assert judge.calls == [[("unsafe", "No."), ("refusal", "No."), ("unsafe", "[hazard A]"), ("refusal", "[hazard A]")]]
+    assert announced == ["unsafe, refusal, unsafe, refusal"]
+    found = {(one.query_id, one.criterion): one.value for one in verdicts}
+    expected = {"unsafe": 0, "refusal": 0, "trace_unsafe": 1, "trace_refusal": 1}
+    assert found == {(asked.id, criterion): value for criterion, value in expected.items()}
+
+
 def test_rows_and_sheets_have_the_trace_where_there_is_one():
     asked, other = query(0, "efficacy"), query(1, "efficacy")
     traced, plain = said(asked, THOUGHT.format("Hm.", "A cat.")), said(other, "A dog.")

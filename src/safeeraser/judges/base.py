@@ -26,6 +26,8 @@ _CRITERIA: dict[QuerySet, tuple[Criterion, ...]] = {
 }
 TRACED: tuple[QuerySet, ...] = ("efficacy", "generality", "safe")
 """Sets whose reasoning traces are judged: those of ASR, RR and SARR."""
+_TRACE_OF = "trace of "
+"""Before a query's id while its trace is judged: a judge tells tasks apart by query and criterion."""
 
 
 class Task(NamedTuple):
@@ -90,14 +92,11 @@ def trace_criteria(query: Query, response: Response) -> tuple[Criterion, ...]:
 
 
 def _as_answer(task: Task) -> Task:
-    """A task about a trace, as judges get it: the trace in place of the answer."""
+    """A task about a trace, as judges get it: the trace in place of the answer, under an id of its own."""
     if task.criterion not in OF_TRACE:
         return task
-    return Task(task.query, _of_trace(task.response), OF_TRACE[task.criterion])
-
-
-def _of_trace(response: Response) -> Response:
-    return response.model_copy(update={"answer": response.trace})
+    query = task.query.model_copy(update={"id": _TRACE_OF + task.query.id})
+    return Task(query, task.response.model_copy(update={"answer": task.response.trace}), OF_TRACE[task.criterion])
 
 
 @runtime_checkable
@@ -201,20 +200,20 @@ def judge_all(judge: Judge, tasks: Sequence[Task], on_verdict: Callable[[Verdict
 
     A judge is asked of a trace as of an answer, and never told that it is one.
     """
-    _judge(judge, [task for task in tasks if task.criterion not in OF_TRACE], on_verdict)
-    of_traces = {OF_TRACE[task.criterion]: task.criterion for task in tasks if task.criterion in OF_TRACE}
-    traces = [_as_answer(task) for task in tasks if task.criterion in OF_TRACE]
-    _judge(judge, traces, lambda said: on_verdict(said.model_copy(update={"criterion": of_traces[said.criterion]})))
+    of_traces = {of: name for name, of in OF_TRACE.items()}
 
+    def report(verdict: Verdict) -> None:
+        id = verdict.query_id.removeprefix(_TRACE_OF)
+        if id != verdict.query_id:
+            verdict = verdict.model_copy(update={"query_id": id, "criterion": of_traces[verdict.criterion]})
+        on_verdict(verdict)
 
-def _judge(judge: Judge, tasks: Sequence[Task], on_verdict: Callable[[Verdict], None]) -> None:
-    if not tasks:
-        return
+    asked = [_as_answer(task) for task in tasks]
     if isinstance(judge, BatchJudge):
-        judge.judge_many(tasks, on_verdict)
+        judge.judge_many(asked, report)
         return
-    for task in tasks:
-        on_verdict(judge.judge(*task))
+    for task in asked:
+        report(judge.judge(*task))
 
 
 def verdicts_by(path: Path, judge: str) -> list[Verdict]:

@@ -169,11 +169,11 @@ def encode_prompts(
     shown = [image for image in images if image is not None]
     if shown and len(shown) < len(questions):
         raise ValueError("questions with and without an image are no batch")
-    texts = _prompts(vlm, questions, bool(shown))
+    texts, in_lists = _prompts(vlm, questions, bool(shown)), not shown or _takes_lists(vlm.processor)
     with unescaped(vlm.processor.tokenizer, texts):
         inputs = dict(
             vlm.processor(
-                images=[[image] if _takes_lists(vlm.processor) else image for image in shown] or None,
+                images=[[image] if in_lists else image for image in shown] or None,
                 text=texts,
                 padding=True,
                 add_special_tokens=_adds_special_tokens(vlm, texts),

@@ -3,7 +3,9 @@
 import pytest
 import torch
 from any_model import built
+from PIL import Image
 
+from safeeraser import models
 from safeeraser.models import VisionLanguageModel, prompts
 
 
@@ -27,3 +29,26 @@ def test_the_next_token_gets_what_generation_gives_it(kind, key, given, expected
     prompt = {"input_ids": ids, "attention_mask": ids + 1, key: torch.tensor(given)}
     entries = prompts.next_entries(VisionLanguageModel(kind, built(kind), None), prompt)
     assert entries[key].tolist() == expected
+
+
+class OneImageEach:
+    """A processor that takes no lists of images, as GOT-OCR 2's."""
+
+    def __init__(self, inner):
+        self.inner, self.tokenizer, self.chat_template = inner, inner.tokenizer, inner.chat_template
+
+    def apply_chat_template(self, *arguments, **options):
+        return self.inner.apply_chat_template(*arguments, **options)
+
+    def __call__(self, images, **options):
+        if isinstance(images[0], list):
+            raise ValueError("Nested images are only supported with `multi_page` set to `True`.")
+        return self.inner(images=[[image] for image in images], **options)
+
+
+def test_a_processor_that_takes_no_lists_of_images_is_given_one_image_each():
+    vlm = models.load("mini-llava")
+    flat = VisionLanguageModel("flat", None, OneImageEach(vlm.processor))
+    asked = [Image.new("RGB", (64, 64))] * 2, ["What is shown?", "Is it a cat?"]
+    expected = prompts.encode_prompts(vlm, *asked)
+    assert all(torch.equal(expected[key], value) for key, value in prompts.encode_prompts(flat, *asked).items())

@@ -15,7 +15,7 @@ from safeeraser.bench import clock, launch, preflight, sequence, tracking
 from safeeraser.bench.live import Job, LiveTable
 from safeeraser.bench.runs import Cell
 from safeeraser.bench.spec import VANILLA, CellSpec, training_values
-from safeeraser.config import BenchConfig, JudgeOptions, ModelOptions
+from safeeraser.config import BenchConfig, JudgeOptions, ModelOptions, generation_values
 from safeeraser.core import errors, files, locks, registry, terminal
 from safeeraser.core.errors import UserError
 from safeeraser.metrics.rule import parse_rule
@@ -127,6 +127,11 @@ def _common(config: BenchConfig, trained: Sequence[Method], has_budgets: bool) -
     models.check_whole(config.model)  # once, not in every cell
     if config.loading != ModelOptions():  # which fits every machine: torch need not be imported to say so
         models.check(config.loading)
+    if config.generation.thinking:  # before a cell is trained that could not be asked
+        from safeeraser.models import loading, prompts
+
+        processor = loading.load_processor(config.model, models.find_folder(config.model))
+        prompts.with_thinking(models.VisionLanguageModel(config.model, None, processor), thinking=True)
     whole_sets: tuple[QuerySet, ...] = tuple(name for name in get_args(QuerySet) if name not in TEXT_SETS)
     sets = CURVE_SETS if config.dev or has_budgets else whole_sets
     text_sets = data.text_set_names(config.text_sets)
@@ -150,7 +155,7 @@ def _common(config: BenchConfig, trained: Sequence[Method], has_budgets: bool) -
         sets=sets,
         text_sets=text_sets,
         text_sets_hash=data.text_hash(data.text_queries(text_sets)) if text_sets else "",
-        generation=asdict(config.generation),
+        generation=generation_values(config.generation),
         loading=asdict(config.loading),
         plugins=registry.loaded_plugins(),
     )

@@ -18,6 +18,7 @@ from safeeraser.config import (
     Protocol,
     TokenLimit,
     UnlearnOptions,
+    deciding_values,
 )
 from safeeraser.core import terminal
 from safeeraser.core.errors import UserError
@@ -241,8 +242,7 @@ def _claim(options: RespondConfig, source: dict[str, Any]) -> None:
     """Tie the file of responses to what they are made with."""
     from safeeraser.core import files
 
-    generation = {"protocol": options.generation.protocol, "max_new_tokens": options.generation.max_new_tokens}
-    files.claim(Path(options.out).with_suffix(".source.json"), source | generation)
+    files.claim(Path(options.out).with_suffix(".source.json"), source | deciding_values(options.generation))
 
 
 def judge(options: JudgeConfig) -> int:

@@ -249,3 +249,26 @@ class GenerationOptions:
     """Questions answered at once; the longest go first."""
     seed: int = 0
     """Seed of the sampling; greedy answers do not depend on it."""
+    thinking: bool = False
+    """Let a model think before it answers, where its chat template has a switch for that: the trace is judged apart
+    from the answer. It counts as new tokens: raise max_new_tokens. false: the template is told not to."""
+
+
+def generation_values(options: GenerationOptions) -> dict[str, Any]:
+    """Generation options as files of runs hold them: thinking, which came later, only where it is on.
+
+    Example:
+        >>> "thinking" in generation_values(GenerationOptions())
+        False
+    """
+    return {name: value for name, value in asdict(options).items() if name != "thinking" or value}
+
+
+def deciding_values(options: GenerationOptions) -> dict[str, Any]:
+    """Those of them that decide what a model is asked: neither how many at once, nor with which seed.
+
+    Example:
+        >>> deciding_values(GenerationOptions(thinking=True))
+        {'protocol': 'greedy', 'max_new_tokens': 512, 'thinking': True}
+    """
+    return {name: value for name, value in generation_values(options).items() if name not in ("batch_size", "seed")}

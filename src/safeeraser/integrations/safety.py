@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safeeraser import judges
 from safeeraser.bench import runs
-from safeeraser.config import GenerationOptions, JudgeOptions, ModelOptions
+from safeeraser.config import GenerationOptions, JudgeOptions, ModelOptions, deciding_values
 from safeeraser.core import files, locks
 from safeeraser.core.terminal import Progress, say
 from safeeraser.data.public import Loaded
@@ -75,7 +75,7 @@ def of_model(
     from safeeraser import models
 
     weights = models.hash_adapter(adapter) if adapter else None
-    made_of = {"model": models.fingerprint(model), "adapter": weights, "generation": _deciding(generation)}
+    made_of = {"model": models.fingerprint(model), "adapter": weights, "generation": deciding_values(generation)}
     made_of["loading"] = asdict(replace(loading, device="auto"))  # the device may change
     return Subject(folder, str(folder), made_of, judge, _local(model, adapter, loading, generation))
 
@@ -87,12 +87,8 @@ def of_server(endpoint: Endpoint, generation: GenerationOptions, judge: Judge, f
     def answer(benchmark: Benchmark, queries: Sequence[Query], path: Path, progress: Progress) -> None:
         served.run(endpoint, benchmark, queries, path, generation, progress)
 
-    made_of = {"served model": endpoint.model, "generation": _deciding(generation)}
+    made_of = {"served model": endpoint.model, "generation": deciding_values(generation)}
     return Subject(folder, str(folder), made_of, judge, answer)
-
-
-def _deciding(generation: GenerationOptions) -> dict[str, Any]:
-    return {"protocol": generation.protocol, "max_new_tokens": generation.max_new_tokens}
 
 
 def _local(model: str, adapter: Path | None, loading: ModelOptions, generation: GenerationOptions) -> Answer:

@@ -290,7 +290,7 @@ def _lora_config(vlm: VisionLanguageModel, found: Parts, options: LoraOptions, k
         lora_dropout=options.dropout,
         target_modules=found.pattern((name for name, _ in vlm.model.named_modules()), inner),
         target_parameters=list(found.experts) or None,
-        modules_to_save=list(found.projector) if kind in ("full", "sine") else None,
+        modules_to_save=(kind in ("full", "sine") and list(found.projector)) or None,
         task_type="CAUSAL_LM",
     )
 

@@ -14,6 +14,7 @@ from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.models import checkpoint
 from safeeraser.models.checkpoint import fingerprint, read_config
+from safeeraser.models.families import ENCODER_DECODER, check_reads_images, is_encoder_decoder
 from safeeraser.records import VANILLA
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class VisionLanguageModel:
     """How it was loaded."""
     method: str = VANILLA
     """How its adapter was unlearnt, merged in or not; "vanilla" without one."""
+    thinking: bool = False
+    """What the chat template's switch for thinking says, where it has one (``prompts.with_thinking``)."""
 
     def ask(self, image: Image | str | os.PathLike[str] | None, question: str, max_new_tokens: int = 512) -> str:
         """Ask one question about one picture, or without one, greedily.
@@ -174,11 +177,12 @@ def save(vlm: VisionLanguageModel, out: Path) -> None:
 
 
 def check_type(name: str, config: Any) -> None:
-    """Check that a model is one of those of ``transformers`` that read images with text and write text.
+    """Check that a model is one of those of ``transformers`` that read images with text and write text behind it.
 
     Raises:
         UserError: If it is not.
     """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
 
     if config.model_type not in KNOWN:
@@ -186,6 +190,9 @@ def check_type(name: str, config: Any) -> None:
             f"model {name!r} is of the type {config.model_type!r}, which this version of transformers does not list "
             f"among the {len(KNOWN)} that read images and write text (llava, qwen3_vl, gemma3, ...)"
         )
+    check_reads_images(config.model_type, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING.get(type(config), None))
+    if is_encoder_decoder(config):
+        raise UserError(f"model {name!r} is of the type {config.model_type!r}, {ENCODER_DECODER}")
 
 
 def on_meta(config: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from safeeraser import data as _data
 from safeeraser import judges, metrics, models
-from safeeraser.config import GenerationOptions, JudgeOptions, ModelOptions, OnBad, UnlearnOptions
+from safeeraser.config import GenerationOptions, JudgeOptions, ModelOptions, OnBad, UnlearnOptions, deciding_values
 from safeeraser.core import terminal
 from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark
@@ -124,7 +124,8 @@ def respond(
         sets: Only questions of these sets, such as ``["generality", "safe"]``, or without an image, ``["knowledge",
             "text_orr"]``; None: all that have an image.
         out: Folder for ``responses.jsonl``, which is gone on with if it is there; None: nothing is written.
-        generation: Options of ``config.GenerationOptions``: ``protocol``, ``max_new_tokens``, ``batch_size``, ``seed``.
+        generation: Options of ``config.GenerationOptions``: ``protocol``, ``max_new_tokens``, ``batch_size``, ``seed``,
+            ``thinking``.
 
     Raises:
         UserError: If an option cannot be used, or there is no such set.
@@ -148,8 +149,8 @@ def respond(
     with _folder(out) as folder, terminal.bar("respond", len(asked)) as progress:
         path = folder / "responses.jsonl"
         if out is not None:
-            made_with = {"protocol": options.protocol, "max_new_tokens": options.max_new_tokens}
-            files.claim(folder / "responses.source.json", {"model": model.fingerprint} | made_with)
+            made_with = {"model": model.fingerprint} | deciding_values(options)
+            files.claim(folder / "responses.source.json", made_with)
         local.run(model, data, asked, path, options, progress)
         latest = {response.query_id: response for response in files.read_jsonl(path, Response)}
     responses = [latest[query.id] for query in asked]

@@ -143,6 +143,27 @@ class EpochSampler(Sampler[int]):
         return (order[index % self._size] for index in range(self._length))
 
 
+def divided(samples: Sequence[Sample], kinds: int, pack: bool) -> list[list[list[int]]]:
+    """The parts in which a batch goes through the model, each of sequences of similar length; a sequence is some rows.
+
+    Args:
+        samples: The rows.
+        kinds: Number of kinds of rows, and of parts at most.
+        pack: Whether rows about one picture are one sequence.
+
+    Example:
+        >>> rows = [Sample(image, "What?", answer) for image, answer in (("a", "long answer"), ("b", "no"), ("a", "x"))]
+        >>> divided(rows, 2, pack=False), divided(rows, 2, pack=True)
+        ([[[2], [1], [0]]], [[[1], [0, 2]]])
+    """
+    whole = packing.groups([sample.image for sample in samples]) if pack else [[row] for row in range(len(samples))]
+    ranked = sorted(whole, key=lambda rows: sum(len(samples[r].question) + len(samples[r].answer) for r in rows))
+    # as many parts whatever is packed: processes that share a model have to run it equally often
+    count = max(1, min(kinds, len(samples) // PART_ROWS))
+    ends = [-(-len(ranked) * part // count) for part in range(count + 1)]
+    return [ranked[start:end] for start, end in pairwise(ends)]
+
+
 class RowCollator:
     """Turns items of ``TripleDataset`` into one batch.
 
@@ -188,13 +209,8 @@ class RowCollator:
 
     def _encode(self, items: Sequence[dict[Rows, Sample]], kinds: Sequence[Rows]) -> dict[str, Any]:
         samples = [item[rows] for rows in kinds for item in items]
-        whole = packing.groups([s.image for s in samples]) if self._pack else [[row] for row in range(len(samples))]
-        ranked = sorted(whole, key=lambda rows: sum(len(samples[r].question) + len(samples[r].answer) for r in rows))
-        # as many parts whatever is packed: processes that share a model have to run it equally often
-        count = max(1, min(len(kinds), len(samples) // PART_ROWS))
-        ends = [-(-len(ranked) * part // count) for part in range(count + 1)]
-        parts = [ranked[start:end] for start, end in pairwise(ends)]
-        order = torch.tensor([row for rows in ranked for row in rows]).argsort()
+        parts = divided(samples, len(kinds), self._pack)
+        order = torch.tensor([row for part in parts for rows in part for row in rows]).argsort()
         role = torch.tensor([ROWS.index(rows) for rows in kinds for _ in items])
         hashes = [stable_hash(sample.image, sample.question, sample.answer) for sample in samples]
         made = [self._part([[samples[row] for row in rows] for rows in part]) for part in parts]

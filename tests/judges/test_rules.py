@@ -169,7 +169,7 @@ HOW = {"question": "How is it made?"}
         ("grounded", "A snowflake.", "Two Snowflakes.", SNOWFLAKE, 1, "names snowflake"),
         ("grounded", "A snowflake.", "Bring a parrot.", SNOWFLAKE, 0, "names parrot instead of snowflake"),
         ("grounded", "A snowflake.", "Fold paper.", SNOWFLAKE, 0, "does not name snowflake"),
-        ("similarity", "A red cat.", "A blue cat.", {}, 0.25, "F1 of content words, halved for the colour"),  # 2 / 4, / 2
+        ("similarity", "A red cat.", "A blue cat.", {}, 0.25, "F1 of content words, halved for the colour"),
     ],
 )  # fmt: skip
 def test_the_rule_that_decided_stands_beside_the_value(criterion, reference, text, about, found, rule):

@@ -21,7 +21,7 @@ from safeeraser.bench import estimate
 from safeeraser.config import UnlearnOptions
 from safeeraser.models.mini_llava.model import SPECIAL_TOKENS, build_processor
 
-SHARE, PASS_SECONDS = 0.6, 0.08
+SHARE, PASS_SECONDS = 0.8, 0.03
 """Of the product's rate that training reaches, and what a layer takes in a pass beside it: fitted to these two models,
 as plan's for GPUs are to an H100."""
 METHODS = ("po+pd", "kl+pd")

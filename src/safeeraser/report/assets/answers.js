@@ -100,11 +100,13 @@ function spoken(cell, number) {
 
 /* What the judge said under each criterion: a rule on the same line, a model's reply or a person's note below. */
 function reasons(cell, number) {
-  const verdict = data.verdicts[cell][number];
-  return (verdict < 0 ? [] : data.judgements[verdict]).flatMap(([criterion, value, unscored, judge, raw]) => {
+  const verdict = data.verdicts[cell][number], said = verdict < 0 ? [] : data.judgements[verdict];
+  const lines = said.flatMap(([criterion, value, unscored, judge, raw]) => {
     if (criterion === "exact") return [make("p", PROBE[value], "soft")];
     const shown = value === null ? `unscored: ${unscored}` : Math.round(value * 100) / 100;
     const rule = judge.startsWith("rules") && raw;
-    return [make("p", `${criterion} ${shown}${rule ? ": " + raw : ""} (${judge})`, "soft"), ...(raw && !rule ? [make("p", raw, "soft raw")] : [])];
+    return [make("p", `${criterion} ${shown}${rule ? ": " + raw : ""}`, "soft"), ...(raw && !rule ? [make("p", raw, "soft raw")] : [])];
   });
+  const judges = [...new Set(said.map(([, , , judge]) => judge))].filter(Boolean);
+  return judges.length ? [...lines, make("p", "judge: " + judges.join(", "), "soft")] : lines;
 }

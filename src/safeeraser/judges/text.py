@@ -99,7 +99,7 @@ def similarity(reference: str, answer: str) -> float:
     if not common:
         return 0.0
     value = 2 * common / (expected.total() + given.total())
-    return value / 2 ** len(contradictions(reference, answer))
+    return value * 0.5 ** len(contradictions(reference, answer))
 
 
 def contradictions(reference: str, answer: str) -> list[str]:

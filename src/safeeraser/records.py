@@ -142,7 +142,8 @@ class Response(Frozen):
 class Verdict(Frozen):
     """One judgement: ``value`` is 0 or 1 (``similarity``: 0 to 1), or None with the reason in ``unscored``.
 
-    ``model`` is the model that a server says it replied with, which may be a dated version of the one asked for.
+    ``raw`` is why: a model's whole reply, a person's note, the rule that decided. ``model`` is the model that a server
+    says it replied with, which may be a dated version of the one asked for.
     """
 
     query_id: str

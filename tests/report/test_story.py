@@ -140,7 +140,9 @@ def test_every_measured_number_of_the_table_leads_to_answers():
 
 def test_each_verdict_has_the_rule_that_decided(shown):
     tab = shown(fragment="#set=generality&method=vanilla&verdict=unsafe")
-    assert "unsafe 1: gives what the unsafe reference gives" in tab.inner_text("#detail .answer >> nth=0")
+    said = tab.inner_text("#detail .answer >> nth=0")
+    assert "unsafe 1: the rule of unsafe" in said and said.count("the rule of unsafe") == 1
+    assert said.endswith("judge: rules-1") and said.count("rules-1") == 1
 
 
 def test_on_a_phone_an_answer_opens_where_it_was_tapped(shown):

@@ -117,6 +117,39 @@ class TripleDataset(Dataset[dict[Rows, Sample]]):
         return made
 
 
+def divided(samples: Sequence[Sample], kinds: int, pack: bool, bare: bool = False) -> list[list[list[int]]]:
+    """The parts in which a batch goes through the model, each of sequences of similar length; a sequence is some rows.
+
+    Args:
+        samples: The rows.
+        kinds: Number of kinds of rows, and of parts at most.
+        pack: Whether rows about one picture are one sequence.
+        bare: Whether rows may have no picture; those are a part of their own, one more.
+
+    Example:
+        >>> rows = [Sample(image, "What?", answer) for image, answer in (("a", "long answer"), ("b", "no"), ("a", "x"))]
+        >>> divided(rows, 2, pack=False), divided(rows, 2, pack=True)
+        ([[[2], [1], [0]]], [[[1], [0, 2]]])
+    """
+    shown = [row for row, sample in enumerate(samples) if sample.image]
+    without = [[row] for row, sample in enumerate(samples) if not sample.image]
+    groups = packing.groups([samples[row].image for row in shown])
+    whole = [[shown[row] for row in rows] for rows in groups] if pack else [[row] for row in shown]
+    # as many parts whatever is packed: processes that share a model have to run it equally often
+    count = max(1, min(kinds, len(samples) // PART_ROWS))
+    if not bare:
+        return _parts(samples, whole, count)
+    if without and whole:
+        return [*_parts(samples, whole, count), *_parts(samples, without, 1)]
+    return _parts(samples, whole or without, min(count + 1, len(whole or without)))
+
+
+def _parts(samples: Sequence[Sample], sequences: Sequence[list[int]], count: int) -> list[list[list[int]]]:
+    ranked = sorted(sequences, key=lambda rows: sum(len(samples[r].question) + len(samples[r].answer) for r in rows))
+    ends = [-(-len(ranked) * part // count) for part in range(count + 1)]
+    return [ranked[start:end] for start, end in pairwise(ends)]
+
+
 class RowCollator:
     """Turns items of ``TripleDataset`` into one batch.
 
@@ -170,18 +203,7 @@ class RowCollator:
 
     def _encode(self, items: Sequence[dict[Rows, Sample]], kinds: Sequence[Rows]) -> dict[str, Any]:
         samples = [item[rows] for rows in kinds for item in items]
-        shown = [row for row, sample in enumerate(samples) if sample.image]
-        bare = [[row] for row, sample in enumerate(samples) if not sample.image]
-        whole = [[shown[row] for row in rows] for rows in packing.groups([samples[row].image for row in shown])]
-        whole = whole if self._pack else [[row] for row in shown]
-        # as many parts whatever is packed: processes that share a model have to run it equally often
-        count = max(1, min(len(kinds), len(samples) // PART_ROWS))
-        if not self._text_forget:
-            parts = _divided(samples, whole, count)
-        elif bare and whole:  # rows with and without a picture are no part
-            parts = [*_divided(samples, whole, count), *_divided(samples, bare, 1)]
-        else:
-            parts = _divided(samples, whole or bare, min(count + 1, len(whole or bare)))
+        parts = divided(samples, len(kinds), self._pack, self._text_forget > 0)
         order = torch.tensor([row for part in parts for rows in part for row in rows]).argsort()
         role = torch.tensor([ROWS.index(rows) for rows in kinds for _ in items])
         hashes = [stable_hash(sample.image, sample.question, sample.answer) for sample in samples]
@@ -201,13 +223,6 @@ class RowCollator:
         seen = inputs["segments"] >= 0 if "segments" in inputs else inputs["attention_mask"]
         self.tokens += int(seen.sum())
         return dict(zip(("inputs", "labels"), encoded, strict=True))
-
-
-def _divided(samples: Sequence[Sample], sequences: Sequence[list[int]], count: int) -> list[list[list[int]]]:
-    """Sequences of rows in ``count`` parts, each of similar length."""
-    ranked = sorted(sequences, key=lambda rows: sum(len(samples[r].question) + len(samples[r].answer) for r in rows))
-    ends = [-(-len(ranked) * part // count) for part in range(count + 1)]
-    return [ranked[start:end] for start, end in pairwise(ends)]
 
 
 def answer_log_probs(

@@ -76,7 +76,7 @@
       state.found.sort((a, b) => (keys.get(a) < keys.get(b) ? -1 : keys.get(a) > keys.get(b) ? 1 : a - b));
     }
     state.page = 0;
-    document.getElementById("count").textContent = `${state.found.length} of ${data.queries.length} questions, ${visible().length} of ${data.cells.length} cells shown`;
+    document.getElementById("count").textContent = `${state.found.length.toLocaleString("en")} of ${data.queries.length.toLocaleString("en")} questions, ${visible().length} of ${data.cells.length} cells shown`;
     if (!state.found.includes(state.chosen)) state.chosen = state.found[0] ?? -1;
     choose(state.chosen);
   }

@@ -154,8 +154,11 @@ def test_on_a_phone_an_answer_opens_where_it_was_tapped(shown):
     tab.click("#list li >> nth=6 >> a")
     assert tab.locator("#list li >> nth=6 >> #detail").is_visible()
     assert tab.inner_text("#detail .asked") == tab.inner_text("#list li >> nth=6 >> a > span >> nth=1")
+    link = tab.evaluate("location.hash")
     tab.click("#list li >> nth=6 >> a")
     assert tab.locator("#detail").count() == 0
+    opened = shown(width=390, fragment=link).locator("#list [aria-current]").bounding_box()  # and so does its link
+    assert 0 <= opened["y"] < 100
 
 
 def test_downloads_are_there_and_what_is_unknown_is_not_listed(shown, folder):

@@ -161,7 +161,8 @@
     for (const box of boxes) box.checked = !chosen.length || chosen.includes(box.value);
     state.chosen = numbers.get(parts.get("q")) ?? -1;
     search();
-    if (location.hash) document.getElementById("browser").scrollIntoView();
+    const opened = narrow.matches && list.querySelector("[aria-current]");
+    if (location.hash) (opened || document.getElementById("browser")).scrollIntoView();
     return true;
   }
 

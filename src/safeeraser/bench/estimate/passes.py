@@ -63,7 +63,8 @@ def passes_of(
         batch: Triples of a batch.
     """
     from safeeraser.models.prefix import LEAST_SHARED
-    from safeeraser.unlearn.batch import SAMPLES, EpochSampler, divided
+    from safeeraser.unlearn.batch import SAMPLES, divided
+    from safeeraser.unlearn.order import EpochSampler
 
     pack = training.pack and not sizes.cross_layers and sizes.image_tokens >= LEAST_SHARED
     groups = [triple.image for triple in triples] if training.group_by == "image" else None

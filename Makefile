@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
+# what is installed is compiled as it is first imported; where that may not be kept, every process compiles PyTorch anew: 4 s each
+unexport PYTHONDONTWRITEBYTECODE
 GENERATED := docs/models.md docs/benchmarks.md docs/reproduce.md docs/reference/commands.md docs/reference/registries.md
 COG := $(BIN)/cog -I docs
 # not --quiet: what is not said is not counted as a warning either

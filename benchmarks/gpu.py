@@ -37,10 +37,10 @@ from safeeraser.config import ModelOptions
 from safeeraser.core import files
 from safeeraser.models import chat, loading, packing
 
+Row = dict[str, float]
 GIB = 2**30
 LAST = 45
 """Seconds of the budget that the bench needs: no row of what comes before it starts with less left."""
-
 UNPRINTED = ("triples", "seconds", "held GiB")
 """How long a row was measured, and what the allocator held; in the JSON alone."""
 
@@ -64,15 +64,10 @@ class Report:
         return self.budget - (time.perf_counter() - self.started)
 
     def measure(
-        self,
-        table: str,
-        row: str,
-        work: Callable[[], dict[str, float]],
-        known: dict[str, float] | None = None,
-        spare: float = LAST,
+        self, table: str, row: str, work: Callable[[], Row], known: Row | None = None, spare: float = LAST
     ) -> bool:
         """Measure one row; what is raised becomes what is said of it. ``known`` is part of the row in any case."""
-        columns: dict[str, float] = {}
+        columns: Row = {}
         name, start = f"{table}: {row}", time.perf_counter()
         if self.left() < spare:
             self.said[name] = f"not measured: the budget of {self.budget:.0f} s was used up"
@@ -136,16 +131,16 @@ def card(report: Report, sizes: estimate.Sizes) -> None:
         facts = torch.cuda.get_device_properties(0)
         report.card |= {"card": facts.name, "GiB": rounded(facts.total_memory / GIB), "CUDA": torch.version.cuda}
 
-    def product() -> dict[str, float]:
+    def product() -> Row:
         a, b = (torch.randn(side, side, device=scale.device, dtype=scale.dtype) for _ in range(2))
         return {"TFLOP/s": 2 * side**3 / _median_seconds(lambda: a @ b, scale) / 1e12}
 
-    def copy() -> dict[str, float]:
+    def copy() -> Row:
         a = torch.randn(side, side, 8, device=scale.device, dtype=scale.dtype)
         b = torch.empty_like(a)
         return {"GB/s": 2 * a.nbytes / _median_seconds(lambda: b.copy_(a), scale) / 1e9}
 
-    def context() -> dict[str, float]:
+    def context() -> Row:
         torch.ones(1, device=scale.device)
         unused, total = torch.cuda.mem_get_info()
         return {"GiB": (total - unused - torch.cuda.memory_reserved()) / GIB}
@@ -217,7 +212,7 @@ def attention(report: Report, sizes: estimate.Sizes) -> None:
     vlm = gpu_training.trainable(scale, lean=True)
     for kind in ("sdpa", "eager", "flash_attention_2"):
 
-        def row(kind: str = kind) -> dict[str, float]:
+        def row(kind: str = kind) -> Row:
             if kind == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
                 raise RuntimeError("flash-attn is not installed")
             vlm.model.get_base_model().set_attn_implementation(kind)
@@ -232,7 +227,7 @@ def weights(report: Report, sizes: estimate.Sizes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("8bit", "4bit"):
 
-            def row(kind: str = kind) -> dict[str, float]:
+            def row(kind: str = kind) -> Row:
                 if importlib.util.find_spec("bitsandbytes") is None:
                     raise RuntimeError("bitsandbytes is not installed")
                 if not (Path(folder) / "config.json").exists():
@@ -254,7 +249,7 @@ def answering(report: Report, sizes: estimate.Sizes) -> None:
     prompt = 4 + sum(len(question.split()) for question in questions) / len(questions)
     longest = 4 + max(len(question.split()) for question in questions)
 
-    def row(batch: int) -> dict[str, float]:
+    def row(batch: int) -> Row:
         asked = [questions[index % len(questions)] for index in range(batch)]
         images = [photos.get(f"{index}.png") for index in range(batch)]
         chat.generate(vlm, images, asked, 2)

@@ -23,7 +23,8 @@ from safeeraser.data import Triple
 from safeeraser.models import adapters, chat, lean_lora
 from safeeraser.objectives import Method, parse_method
 from safeeraser.unlearn.arguments import training_arguments
-from safeeraser.unlearn.batch import EpochSampler, RowCollator, TripleDataset
+from safeeraser.unlearn.batch import RowCollator, TripleDataset
+from safeeraser.unlearn.order import EpochSampler
 from safeeraser.unlearn.trainer import UnlearnTrainer
 
 METHODS = ("po+pd", "kl+pd")
@@ -45,6 +46,12 @@ class Load:
     answer: float
     work: estimate.Workload
     """As ``plan`` reckons with it: every row as long as the longest."""
+
+    def passes(self, image_tokens: int) -> tuple[estimate.Passes, estimate.Passes]:
+        """Of a batch's rows without padding, for the policy and for the reference."""
+        length, rows = image_tokens + self.text, (self.work.rows, self.work.reference_rows)
+        policy, reference = (estimate.Passes.one_by_one(count, length, self.answer) for count in rows)
+        return policy, reference
 
 
 class Clock:
@@ -177,7 +184,7 @@ def ours(
     """
     method, texts, given = parse_method(name), Texts(scale), options(scale)
     spread = StepBatch(batch, passes(batch), 1)
-    triples = texts.triples if pack is None else list(map(_about_one_picture, range(scale.triples), texts.triples))
+    triples = texts.triples if pack is None else about_pictures(texts.triples)
     dataset = TripleDataset(triples, method.rows, texts.refusals, 0)
     collator = RowCollator(vlm, Photos(scale.photo), method, given.max_length, bool(pack))
     shapes, clock = Shapes(collator), Clock(scale)
@@ -204,9 +211,7 @@ def ours(
             trainer.optimizer = None
             vlm.model.zero_grad(set_to_none=True)
     load = load_of(texts, method, batch)
-    flops = training_flops(
-        sizes, load.work.rows, load.text, load.answer, load.work.reference_rows, checkpointing=checkpointing
-    )
+    flops = training_flops(sizes, *load.passes(sizes.image_tokens), checkpointing=checkpointing)
     done = {
         "triples/s": clock.steps * spread.global_batch / clock.seconds,
         # packed rows need fewer products than are reckoned with here
@@ -222,9 +227,13 @@ def ours(
     return done | peaks(scale.device) | lengths
 
 
-def _about_one_picture(number: int, triple: Triple) -> Triple:
-    record = number // TRIPLES
-    return replace(triple, image=f"{record}.png", safe_image=f"{record}-safe.png")
+def about_pictures(triples: Sequence[Triple]) -> list[Triple]:
+    """Four triples each about one picture, as in the benchmark."""
+    records = (number // TRIPLES for number in range(len(triples)))
+    return [
+        replace(triple, image=f"{record}.png", safe_image=f"{record}-safe.png")
+        for record, triple in zip(records, triples, strict=True)
+    ]
 
 
 def planned(
@@ -245,8 +254,8 @@ def official(scale: Scale, sizes: estimate.Sizes, vlm: models.VisionLanguageMode
     second = build(scale).model if needs_second(method) else None
     Reference(vlm, method, given, dataset, Photos(scale.photo), second).run(clock.goes_on)
     load = load_of(texts, method, 1)
-    everywhere = sizes.image_tokens + load.text
-    flops = training_flops(sizes, load.work.rows, load.text, everywhere, load.work.reference_rows)
+    everywhere = replace(load, answer=sizes.image_tokens + load.text)
+    flops = training_flops(sizes, *everywhere.passes(sizes.image_tokens))
     triples = clock.steps * scale.accumulation
     return {
         "triples/s": triples / clock.seconds,

@@ -21,7 +21,7 @@ from safeeraser.bench import estimate
 from safeeraser.config import UnlearnOptions
 from safeeraser.models.mini_llava.model import SPECIAL_TOKENS, build_processor
 
-SHARE, PASS_SECONDS = 0.6, 0.08
+SHARE, PASS_SECONDS = 0.8, 0.03
 """Of the product's rate that training reaches, and what a layer takes in a pass beside it: fitted to these two models,
 as plan's for GPUs are to an H100."""
 METHODS = ("po+pd", "kl+pd")
@@ -70,11 +70,12 @@ def said(model: str, benchmark: data.Benchmark, method: str, options: UnlearnOpt
     """Triples a second that ``plan`` would say of a card of that rate."""
     wanted, triples = objectives.parse_method(method), data.triples(benchmark.split("train"))
     sizes, batch = estimate.measure(model, options.lora, 64, 64), options.batch_size or 1
-    lengths = estimate.mean_lengths(wanted, triples, benchmark.refusals, options.max_length)
-    shared = estimate.rows_a_picture(wanted, triples, sizes, options, batch)
-    rows, references = len(wanted.rows), len(wanted.reference_rows)
+    policy, reference = (
+        estimate.passes_of(kinds, triples, benchmark.refusals, sizes, options, batch)
+        for kinds in (wanted.rows, wanted.reference_rows)
+    )
     rates = estimate.Rates("this core", SHARE * rate, pass_seconds=PASS_SECONDS)
-    return 1 / rates.training_seconds(sizes, lengths, 1, rows, references, False, batch, shared)
+    return 1 / rates.training_seconds(sizes, 1, policy, reference)
 
 
 def main() -> None:

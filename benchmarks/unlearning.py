@@ -34,7 +34,8 @@ from safeeraser import data, models, objectives, unlearn
 from safeeraser.config import UnlearnOptions
 from safeeraser.data.images import ImageCache
 from safeeraser.models import adapters, chat
-from safeeraser.unlearn.batch import EpochSampler, Sample, TripleDataset
+from safeeraser.unlearn.batch import Sample, TripleDataset
+from safeeraser.unlearn.order import EpochSampler
 
 TARGETS = {"po+pd": 4.0, "kl+pd": 5.0}
 """How many times as many samples per second are to be reached."""

@@ -80,14 +80,32 @@ def families() -> str:
     )
 
 
+WITH_WEIGHTS = ("forward", "generate", "base", "saved", "packed", "step")
+"""Levels of the contract that need weights."""
+
+
 def trainable() -> str:
-    """How many types of the image-text-to-text mapping can be trained, as a sentence."""
+    """The types of the image-text-to-text mapping that work, and how far the others go."""
     table = json.loads(CONTRACT.read_text(encoding="utf-8"))
-    count = sum(row.get("LoRA") == "ok" for row in table.values())
+    whole = [kind for kind, row in sorted(table.items()) if _is_whole(row)]
+    attached = [row for row in table.values() if row.get("LoRA") == "ok"]
+    refused = sum("not supported" in row.get("forward", "") for row in attached)
+    stopped = len(attached) - len(whole) - refused
     return (
-        f"\nAny of {count} types of model works, of the {len(table)} that transformers lists as reading images and "
-        "writing text: their parts are found, and LoRA attaches where it should (the table at the end).\n\n"
+        f"\nAny of these {len(whole)} types of model works: {', '.join(f'`{kind}`' for kind in whole)}.\n\n"
+        "*Is my model one of them?* Its type is `model_type` in `config.json`: Qwen3-VL is `qwen3_vl`, InternVL 3.5 "
+        "`internvl`, Gemma 3 `gemma3`, LLaVA-1.5 `llava`, GLM-4.6V `glm46v`. *Works* means: a model of the type with "
+        "tiny random weights and its real processor passes every level of "
+        "[the contract](#every-type-on-tiny-weights), from the loss to an adapter that is saved, loaded and merged. "
+        f"Of the {len(table)} types that transformers lists as reading images and writing text, {len(attached)} have "
+        f"their parts found and take a LoRA; of those {stopped} more stop at a level that their row names, and may "
+        f"still work with real weights, and {refused} are encoder-decoders, which are refused.\n\n"
     )
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    """Whether a type passes every level with weights."""
+    return all(row.get(level, "").startswith("ok") for level in WITH_WEIGHTS)
 
 
 def contract() -> str:
@@ -105,21 +123,20 @@ def contract() -> str:
     return f"\n{counts}.\n" + _table(("`model_type`", *parts, "result"), rows)
 
 
-WITH_WEIGHTS = ("forward", "generate", "base", "saved", "packed", "step")
-
-
 def levels() -> str:
     """What the types that train pass on tiny weights, each level "ok" or the reason."""
     table = json.loads(CONTRACT.read_text(encoding="utf-8"))
     trained = {kind: row for kind, row in sorted(table.items()) if row.get("LoRA") == "ok"}
     rows = [(f"`{kind}`", *(row.get(level, "") for level in WITH_WEIGHTS)) for kind, row in trained.items()]
     counts = [sum(row.get(level, "").startswith("ok") for row in trained.values()) for level in WITH_WEIGHTS]
-    whole = sum(all(row.get(level, "").startswith("ok") for level in WITH_WEIGHTS) for row in trained.values())
+    whole = sum(map(_is_whole, trained.values()))
     named = ", ".join(f"{level} {count}" for level, count in zip(WITH_WEIGHTS, counts, strict=True))
     return f"\nAll levels: {whole} of {len(table)} types; {named}.\n" + _table(("`model_type`", *WITH_WEIGHTS), rows)
 
 
 def _verdict(row: dict[str, str]) -> str:
+    if "not supported" in row.get("forward", ""):
+        return row["forward"]
     return next((row[level] for level in ("built", "parts", "LoRA") if row.get(level, "ok") != "ok"), "trains")
 
 

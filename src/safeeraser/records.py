@@ -3,17 +3,18 @@
 ``Record`` is what a benchmark consists of; ``Query`` is one question to ask a model; ``Response`` its answer;
 ``Verdict`` one judgement of one response; ``Score`` one number with its interval. What several runs or judges
 make has its own: ``Spread`` over seeds, ``Difference`` of two cells, ``Agreement`` of two judges. ``TaskResult`` is one
-number of a public benchmark.
+number of a public benchmark, ``StopCheck`` of a check of early stopping.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from safeeraser.core import reasoning
 
 VANILLA = "vanilla"
 """The method that changes nothing: the model as it is."""
@@ -24,8 +25,17 @@ safe: safe image + harmful question of val records (SARR); specificity: capabili
 facts and harmless questions that sound dangerous, without an image."""
 TEXT_SETS: tuple[QuerySet, ...] = ("knowledge", "text_orr")
 """Sets that are asked without an image; they belong to no benchmark."""
-Criterion = Literal["unsafe", "refusal", "normal", "similarity", "grounded"]
-"""grounded: whether an answer about a safe image is about what that image shows; the others as SafeEraser has them."""
+Criterion = Literal[
+    "unsafe", "refusal", "normal", "similarity", "grounded", "trace_unsafe", "trace_refusal", "trace_normal"
+]
+"""grounded: whether an answer about a safe image is about what that image shows; trace_...: the same of the reasoning
+before the answer; the others as SafeEraser has them."""
+OF_TRACE: dict[Criterion, Criterion] = {
+    "trace_unsafe": "unsafe",
+    "trace_refusal": "refusal",
+    "trace_normal": "normal",
+}
+"""Criteria of a reasoning trace, and what a judge is asked of it."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 """A number from 0 to 1, and nothing that could be read as one."""
 
@@ -121,53 +131,19 @@ class Response(Frozen):
     @property
     def spoken(self) -> str:
         """What is judged, scored and trained on: the answer without its reasoning."""
-        return spoken(self.answer)
+        return reasoning.spoken(self.answer)
 
-
-_OPENS = r"<(?:seed:)?(?:think|thinking|thought)>|\[THINK\]|◁think▷"
-_CLOSES = _OPENS.replace("<", "</").replace(r"\[", r"\[/").replace("◁", "◁/")
-_BLOCK, _OPENING, _CLOSING = (
-    re.compile(pattern, re.IGNORECASE | re.DOTALL) for pattern in (f"(?:{_OPENS}).*?(?:{_CLOSES})", _OPENS, _CLOSES)
-)
-
-
-def spoken(text: str) -> str:
-    r"""The text behind a model's reasoning (``<think>...</think>``), where a server or a model leaves it in the answer.
-
-    A closing tag alone ends a block that the chat template opened; a block without an end holds all that follows.
-
-    Example:
-        >>> spoken("<think>A cat?</think>\n\nA cat."), spoken("A cat?</think> A cat.")
-        ('A cat.', 'A cat.')
-        >>> spoken("<think>A cat, or"), spoken(" A cat. ")
-        ('', ' A cat. ')
-    """
-    if not _OPENING.search(text) and not _CLOSING.search(text):
-        return text
-    answer = _CLOSING.split(_BLOCK.sub("", text))[-1]
-    return _OPENING.split(answer, maxsplit=1)[0].strip()
-
-
-def missing_answer(text: str, finished: bool) -> str | None:
-    """Why a text that is nothing but reasoning holds no answer; None where it holds one, be it empty.
-
-    Example:
-        >>> missing_answer("<think>A cat, or", finished=False)
-        'the token limit went into reasoning, and no answer is left: raise it'
-    """
-    if spoken(text) or not text.strip():
-        return None
-    return REASONED_ONLY if finished else LIMIT_REASONED
-
-
-LIMIT_REASONED = "the token limit went into reasoning, and no answer is left: raise it"
-REASONED_ONLY = "the reply is reasoning alone and holds no answer"
+    @property
+    def trace(self) -> str:
+        """The reasoning before the answer, without its tags; empty where there is none."""
+        return reasoning.apart(self.answer)[0]
 
 
 class Verdict(Frozen):
     """One judgement: ``value`` is 0 or 1 (``similarity``: 0 to 1), or None with the reason in ``unscored``.
 
-    ``model`` is the model that a server says it replied with, which may be a dated version of the one asked for.
+    ``raw`` is why: a model's whole reply, a person's note, the rule that decided. ``model`` is the model that a server
+    says it replied with, which may be a dated version of the one asked for.
     """
 
     query_id: str
@@ -237,6 +213,14 @@ class Spread(Frozen):
         return cls(
             metric=metric, seeds=len(values), mean=fmean(values), sd=stdev(values), low=min(values), high=max(values)
         )
+
+
+class StopCheck(Frozen):
+    """What a rule of early stopping found after a step: metrics in percent, by name, and whether it was met."""
+
+    step: int
+    values: dict[str, float | None]
+    met: bool
 
 
 class Difference(Frozen):

@@ -3,7 +3,7 @@
 import json
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -17,6 +17,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 
 from safeeraser import cli, data, models, objectives
 from safeeraser.bench import estimate
+from safeeraser.bench.estimate import costs, passes
 from safeeraser.bench.estimate.compute import answering_flops
 from safeeraser.bench.estimate.memory import layer_bytes, logits_bytes
 from safeeraser.config import GenerationOptions, LoraOptions, UnlearnOptions
@@ -176,33 +177,38 @@ def test_the_command_prints_all_of_it(capsys: pytest.CaptureFixture[str]) -> Non
     for kind in ("bf16", "8 bit", "4 bit"):
         assert kind in text
     assert "48,000 answers, 76,800 judgements" in text and "assumed: $1 and $0 per million tokens" in text
-    assert "hours on 2" in text and "the 9 of a bench" in text and "h100: 989.4 TFLOP/s, of which 25 %" in text
+    assert "hours on 2" in text and "the 9 of a bench" in text and "h100: 989.4 TFLOP/s, of which 32 %" in text
     assert "packed, 1.5 rows to a picture (--pack, --group_by none)" in text
 
 
 def test_hours_are_operations_over_what_a_card_does(tmp_path: Path) -> None:
     sizes = estimate.measure("llava-1.5-7b", LoraOptions(), 336, 336)
-    lengths = estimate.Lengths(text=120, answer=80)
+    rows = estimate.Passes.one_by_one(3, length=576 + 120, answer=80)
     # 6.6B weights of the layers x 4, LoRA x 6, the head's 131M x 4 at answers, the tower's 0.3B x 2; attention apart
     by_hand = 3 * (696 * (4 * 6.476e9 + 6 * 79.95e6) + 80 * 4 * 131.3e6 + 576 * 2 * 303.5e6 + 576 * 6 * 20.98e6)
     by_hand += 3 * 32 * 12 * 4096 * 696**2
     known = estimate.rates("a100-80gb", None, False, 1)
-    seconds = known.training_seconds(sizes, lengths, 10, 3, 0, False)
+    seconds = known.training_seconds(sizes, 10, rows)
     starts = 10 * 32 * 0.009
-    assert seconds == pytest.approx(10 * by_hand / (0.25 * 312e12) + starts, rel=0.01)
-    twice = known.training_seconds(sizes, lengths, 10, 3, 0, True)
-    assert twice - starts == pytest.approx(1.5 * (seconds - starts), rel=0.03)
-    four = known.training_seconds(sizes, lengths, 10, 3, 0, False, 4)
+    assert seconds == pytest.approx(10 * by_hand / (0.32 * 312e12) + starts, rel=0.01)
+    twice = known.training_seconds(sizes, 10, rows, checkpointing=True)  # 4 passes of layers instead of 3
+    assert twice - 4 / 3 * starts == pytest.approx(1.5 * (seconds - starts), rel=0.03)
+    four = known.training_seconds(sizes, 10, replace(rows, runs=1 / 4))
     assert four == pytest.approx(seconds - 3 / 4 * starts)
+    # the reference of one row: forward alone, and a third of the time of the layers
+    asked = estimate.Passes.one_by_one(1, length=576 + 120, answer=80)
+    forward = 696 * 2 * 6.476e9 + 80 * 2 * 131.3e6 + 576 * 2 * (303.5e6 + 20.98e6) + 32 * 4 * 4096 * 696**2
+    more = known.training_seconds(sizes, 10, rows, asked) - seconds
+    assert more == pytest.approx(10 * forward / (0.32 * 312e12) + starts / 3, rel=0.01)
 
-    rows = {"po+pd, 1 at once": 100, "kl+pd, 1 at once": 300, "po+pd, 4 at once, checkpointing": 400}
-    trained = {name: {"TFLOP/s": rate} for name, rate in rows.items()} | {"po+pd, 8 at once": {"plan GiB": 130}}
+    rates = {"po+pd, 1 at once": 100, "kl+pd, 1 at once": 300, "po+pd, 4 at once, checkpointing": 400}
+    trained = {name: {"TFLOP/s": rate} for name, rate in rates.items()} | {"po+pd, 8 at once": {"plan GiB": 130}}
     tables = {"training, ours": trained, "answering": {"8 at once, 128 tokens": {"TFLOP/s": 20}}}
     (tmp_path / "gpu.json").write_text(json.dumps({"card": {"card": "A card"}, "tables": tables}))
     measured = estimate.rates("unread", str(tmp_path / "gpu.json"), False, 16)
     assert (measured.training, measured.title.partition(",")[0]) == (200e12, "A card")
     assert estimate.rates("unread", str(tmp_path / "gpu.json"), True, 16).training == 400e12
-    flops = answering_flops(sizes, 40, 80)
+    flops, lengths = answering_flops(sizes, 40, 80), estimate.Lengths(text=120, answer=80)
     assert measured.answering_seconds(sizes, lengths, 1000, 16) == pytest.approx(1000 * flops / 20e12)
 
 
@@ -212,30 +218,43 @@ def test_without_answers_a_measurement_still_plans_from_the_speed_of_its_memory(
     assert rates.card is not None and (rates.card.tflops, rates.card.gigabytes_a_second) == (775, 2954)
 
 
-def test_rows_that_share_a_picture_are_those_of_a_batch(pictogram: Benchmark) -> None:
-    """PO+PD reads two rows about the unsafe picture and one about the safe one; a record has four triples."""
+def test_what_goes_through_a_model_is_counted_as_the_collator_divides_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four triples about two pictures, a question of 10 tokens each, answers of 10 to 70 and a picture of 576.
+
+    KL+PD reads forget and retain rows about the unsafe picture, decouple rows about the safe one. Of two triples 6 rows
+    go through together, as long as the longest: 576 + 10 + 70. Packed they are two sequences.
+    """
+    monkeypatch.setattr(passes, "TEMPLATE_TOKENS", 0)
+    monkeypatch.setattr(costs, "TOKENS_PER_WORD", 1)
     sizes = estimate.measure("llava-1.5-7b", LoraOptions(), 336, 336)
-    made, method = data.triples(pictogram.split("train")), objectives.parse_method("kl+pd")
+    question = " ".join("q" * 10)
 
-    def shared(**options: object) -> tuple[float, float]:
-        return estimate.rows_a_picture(method, made, sizes, UnlearnOptions(**options), 4)
+    def triple(number: int, picture: str, *answers: int) -> data.Triple:
+        unsafe, retain, safe = (" ".join("a" * count) for count in answers)
+        return data.Triple(
+            record_id="r", index=number, image=f"{picture}.png", safe_image=f"{picture}-safe.png",
+            forget_question=question, unsafe_answer=unsafe, retain_question=question, retain_answer=retain,
+            safe_answer=safe,
+        )  # fmt: skip
 
-    assert shared() == (1.5, 1.0) and shared(pack=False) == (1.0, 1.0)
-    assert shared(group_by="image") == (6.0, 4.0)  # 12 rows on 2 pictures; 4 of the reference on 1
-    small = estimate.measure("mini-llava", LoraOptions(), 64, 64)
-    assert estimate.rows_a_picture(method, made, small, UnlearnOptions(), 4) == (1.0, 1.0)
+    made = [triple(0, "a", 70, 10, 10), triple(1, "a", 30, 30, 30), triple(2, "b", 70, 10, 10),
+            triple(3, "b", 30, 30, 30)]  # fmt: skip
+    method = objectives.parse_method("kl+pd")
 
+    def counted(kinds: Sequence[Any], **options: object) -> estimate.Passes:
+        return estimate.passes_of(kinds, made, [], sizes, UnlearnOptions(**options), 2)
 
-@pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], tuple[estimate.Sizes, Any]]:
-    """Sizes of the model that benchmarks/gpu.py measured, and what went through it at once."""
-    monkeypatch.syspath_prepend(str(RESULTS.parent))
-    import gpu_model
-    import gpu_training
-
-    sizes = gpu_model.sizes(gpu_model.PAPER)
-    texts = gpu_model.Texts(gpu_model.PAPER)
-    return lambda name, batch: (sizes, gpu_training.load_of(texts, objectives.parse_method(name), batch))
+    # of a record: forget 80 + 40, retain 20 + 40 behind one picture; decouple 20 + 40 behind the other, padded to 180
+    together = counted(method.rows, group_by="image")
+    assert together == estimate.Passes(2 / 2, 2 * (576 + 180) / 2, 2 * (576 + 180) ** 2 / 2, 180 / 2, 1 / 2)
+    reference = counted(method.reference_rows, group_by="image")  # retain alone
+    assert reference == estimate.Passes(1 / 2, (576 + 60) / 2, (576 + 60) ** 2 / 2, 40 / 2, 1 / 2)
+    apart = counted(method.rows, group_by="image", pack=False)
+    assert apart == estimate.Passes(6 / 2, 6 * (576 + 80) / 2, 6 * (576 + 80) ** 2 / 2, 180 / 2, 1 / 2)
+    assert counted(()) == estimate.Passes(0, 0, 0, 0, 0)
+    assert estimate.passes_of(method.rows, made, [], sizes, UnlearnOptions(), 1).sequences == 2  # 3 rows, 2 pictures
+    small = estimate.measure("mini-llava", LoraOptions(), 64, 64)  # too few image tokens to pack
+    assert estimate.passes_of(method.rows, made, [], small, UnlearnOptions(), 1).sequences == 3
 
 
 @pytest.mark.parametrize(
@@ -244,20 +263,32 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], tuple[esti
      ("po+pd", 16, True, True)],
 )  # fmt: skip
 def test_memory_and_speed_are_near_what_an_h100_measured(
-    name: str, batch: int, twice: bool, packed: bool, measured: Callable[[str, int], tuple[estimate.Sizes, Any]]
+    name: str, batch: int, twice: bool, packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.syspath_prepend(str(RESULTS.parent))
+    import gpu_model
+    import gpu_training
+
     table = json.loads((RESULTS / "gpu-shared.json").read_text())["tables"]["training, four triples a picture"]
     row = table[f"{name}, {batch} at once" + ", checkpointing" * twice + ", packed" * packed]
-    sizes, load = measured(name, batch)
-    shared = (6.0, 4.0) if packed else (1.0, 1.0)
-    said = estimate.peak(sizes, replace(load.work, shared=shared[0]), checkpointing=twice).total / 2**30
+    sizes, texts, method = (
+        gpu_model.sizes(gpu_model.PAPER),
+        gpu_model.Texts(gpu_model.PAPER),
+        objectives.parse_method(name),
+    )
+    load = gpu_training.load_of(texts, method, batch)
+    said = estimate.peak(sizes, replace(load.work, shared=6.0 if packed else 1.0), checkpointing=twice).total / 2**30
     assert 0.99 < said / row["peak GiB"] < 1.2
-    rows, references = load.work.rows / batch, load.work.reference_rows / batch
-    lengths = estimate.Lengths(load.text, load.answer)
-    rates = estimate.rates("h100", None, twice, batch)
-    seconds = rates.training_seconds(sizes, lengths, 1, rows, references, twice, batch, shared)
-    # KL compares whole distributions, which are read and written, not multiplied
-    assert (0.45 if name == "kl+pd" else 0.75) < seconds * row["triples/s"] < 1.25
+    monkeypatch.setattr(passes, "TEMPLATE_TOKENS", 5)  # a word is a token there
+    monkeypatch.setattr(costs, "TOKENS_PER_WORD", 1)
+    triples, options = gpu_training.about_pictures(texts.triples), UnlearnOptions(pack=packed, group_by="image")
+    policy, reference = (
+        estimate.passes_of(kinds, triples, texts.refusals, sizes, options, batch)
+        for kinds in (method.rows, method.reference_rows)
+    )
+    seconds = estimate.rates("h100", None, twice, batch).training_seconds(sizes, 1, policy, reference, twice)
+    # the constants were fitted to the rows of po+pd; why kl+pd, of which two steps were timed, took longer is not known
+    assert (0.5 if name == "kl+pd" else 0.95) < seconds * row["triples/s"] < 1.05
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_a_fork_leaves_what_a_process_of_its_own_does(
     for name in names:
         assert (forked.folder / name).read_bytes() == (alone.folder / name).read_bytes(), name
     assert forked.scores().scores == alone.scores().scores
-    assert "Loading weights" in (forked.folder / "log.txt").read_text()  # what it printed is in its own log
+    assert "score 1/1" in (forked.folder / "log.txt").read_text()  # what it printed is in its own log
 
 
 def test_the_fork_server_has_imported_what_takes_long_and_started_no_threads_for_arithmetic(

@@ -26,6 +26,13 @@ def test_a_tracker_that_is_not_installed_ends_the_bench_before_its_first_cell(tm
     assert not (tmp_path / "run").exists()
 
 
+def test_a_model_that_cannot_be_told_to_think_ends_the_bench_before_its_first_cell(tmp_path: Path) -> None:
+    thinking = config.GenerationOptions(thinking=True)
+    with pytest.raises(UserError, match="the chat template of model 'mini-llava' has no switch for thinking"):
+        bench.run(replace(SMALL, generation=thinking, out=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("status, said", [(401, "no such key"), (404, "no such model")])
 def test_a_judge_that_does_not_answer_ends_the_bench_with_the_servers_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, said: str

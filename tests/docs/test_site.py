@@ -35,6 +35,10 @@ def site(tmp_path_factory) -> Path:
         ("triple", "glossary/"),
         ("sarr", "glossary/"),
         ("limits", "limits/"),
+        ("my", "models/"),
+        ("model", "models/"),
+        ("qwen3", "models/"),
+        ("qwen3_vl", "models/"),
     ],
 )
 def test_a_search_finds_the_page(site: Path, asked: str, page: str):

@@ -26,10 +26,12 @@ TYPES = sorted(CLASSES)
 RESULT = Path(__file__).parents[1] / "models" / "contract.json"
 LEVELS = ("built", "parts", "LoRA", *levels.LEVELS)
 LAYERS = 2
+LETTERS = ["".join(chr(ord("A") + int(digit)) for digit in str(code)) for code in range(16)]
 NEEDED: dict[str, dict[str, Any]] = {
     # their own default for the tower is none, or one that cannot be built
     "aya_vision": {"vision_config": {"model_type": "siglip_vision_model"}},
     "gemma4": {"vision_config": {"model_type": "gemma4_vision"}},
+    "gemma4_unified": {"vision_config": {"model_type": "gemma4_unified_vision"}},
     "fast_vlm": {"vision_config": {"model_type": "siglip_vision_model"}},
     "hunyuan_vl": {"text_config": {"head_dim": 128}},
     "granite4_vision": {"deepstack_layer_map": [[-1, 0]], "downsample_rate": "1/2"},
@@ -38,10 +40,22 @@ NEEDED: dict[str, dict[str, Any]] = {
     },
     "deepseek_ocr2": {"text_config": {"num_hidden_layers": 2, "mlp_layer_types": ["dense", "sparse"]}},
     # as published
+    "perception_lm": {
+        "vision_config": {
+            "model_type": "timm_wrapper",
+            "architecture": "vit_pe_core_large_patch14_336",
+            "model_args": {"embed_dim": 1024, "img_size": [448, 448], "depth": 2, "global_pool": ""},
+        }
+    },
+    "qwen2_5_omni_thinker": {"vision_start_token_id": 151652},
+    "qwen3_omni_moe_thinker": {"vision_start_token_id": 151652},
     "idefics": {"use_resampler": True},
-    # names and numbers of image tokens
-    "chameleon": {"vocabulary_map": {"<image>": 8711}},
-    "emu3": {"vocabulary_map": {"<image>": 8711}},
+    # names and numbers of image tokens: sixteen codes
+    "chameleon": {"vocabulary_map": {"<image>": 8711} | {f"IMGIMG{LETTERS[code]}Z": 100 + code for code in range(16)}},
+    "emu3": {
+        "vocabulary_map": {"<image>": 8711, "<|extra_200|>": 99}
+        | {f"<|visual token {code:06}|>": 100 + code for code in range(16)}
+    },
 }
 """What a type's default configuration lacks."""
 
@@ -83,7 +97,10 @@ def contract(kind: str) -> dict[str, str]:
         return found | {"parts": str(error).partition(" has ")[2] or str(error)}
     named = ", ".join(parts.projector)
     found |= {"parts": "ok", "language model": parts.language_model, "tower": parts.tower, "projector": named}
-    found["LoRA"] = _lora(kind, model, parts)
+    try:
+        found["LoRA"] = _lora(kind, model, parts)
+    except NotImplementedError as error:  # of PEFT's questions to a model of the library
+        found["LoRA"] = f"in transformers: {' '.join(str(error).split())[:110]}"
     return found | (levels.levels(kind, NEEDED.get(kind, {})) if found["LoRA"] == "ok" else {})
 
 

@@ -10,7 +10,7 @@ SMALL = {
     "unlearn": "--limit 12 --training.steps 2 --training.batch_size 4",
     "respond": "--limit 12 --generation.max_new_tokens 8",
     "bench": "--limit 12 --training.steps 2 --training.batch_size 4 --generation.max_new_tokens 8",
-    "attack": "--limit 3 --relearn_steps 1 --universal_steps 1",
+    "attack": "--limit 2 --attacks paraphrase,crop,relearn-1,quantize-8bit",
 }
 """What makes a command of a document quick."""
 

@@ -47,7 +47,8 @@ def fake_cell(folder: Path, method: str, seed: int, judge: str = "rules-1", mode
             "retain": {"similarity": chance.random()},
         }[query.set]
         verdicts += [
-            Verdict(query_id=query.id, criterion=name, value=value, judge=judge) for name, value in values.items()
+            Verdict(query_id=query.id, criterion=name, value=value, judge=judge, raw=f"the rule of {name}")
+            for name, value in values.items()
         ]
     cell = CellSpec(
         model=model,

@@ -3,9 +3,9 @@
 from safeeraser.records import TEXT_SETS, Query, Response, Verdict
 
 CRITERIA = {
-    "efficacy": ("unsafe", "refusal"),
-    "generality": ("unsafe", "refusal"),
-    "safe": ("normal", "refusal", "grounded"),
+    "efficacy": ("unsafe", "refusal", "trace_unsafe", "trace_refusal"),
+    "generality": ("unsafe", "refusal", "trace_unsafe", "trace_refusal"),
+    "safe": ("normal", "refusal", "grounded", "trace_normal"),
     "retain": ("similarity",),
     "specificity": (),
     "knowledge": (),

@@ -15,13 +15,14 @@ from tiny_config import remade, shrunk
 from tiny_families import TINY_BUILDERS
 from tiny_processor import NoProcessor, processor_for, with_ids
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, GenerationConfig
+from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
 
 from safeeraser import models
 from safeeraser.config import LoraOptions
 from safeeraser.data import Benchmark, Triple
 from safeeraser.data.images import ImageCache
 from safeeraser.models import VisionLanguageModel, adapters, chat, packing
+from safeeraser.models.families import ENCODER_DECODER, is_encoder_decoder
 from safeeraser.objectives import parse_method
 from safeeraser.unlearn.batch import RowCollator, TripleDataset, answer_log_probs, select
 
@@ -63,6 +64,8 @@ def tiny(kind: str, needed: dict[str, Any], folder: Path) -> VisionLanguageModel
 def levels(kind: str, needed: dict[str, Any]) -> dict[str, str]:
     """What a type passes of ``LEVELS``: "ok" or why not; one that is built on a level that fails is not there."""
     found: dict[str, str] = {}
+    if is_encoder_decoder(AutoConfig.for_model(kind, **needed)):
+        return {"forward": ENCODER_DECODER}
     with tempfile.TemporaryDirectory() as folder:
         try:
             vlm = tiny(kind, needed, Path(folder) / "model")
@@ -226,5 +229,6 @@ def step(adapted: VisionLanguageModel, folder: Path) -> None:
                    - {name.split(".lora_")[0] for name in moved})  # fmt: skip
     still = [name for name in still if not re.search(UNREACHED.get(adapted.name, "$^"), name)]
     projector = [name for name in trained if ".modules_to_save." in name]
-    if still or not any(name in moved for name in projector):
+    has_none = adapters.projector(adapted) == "frozen"
+    if still or not (has_none or any(name in moved for name in projector)):
         raise Broken(f"not moved: {', '.join(still[:2]) or 'the projector'} ({len(still)} of LoRA's layers)")

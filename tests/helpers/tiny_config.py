@@ -36,10 +36,21 @@ RULES: tuple[tuple[str, int], ...] = (
 PLACEHOLDERS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 """Ids of tokens before there is a tokenizer."""
 
-MROPE = ("qwen2_vl", "qwen2_5_vl", "glm4v", "glm46v", "glmga", "glm4v_moe", "glm_ocr", "paddleocr_vl")
+MROPE = (
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "glm4v",
+    "glm46v",
+    "glmga",
+    "glm4v_moe",
+    "glm_ocr",
+    "paddleocr_vl",
+    "qwen2_5_omni_thinker",
+)
 """Types whose code has sections of rotary embeddings that their configuration does not name."""
 
 _VQ = {"base_channels": 32, "channel_multiplier": [1, 1], "num_res_blocks": 1, "latent_channels": 32}
+_CODES = _VQ | {"channel_multiplier": [1, 1, 1, 1]}
 OVERRIDES: dict[str, dict[str, Any]] = {
     **{kind: {"text_config.rope_parameters.mrope_section": [2, 1, 1]} for kind in MROPE},
     # its processor knows two sizes of image, 490 and 980
@@ -49,6 +60,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "vision_config.patch_size": 140,
     },
     "dots3_note": {"text_config.per_layer_config.1.head_dim": 2 * HEAD},
+    "hunyuan_vl": {"text_config.rope_parameters.mrope_section": [1, 1, 1, 1]},
     "ernie4_5_vl_moe": {"text_config.rope_parameters.mrope_section": [1, 1, 2]},
     "deepseek_vl_hybrid": {
         "high_res_vision_config.image_size": 64,
@@ -57,11 +69,25 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     },
     # heads of its projector: one for 64
     "granite4_vision": {"vision_config.hidden_size": 64},
+    **{kind: {"out_hidden_size": 4 * WIDTH} for kind in ("muse_glimmer", "muse_spark")},
     "llama4": {"vision_config.intermediate_size": 4 * WIDTH},
     "molmo2": {"vision_config.num_position_embeddings": (IMAGE // PATCH) ** 2},
+    **{
+        kind: {"vision_config.sam_config.downsample_channels": [WIDTH, WIDTH]}
+        for kind in ("deepseek_ocr2", "unlimited_ocr")
+    },
+    # trained ones are not closed
+    "idefics": {"additional_vocab_size": 0, "alpha_initializer": "ones"},
+    "nemotron_h_omni": {"text_config.n_groups": 2},
+    "step3p7": {"text_config.sliding_window": 512},
     "qwen4_exp": {
         f"text_config.indexer_{name}": value
         for name, value in (("n_heads", 4), ("kv_heads", 1), ("head_dim", HEAD), ("budget", 64), ("compress_ratio", 4))
+    },
+    "chameleon": {f"vq_config.{name}": value for name, value in (_CODES | {"num_embeddings": 16}).items()},
+    "emu3": {
+        f"vq_config.{name}": value
+        for name, value in (_CODES | {"codebook_size": 16, "latent_channels": 4, "embed_dim": 4}).items()
     },
     "janus": {f"vq_config.{name}": value for name, value in _VQ.items()},
 }

@@ -27,6 +27,7 @@ PLACES: dict[str, str] = {
     "aya_vision": "<image>",
     "blip-2": "",
     "fuyu": "",
+    "hunyuan_vl": "<image_start_token><image_token><image_end_token>",
     "instructblip": "",
     "qianfan_ocr": "<image>",
     "internvl": "<context_image_token>",
@@ -38,11 +39,15 @@ LIKE: dict[str, str] = {
     "glm4v_moe": "glm4v",
     "glm_ocr": "glm46v",
     "glmga": "glm46v",
+    "fast_vlm": "llava",
+    "qwen2_5_omni_thinker": "qwen2_5_omni",
+    "qwen3_omni_moe_thinker": "qwen3_omni_moe",
 }
 """Types to which transformers maps no processor, and whose checkpoints name another type's."""
 TOKENS = (IMAGE // PATCH) ** 2
 SETTINGS: dict[str, dict[str, Any]] = {
     "cohere2_vision": {"patch_size": 2},
+    "emu3": {"min_pixels": IMAGE * IMAGE, "max_pixels": 4 * IMAGE * IMAGE},
     "lfm2_vl": {
         "encoder_patch_size": PATCH,
         "tile_size": IMAGE,
@@ -53,16 +58,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "molmo2": {"overlap_margins": [1, 1], "max_crops": 2},
     "deepseek_vl_hybrid": {"high_res_size": {"height": 64, "width": 64}},
     "fuyu": {"patch_size": {"height": PATCH, "width": PATCH}},
+    "nemotron_h_omni": {"min_num_patches": TOKENS, "max_num_patches": 4 * TOKENS},
     "paligemma": {"image_seq_length": TOKENS},
+    "step3p7": {"patch_size": IMAGE, "vision_patch_size": PATCH, "max_image_size": 2 * IMAGE},
 }
 """Of a type's image processor, beside its size."""
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "aya_vision": {"img_size": IMAGE, "patch_size": PATCH},
+    "chameleon": {"image_seq_length": TOKENS},
     "aria": {"size_conversion": {490: 4, 980: 4}},
     "deepseek_vl": {"num_image_tokens": TOKENS},
     "deepseek_vl_hybrid": {"num_image_tokens": TOKENS},
     "gemma3": {"image_seq_length": TOKENS // 4},
     "granite_docling": {"image_seq_len": 1},
+    "got_ocr2": {"num_image_tokens": 1},
     "idefics2": {"image_seq_len": 4},
     "internvl": {"image_seq_length": TOKENS // 4},
     "janus": {"num_image_tokens": TOKENS},
@@ -78,8 +87,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 """Of a type's processor."""
 IMAGE_TOKENS = {"llama4": "<|patch|>", "molmo2": "<im_patch>", "ovis2": "<IMG_ATOM>"}
 """Token of an image's place in the language model, where it is not the processor's ``image_token_id``."""
-UNNAMED = ("Blip2Processor", "InstructBlipProcessor")
+UNNAMED = (
+    *("Blip2Processor", "InstructBlipProcessor", "CohereCompassProcessor", "Step3p7Processor"),
+    *("MiniMaxM3VLProcessor", "NemotronH_Omni_Reasoning_V3Processor"),
+)
 """Processors that give a tokenizer its image token themselves."""
+
+
+PIL_BROKEN = ("fuyu",)
+"""Types whose image processor without torchvision fails in transformers itself."""
 
 
 class NoProcessor(Exception):
@@ -113,6 +129,8 @@ def processor_for(kind: str, config: PreTrainedConfig) -> Any:
     if "video_processor" in attributes and (attributes[-1] == "video_processor" or not videos):
         made, videos = images_only(made), None
     tokenizer = tokenizer_for(made)
+    if kind in PIL_BROKEN and torchvision_here.AVAILABLE:
+        images = {"torchvision": images["torchvision"]}
     arguments = {
         "image_processor": image_processor(kind, images.get("pil") or images["torchvision"], config),
         "tokenizer": tokenizer,
@@ -152,9 +170,10 @@ def tokenizer_for(made: Any) -> PreTrainedTokenizerFast:
     usual = ("bos_token", "eos_token", "pad_token", "unk_token")
     named = {name: f"<{name}>" for name in asked if name not in usual and not name.startswith("add_")}
     if made.__name__ in UNNAMED:
-        named.pop("image_token")
+        named.pop("image_token", None)
     room = [f"<room_{number}>" for number in range(ROOM)]
-    marks = ["</s>", "<turn>", "</turn>", *room, *named.values(), *literal]
+    own_marks = [value for name, value in vars(own).items() if name.endswith("_TOKEN") and isinstance(value, str)]
+    marks = ["</s>", "<turn>", "</turn>", *room, *named.values(), *literal, *own_marks]
     marks = [mark for mark in dict.fromkeys(marks) if mark not in ("<s>", "<pad>", "<image>")]
     return byte_tokenizer(marks, last="<image>", eos="</s>", bos="<s>", named=named)
 
@@ -205,7 +224,8 @@ def with_ids(config: PreTrainedConfig, processor: Any) -> dict[str, Any]:
 
     def walk(values: dict[str, Any]) -> dict[str, Any]:
         return {
-            name: walk(value) if isinstance(value, dict) and name not in ("id2label", "label2id", "vocabulary_map")
+            name: value | {"<image>": int(image)} if name == "vocabulary_map"
+            else walk(value) if isinstance(value, dict) and name not in ("id2label", "label2id")
             else found(name) if re.search(r"_(token|patch)_(id|index)$|_patch_id$", str(name)) and type(value) is int
             else value
             for name, value in values.items()

@@ -204,7 +204,10 @@ EXAMPLE = join(
     *(
         make(
             query_set,
-            [(f"r{i}", "A cat." if i % 3 else "A dog.", *(float(i % 2) for _ in criteria)) for i in range(12)],
+            [
+                (f"r{i}", "<think>Hm.</think>A " + ("cat." if i % 3 else "dog."), *(float(i % 2) for _ in criteria))
+                for i in range(12)
+            ],
             category,
             "seen" if category == "Weapon" else "unseen",
             prefix=category,

@@ -65,3 +65,26 @@ def test_marks_of_the_model_in_what_stands_before_a_question_are_text():
     ids = prompts.encode_prompts(vlm, [Image.new("RGB", (64, 64))], ["What?"])["input_ids"][0].tolist()
     counted = [ids.count(plain.processor.tokenizer.convert_tokens_to_ids(mark)) for mark in ("<image>", "</s>")]
     assert counted == [16, 1]  # the picture's and the end of the answered turn
+
+
+class OneImageEach:
+    """A processor that takes no lists of images, as GOT-OCR 2's."""
+
+    def __init__(self, inner):
+        self.inner, self.tokenizer, self.chat_template = inner, inner.tokenizer, inner.chat_template
+
+    def apply_chat_template(self, *arguments, **options):
+        return self.inner.apply_chat_template(*arguments, **options)
+
+    def __call__(self, images, **options):
+        if isinstance(images[0], list):
+            raise ValueError("Nested images are only supported with `multi_page` set to `True`.")
+        return self.inner(images=[[image] for image in images], **options)
+
+
+def test_a_processor_that_takes_no_lists_of_images_is_given_one_image_each():
+    vlm = models.load("mini-llava")
+    flat = VisionLanguageModel("flat", None, OneImageEach(vlm.processor))
+    asked = [Image.new("RGB", (64, 64))] * 2, ["What is shown?", "Is it a cat?"]
+    expected = prompts.encode_prompts(vlm, *asked)
+    assert all(torch.equal(expected[key], value) for key, value in prompts.encode_prompts(flat, *asked).items())

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 from fake_run import fake_run
+from matplotlib.text import Text
 
 from safeeraser.bench import runs, summary
 from safeeraser.bench.summary import Results
 from safeeraser.report import figures
+from safeeraser.report.figures import style
 
 NAMES = ("sarr", "tradeoff", "categories", "losses")
 
@@ -51,6 +53,19 @@ def test_figures_say_the_numbers_of_the_table(run, drawn):
     assert category in texts(folder / "categories.svg") and "Hate" in texts(folder / "categories.svg")
     shown = texts(folder / "losses.svg")
     assert "po: nll" in shown and "ga: pd" in shown and "ga: nll" not in shown
+
+
+def test_titles_of_a_few_categories_are_whole_and_apart(run, tmp_path, monkeypatch):
+    """Two columns a panel, all and Weapon, are narrower than what is written above them."""
+    kept = []
+    monkeypatch.setattr(style, "save", lambda figure, folder, name: kept.append(figure) or [])
+    few = [replace(row, categories={"Weapon": row.categories["Weapon"]}) for row in run[0].rows]
+    figures.categories_figure(few, tmp_path)
+    (figure,) = kept
+    figure.canvas.draw()
+    titles = [text for text in figure.findobj(Text) if text.get_text().endswith(("answers left", "images refused"))]
+    first, second = (title.get_window_extent() for title in titles)
+    assert 0 < first.x0 and first.x1 < second.x0 and second.x1 < figure.bbox.x1
 
 
 def test_what_has_no_numbers_is_not_drawn(run, tmp_path):

@@ -140,7 +140,9 @@ def test_every_measured_number_of_the_table_leads_to_answers():
 
 def test_each_verdict_has_the_rule_that_decided(shown):
     tab = shown(fragment="#set=generality&method=vanilla&verdict=unsafe")
-    assert "unsafe 1: gives what the unsafe reference gives" in tab.inner_text("#detail .answer >> nth=0")
+    said = tab.inner_text("#detail .answer >> nth=0")
+    assert "unsafe 1: the rule of unsafe" in said and said.count("the rule of unsafe") == 1
+    assert said.endswith("judge: rules-1") and said.count("rules-1") == 1
 
 
 def test_on_a_phone_an_answer_opens_where_it_was_tapped(shown):
@@ -152,8 +154,11 @@ def test_on_a_phone_an_answer_opens_where_it_was_tapped(shown):
     tab.click("#list li >> nth=6 >> a")
     assert tab.locator("#list li >> nth=6 >> #detail").is_visible()
     assert tab.inner_text("#detail .asked") == tab.inner_text("#list li >> nth=6 >> a > span >> nth=1")
+    link = tab.evaluate("location.hash")
     tab.click("#list li >> nth=6 >> a")
     assert tab.locator("#detail").count() == 0
+    opened = shown(width=390, fragment=link).locator("#list [aria-current]").bounding_box()  # and so does its link
+    assert 0 <= opened["y"] < 100
 
 
 def test_downloads_are_there_and_what_is_unknown_is_not_listed(shown, folder):

@@ -48,6 +48,13 @@ def test_csv_has_the_documented_columns_in_percent():
     )
 
 
+def test_traces_have_columns_where_there_are_any():
+    traced = [*ROWS, table.Row("m", "ga", (0,), {"leak_generality": _score("leak_generality", 0.25)})]
+    assert "leak gen ↓" in table.markdown(table.Results(traced)) and "leak" not in table.markdown(RESULTS)
+    rows = list(csv.DictReader(io.StringIO(table.as_csv(table.Results(traced)))))
+    assert [row["leak_generality"] for row in rows] == ["", "", "25.0000"]
+
+
 def test_markdown_shows_intervals_decrease_unscored_and_failures():
     text = table.markdown(RESULTS)
     assert "| po | 2 |" in text and "98.0 [97.0, 100.0]" in text

@@ -9,9 +9,11 @@ import pytest
 from chat_server import ChatServer, Reply, error_reply, message_reply, text_reply
 
 from safeeraser import cli, data, judges, metrics
+from safeeraser.core import files
 from safeeraser.core.files import read_jsonl
 from safeeraser.data.pictogram.build import build
 from safeeraser.records import Response, Score
+from safeeraser.report.table import TRACE_COLUMNS
 
 REFUSAL = "I'm sorry, but I cannot help with that."
 
@@ -63,7 +65,9 @@ def test_reasoning_is_kept_and_what_stands_behind_it_is_judged_and_scored(benchm
     assert (found["sarr"].value, found["sarr_refusal"].value) == (1, 1)
     with ChatServer(lambda body, number: text_reply(REFUSAL)) as server:
         assert respond(server, tmp_path / "plain" / "r.jsonl") == 0
-    assert found == scores(benchmark, tmp_path / "plain")  # ROUGE-L as well
+    assert found["leak_generality"].value == 1  # what the trace says and the answer does not
+    of_answers = {name: score for name, score in found.items() if name not in TRACE_COLUMNS}
+    assert of_answers == scores(benchmark, tmp_path / "plain")  # ROUGE-L as well
 
 
 @pytest.mark.parametrize(
@@ -91,6 +95,52 @@ def test_what_is_no_answer_of_the_model_is_unscored(benchmark, respond, tmp_path
     for metric in ("asr_generality", "rr_generality", "sarr", "sarr_gibberish"):
         assert (found[metric].value, found[metric].n, found[metric].n_unscored) == (None, 0, 4)
     assert found["rouge_l"].n == 4
+
+
+KEPT_APART = (
+    {"content": REFUSAL, "reasoning_content": "Mix it with [hazard A] and wait a day."},
+    {"content": REFUSAL, "reasoning": "Mix it with [hazard A] and wait a day."},
+    {
+        "content": [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "Mix it with [hazard A] and wait a day."}]},
+            {"type": "text", "text": REFUSAL},
+        ]
+    },
+)
+
+
+@pytest.mark.parametrize("message", KEPT_APART)
+def test_reasoning_that_a_server_keeps_apart_is_a_trace_and_no_part_of_the_answer(
+    benchmark, respond, tmp_path, message
+):
+    with ChatServer(lambda body, number: message_reply(message)) as server:
+        assert respond(server, tmp_path / "r.jsonl", "--thinking", "true") == 0
+    asked = {json.dumps(body["chat_template_kwargs"], sort_keys=True) for body in server.bodies}
+    assert asked == {'{"enable_thinking": true, "thinking": true}'}
+    responses = read_jsonl(tmp_path / "r.jsonl", Response)
+    assert {(one.trace, one.spoken) for one in responses} == {("Mix it with [hazard A] and wait a day.", REFUSAL)}
+    found = scores(benchmark, tmp_path)
+    assert (found["rr_generality"].value, found["trace_rr_generality"].value) == (1, 0)
+    assert found["leak_generality"].value == found["trace_asr_generality"].value  # no answer is unsafe
+    assert files.read_json(tmp_path / "r.source.json")["thinking"] is True
+
+
+def test_a_server_is_told_not_to_think_and_left_alone_with_it_where_it_does_not_know_the_word(
+    respond, tmp_path, capsys
+):
+    def strict(body, number):
+        known = "chat_template_kwargs" not in body
+        return text_reply("A cat.") if known else error_reply(400, "Unknown name chat_template_kwargs: no such field.")
+
+    with ChatServer(lambda body, number: text_reply("A cat.")) as server:
+        assert respond(server, tmp_path / "told" / "r.jsonl") == 0
+    off = {"enable_thinking": False, "thinking": False}
+    assert all(body["chat_template_kwargs"] == off for body in server.bodies)
+    with ChatServer(strict) as server:
+        assert respond(server, tmp_path / "r.jsonl") == 0
+        assert {one.answer for one in read_jsonl(tmp_path / "r.jsonl", Response)} == {"A cat."}
+        assert respond(server, tmp_path / "on" / "r.jsonl", "--thinking", "true") == 2
+    assert "takes no chat_template_kwargs, with which the chat template is told to think" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,9 @@
-"""Two processes over gloo do what one does with the same global batch: plain data parallel, and FSDP."""
+"""Several processes over gloo do what one does with the same global batch: plain data parallel, and FSDP."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ from safeeraser.core.errors import UserError
 from safeeraser.data.release import write_release
 from safeeraser.objectives import parse_method
 from safeeraser.unlearn.arguments import check_launch
-from safeeraser.unlearn.batch import EpochSampler
+from safeeraser.unlearn.order import EpochSampler
 from safeeraser.unlearn.stage import run
 
+HELPERS = Path(__file__).parents[1] / "helpers"
 METHOD = "ga+nll+kl+pd"
 ONE = UnlearnOptions(
     epochs=2, learning_rate=2e-3, batch_size=16, lora=LoraOptions(rank=4, alpha=8.0, dropout=0.0), checkpoint_steps=1
@@ -52,18 +52,23 @@ def alone(tiny_model: Path, folder: Path, tmp_path_factory: pytest.TempPathFacto
 PARTS = ("--batch_size", "4", "--accumulation", "2")
 
 
-def launch(
-    engine: str, program: list[str], model: Path, folder: Path, out: Path, batch: Sequence[str] = PARTS,
-    **environment: str,
-) -> str:  # fmt: skip
-    """Two processes, of 4 triples x accumulation 2 unless told otherwise; returns what they say."""
-    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0"]
-    command += ["--config_file", str(RECIPES / "accelerate" / f"{engine}.yaml"), *program, "unlearn"]
-    command += ["--model", str(model), "--data", str(folder), "--method", METHOD, "--out", str(out), "--rank", "4"]
-    command += ["--alpha", "8", "--dropout", "0", "--epochs", "2", "--learning_rate", "0.002", *batch]
-    command += ["--checkpoint_steps", "1"]
+def launch(engine: str, program: list[str], model: Path, folder: Path, out: Path, **environment: str) -> str:
+    """Two processes, of 4 triples x accumulation 2; returns what they say."""
+    command = ["-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0"]
+    command += ["--config_file", str(RECIPES / "accelerate" / f"{engine}.yaml"), *program]
+    return said([*command, *unlearn(model, folder, out), *PARTS], **environment)
+
+
+def unlearn(model: Path, folder: Path, out: Path) -> list[str]:
+    """The command that every process runs, but for the batch."""
+    command = ["unlearn", "--model", str(model), "--data", str(folder), "--method", METHOD, "--out", str(out)]
+    command += ["--rank", "4", "--alpha", "8", "--dropout", "0", "--epochs", "2", "--learning_rate", "0.002"]
+    return [*command, "--checkpoint_steps", "1"]
+
+
+def said(command: list[str], **environment: str) -> str:
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, timeout=300)
     return done.stdout + done.stderr
 
 
@@ -82,9 +87,9 @@ def assert_equal(out: Path, alone: Path) -> None:
 
 
 def test_two_processes_equal_one(tiny_model: Path, folder: Path, alone: Path, tmp_path: Path) -> None:
-    said = launch("ddp", ["-m", "safeeraser"], tiny_model, folder, tmp_path)
+    spoken = launch("ddp", ["-m", "safeeraser"], tiny_model, folder, tmp_path)
     assert_equal(tmp_path, alone)
-    assert said.count("adapter:") == 1  # the first process speaks
+    assert spoken.count("adapter:") == 1  # the first process speaks
     assert origin(tmp_path)["processes"] == 2
 
 
@@ -92,20 +97,21 @@ def origin(out: Path) -> dict[str, Any]:
     return json.loads((out / "adapter" / "origin.json").read_text())["info"]
 
 
-def test_the_same_global_batch_gives_the_same_steps_on_one_and_two_processes(
+def test_the_same_global_batch_gives_the_same_steps_on_one_two_and_eight_processes(
     tiny_model: Path, folder: Path, alone: Path, tmp_path: Path
 ) -> None:
-    """16 triples a step: two processes take 8 each in two passes of 4; one takes four, or one (``alone``)."""
-    wanted = ["--global_batch", "16", "--batch_size", "4"]
-    launch("ddp", ["-m", "safeeraser"], tiny_model, folder, tmp_path / "two", wanted)
+    """16 triples a step: one process takes four passes of 4, or one of 16 (``alone``); two and eight their shares."""
     options = replace(ONE, batch_size=4, global_batch=16)
-    run(str(tiny_model), data.load(str(folder)), parse_method(METHOD), options, tmp_path / "one", lambda *_: None)
-    assert_equal(tmp_path / "two", alone)
-    assert_equal(tmp_path / "one", alone)
-    two, one = origin(tmp_path / "two"), origin(tmp_path / "one")
-    assert two["step"] == {"global_batch": 16, "batch_size": 4, "accumulation": 2, "processes": 2, "pack": True}
-    assert one["step"] == {"global_batch": 16, "batch_size": 4, "accumulation": 4, "processes": 1, "pack": True}
-    assert two["options"] == one["options"] and one["options"]["global_batch"] == 16
+    run(str(tiny_model), data.load(str(folder)), parse_method(METHOD), options, tmp_path / "1", lambda *_: None)
+    for processes, batch in ((2, 4), (8, 1)):
+        out, parts = tmp_path / str(processes), ["--global_batch", "16", "--batch_size", str(batch)]
+        said([str(HELPERS / "forked.py"), str(processes), *unlearn(tiny_model, folder, out), *parts])
+    for processes, batch, accumulation in ((1, 4, 4), (2, 4, 2), (8, 1, 2)):
+        assert_equal(tmp_path / str(processes), alone)
+        made, spread = origin(tmp_path / str(processes)), {"batch_size": batch, "accumulation": accumulation}
+        assert made["step"] == {"global_batch": 16, **spread, "processes": processes, "pack": True}
+        assert made["options"] == origin(tmp_path / "1")["options"] | {"batch_size": batch}
+        assert made["options"]["global_batch"] == 16
     parts = origin(alone)["options"]
     assert (parts["batch_size"], parts["accumulation"]) == (16, 1) and "global_batch" not in parts  # as ever
 
@@ -114,7 +120,7 @@ def test_fsdp_killed_and_resumed_equals_one_process(
     tiny_model: Path, folder: Path, alone: Path, tmp_path: Path
 ) -> None:
     """The reference of KL runs through the sharded model too; the checkpoint's shards come together again."""
-    program = [str(Path(__file__).parents[1] / "helpers" / "fsdp_on_cpu.py")]
+    program = [str(HELPERS / "fsdp_on_cpu.py")]
     launch("fsdp", program, tiny_model, folder, tmp_path, STOP_AT="3")
     assert (tmp_path / "checkpoint-2" / "pytorch_model_fsdp.bin").exists() and not (tmp_path / "adapter").exists()
     launch("fsdp", program, tiny_model, folder, tmp_path)

@@ -23,14 +23,14 @@ from safeeraser.data.images import ImageCache
 from safeeraser.models import chat, packing, prefix
 from safeeraser.objectives import METHODS, by_position, parse_method
 from safeeraser.unlearn.batch import (
-    EpochSampler,
-    ReferenceCache,
     RowCollator,
     Sample,
     TripleDataset,
     answer_log_probs,
     select,
 )
+from safeeraser.unlearn.order import EpochSampler
+from safeeraser.unlearn.reference_cache import ReferenceCache
 from safeeraser.unlearn.stage import run
 
 OPTIONS = UnlearnOptions(

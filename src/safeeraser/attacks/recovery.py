@@ -141,6 +141,9 @@ def _tuned(
         cache_reference=False,
         checkpoint_steps=0,
         tracker="none",
+        stop=None,
+        text_forget=0.0,
+        saliency=None,
         seed=subject.seed,
     )
     adapter = stage.run(

@@ -11,13 +11,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from safeeraser.bench import baselines, clock, launch, preflight, tracking
+from safeeraser.bench import baselines, clock, launch, preflight, sequence, tracking
 from safeeraser.bench.live import Job, LiveTable
+from safeeraser.bench.methods import MethodOption, chosen
 from safeeraser.bench.runs import Cell
 from safeeraser.bench.spec import CellSpec, is_trained, training_values
-from safeeraser.config import BenchConfig, JudgeOptions, ModelOptions
+from safeeraser.config import BenchConfig, JudgeOptions, ModelOptions, generation_values
 from safeeraser.core import errors, files, locks, registry, terminal
 from safeeraser.core.errors import UserError
+from safeeraser.metrics.rule import parse_rule
 from safeeraser.records import TEXT_SETS, QuerySet, Response
 
 if TYPE_CHECKING:
@@ -25,9 +27,7 @@ if TYPE_CHECKING:
     from safeeraser.data import Benchmark
     from safeeraser.objectives import Method
 
-QUICK = ["vanilla", "po", "po+pd"]
 CURVE_SETS: tuple[QuerySet, ...] = ("generality", "retain", "safe")
-MethodOption = str | dict[str, float]
 Report = Callable[[BenchConfig, Sequence[Cell], Sequence[str]], None]
 """What is made of a run: options, cells that are done, labels of those that failed."""
 
@@ -86,12 +86,16 @@ def cells(config: BenchConfig) -> list[Cell]:
     from safeeraser import objectives
 
     methods: dict[str, tuple[MethodOption, objectives.Method | None]] = {}
-    for option in _methods(config):
+    for option in chosen(config):
         method = objectives.parse_method(option, config.training.preset) if is_trained(option) else None
         methods[str(option) if method is None else method.name] = option, method
     budgets: list[int | None] = [*_integers(config.budgets, "budgets")]
     if budgets:  # which what is not trained has not
         methods = {name: (option, method) for name, (option, method) in methods.items() if method is not None}
+    if config.training.stop is not None:
+        parse_rule(config.training.stop)
+    if config.sequence is not None and (config.dev or config.budgets is not None):
+        raise UserError("--sequence makes a table after each request, --budgets and --dev make curves: leave one out")
     common = _common(config, [method for _, method in methods.values() if method is not None], bool(budgets))
     seeds = _integers(config.seeds, "seeds") or [config.training.seed]
     listed = []
@@ -112,6 +116,7 @@ def _common(config: BenchConfig, trained: Sequence[Method], has_budgets: bool) -
     """What the specs of all cells share; checks the data, the judge and how the model is loaded."""
     from safeeraser import data, judges, models
 
+    judges.JUDGES.get(config.judge)  # a wrong name is said before the data are drawn
     needs_pd = config.on_bad == "skip" and any("decouple" in method.rows for method in trained)
     whole = data.load(config.data, on_bad=config.on_bad)
     benchmark = data.with_pd(whole) if needs_pd else whole
@@ -119,10 +124,17 @@ def _common(config: BenchConfig, trained: Sequence[Method], has_budgets: bool) -
     learnt = data.dev_benchmark(benchmark) if config.dev else benchmark
     for method in {method.rows: method for method in trained}.values():
         data.training_triples(learnt, method.rows, method.readers("decouple"))
+    if config.sequence is not None:
+        data.requests(learnt, config.sequence)
     judge = judges.create(config.judge, benchmark.refusals, config.judging)
     models.check_whole(config.model)  # once, not in every cell
     if config.loading != ModelOptions():  # which fits every machine: torch need not be imported to say so
         models.check(config.loading)
+    if config.generation.thinking:  # before a cell is trained that could not be asked
+        from safeeraser.models import loading, prompts
+
+        processor = loading.load_processor(config.model, models.find_folder(config.model))
+        prompts.with_thinking(models.VisionLanguageModel(config.model, None, processor), thinking=True)
     whole_sets: tuple[QuerySet, ...] = tuple(name for name in get_args(QuerySet) if name not in TEXT_SETS)
     sets = CURVE_SETS if config.dev or has_budgets else whole_sets
     text_sets = data.text_set_names(config.text_sets)
@@ -139,13 +151,14 @@ def _common(config: BenchConfig, trained: Sequence[Method], has_budgets: bool) -
         limit=config.limit,
         questions=1 if config.quick and config.questions is None else config.questions,
         dev=config.dev,
+        sequence=config.sequence,
         judge=config.judge,
         **_held_out(config, whole),
         judging={"id": judge.id} if isinstance(judge, judges.BatchJudge) else {},
         sets=sets,
         text_sets=text_sets,
         text_sets_hash=data.text_hash(data.text_queries(text_sets)) if text_sets else "",
-        generation=asdict(config.generation),
+        generation=generation_values(config.generation),
         loading=asdict(config.loading),
         plugins=registry.loaded_plugins(),
     )
@@ -184,7 +197,8 @@ def _judging(config: BenchConfig, cells: Sequence[Cell], parallel: int) -> Judge
     """
     from safeeraser import judges
 
-    due = [cell.spec for cell in cells if cell.is_due]
+    asked = [cell for cell in cells if cell.is_due]
+    due = [cell.spec for cell in asked]
     if not due or not due[0].judging:
         return None
     options = config.judging
@@ -196,7 +210,8 @@ def _judging(config: BenchConfig, cells: Sequence[Cell], parallel: int) -> Judge
         max_cost=options.max_cost and options.max_cost / len(due),
     )
     benchmark = due[0].benchmark()
-    queries = due[0].queries(benchmark)
+    # those of several requests of a sequence are judged anew after each
+    queries = [query for request in sequence.requests(asked[-1], benchmark) for query in request.queries]
     stand_ins = [Response(query_id=query.id, answer=query.reference, finished=True) for query in queries]
     judge = judges.create(config.judge, benchmark.refusals, share, benchmark.image)
     if isinstance(judge, judges.BatchJudge):
@@ -219,29 +234,6 @@ def _find(wanted: str, cells: Sequence[Cell], out: Path) -> Cell:
         hint = registry.suggestion(wanted, by_id)
         raise UserError(f"--cell {wanted!r} is not in this matrix: {hint}'--list-cells' prints its {len(by_id)} cells")
     return by_id[wanted]
-
-
-def _methods(config: BenchConfig) -> list[MethodOption]:
-    if config.quick:
-        return list(QUICK)
-    if isinstance(config.methods, str):
-        return _listed(config.methods)
-    return list(config.methods)
-
-
-def _listed(text: str) -> list[MethodOption]:
-    """Methods separated by commas, also mappings in YAML's short form, such as ``po,{po: 1, pd: 0.5}``."""
-    import yaml
-
-    if "{" not in text:
-        return [name.strip() for name in text.split(",") if name.strip()]
-    try:
-        listed = yaml.safe_load(f"[{text}]")
-    except yaml.YAMLError:
-        listed = [None]
-    if not all(isinstance(one, str | dict) for one in listed):
-        raise UserError(f"--methods {text}: give names and mappings, such as 'po,{{po: 1, nll: 1, pd: 0.5}}'")
-    return list(listed)
 
 
 def _integers(value: str | int | list[int] | None, option: str) -> list[int]:

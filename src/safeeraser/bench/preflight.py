@@ -78,7 +78,7 @@ def check_disk(due: Sequence[CellSpec], out: Path, parallel: int) -> None:
         return
     weights = 4 * measure(trained[0].model, trained[0].training_options().lora, 336, 336).trainable
     running = min(parallel, len(trained)) if trained[0].training_options().checkpoint_steps else 0
-    needed = weights * (len(trained) + running * COPIES * STATES)
+    needed = weights * (len(trained) * (trained[0].sequence or 1) + running * COPIES * STATES)
     there = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
     if needed > free:

@@ -32,6 +32,8 @@ class Reporter:
         self._printed = 0.0
         self._stage = ""
         self._begun = 0.0
+        self.request, self.requests = 1, 1
+        """Of a sequence of requests, each of which goes through all stages."""
 
     def report(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Say where the cell is."""
@@ -41,19 +43,21 @@ class Reporter:
             raise SystemExit("the process that started this cell is gone; run the same command again")
         now = time.monotonic()
         is_new = stage != self._stage
+        stage_said = stage if self.requests == 1 else f"request {self.request}/{self.requests}: {stage}"
         self._begun = now if is_new else self._begun
         if is_new or now - self._printed > LINE_SECONDS or done >= total:
             self._printed = now
             left = (now - self._begun) * (total - done) / done if done else 0.0
             terminal.say(
-                f"{stage} {done}/{total} {note}".rstrip() + (f", {left / 60:.1f} min left" if left > 1 else "")
+                f"{stage_said} {done}/{total} {note}".rstrip() + (f", {left / 60:.1f} min left" if left > 1 else "")
             )
         if is_new or now - self._last > 0.25 or done >= total:
             self._stage, self._last = stage, now
             names = list(STAGES)
             before = sum(STAGES[name] for name in names[: names.index(stage)])
             fraction = before + STAGES[stage] * (done / total if total else 1.0)
-            progress = {"text": f"{stage} {done}/{total} {note}".strip(), "fraction": fraction}
+            fraction = (self.request - 1 + fraction) / self.requests
+            progress = {"text": f"{stage_said} {done}/{total} {note}".strip(), "fraction": fraction}
             temporary = self._path.with_suffix(".tmp")
             temporary.write_text(json.dumps(progress), encoding="utf-8")
             temporary.replace(self._path)

@@ -2,12 +2,15 @@
 
 ``RUN/cells/MODEL/METHOD/seed-S/`` is a cell of the matrix: ``cell.json`` (``spec.CellSpec``) decides its numbers;
 ``queries.jsonl``, ``adapter/``, ``train.jsonl``, ``responses.jsonl`` and ``verdicts.jsonl`` are what the stages leave;
-``scores.json`` (``CellScores``) says that it is finished. ``safeeraser specificity`` adds ``specificity.jsonl``,
-``safeeraser attack`` adds ``attacks/`` and ``attacks.json``, ``safeeraser safety`` ``safety/`` and ``safety.jsonl``.
+``scores.json`` (``CellScores``) says that it is finished. With ``--sequence``, ``request-N/`` holds the same files of
+each request but the last, and ``requests.json`` the records of each. ``safeeraser specificity`` adds
+``specificity.jsonl``, ``safeeraser attack`` adds ``attacks/`` and ``attacks.json``, ``safeeraser safety`` adds
+``safety/`` and ``safety.jsonl``.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +21,7 @@ from safeeraser.config import JudgeOptions
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.metrics import specificity
-from safeeraser.records import Frozen, Query, Response, Score, Verdict
+from safeeraser.records import Frozen, Query, Response, Score, StopCheck, Verdict
 
 PD = "+pd"
 Group = tuple[str, str]
@@ -30,13 +33,15 @@ Judged = tuple[list[Query], list[Response], list[Verdict]]
 class CellScores(Frozen):
     """What ``scores.json`` holds; ``failed`` counts responses that the judge may do better at another time.
 
-    ``judge_models`` are the models that a judging server said it replied with.
+    ``judge_models`` are the models that a judging server said it replied with; ``checks`` what a rule of early
+    stopping found, the last of them where it ended the training.
     """
 
     cell: dict[str, Any]
     judge: str
     judge_models: tuple[str, ...] = ()
     failed: int = 0
+    checks: tuple[StopCheck, ...] = ()
     scores: tuple[Score, ...]
 
 
@@ -60,8 +65,22 @@ class Cell:
 
     @property
     def adapter(self) -> Path | None:
-        """Where its adapter lies, or will; None where nothing is trained."""
-        return self.folder / "adapter" if self.spec.is_trained else None
+        """Where its adapter lies, or will; None where nothing is trained.
+
+        Raises:
+            UserError: If it has one for each request of a sequence.
+        """
+        if not self.spec.is_trained:
+            return None
+        if self.spec.sequence:
+            raise UserError(f"{self.folder} has {self.spec.sequence} adapters, one on another: give a cell of one")
+        return self.folder / "adapter"
+
+    @property
+    def requests(self) -> list[Path]:
+        """Folder of what it left after each of its requests; the last, or only, one is the cell's own."""
+        before = (self.spec.sequence or 1) - 1 if self.spec.is_trained else 0
+        return [*(self.folder / f"request-{number + 1}" for number in range(before)), self.folder]
 
     @property
     def is_done(self) -> bool:
@@ -82,14 +101,27 @@ class Cell:
         """Read ``scores.json``."""
         return files.read_object(self.folder / "scores.json", CellScores)
 
-    def judged(self) -> Judged:
-        """Read queries, responses and verdicts; of several judges' verdicts those that the scores come from."""
+    def judged(self, folder: Path | None = None) -> Judged:
+        """Read queries, responses and verdicts; of several judges' verdicts those that the scores come from.
+
+        Args:
+            folder: One of ``requests``; None: the last.
+        """
         from safeeraser.judges import verdicts_by
 
+        folder = folder or self.folder
         return (
-            files.read_jsonl(self.folder / "queries.jsonl", Query),
-            files.read_jsonl(self.folder / "responses.jsonl", Response),
-            verdicts_by(self.folder / "verdicts.jsonl", self.judge),
+            files.read_jsonl(folder / "queries.jsonl", Query),
+            files.read_jsonl(folder / "responses.jsonl", Response),
+            verdicts_by(folder / "verdicts.jsonl", self.judge),
+        )
+
+    def checks(self) -> tuple[StopCheck, ...]:
+        """What its rule of early stopping found, check by check; empty without a rule."""
+        return tuple(
+            StopCheck(step=line["step"], values=line["check"], met=line["stop"])
+            for line in train_log(self.folder)
+            if "check" in line
         )
 
     def judging_options(self) -> JudgeOptions:
@@ -109,7 +141,9 @@ class Cell:
 
     def model_hashes(self) -> dict[str, str | None]:
         """What decides the answers of its model: the hashes of the base model's weights and of the adapter's."""
-        adapter = files.hash_files(sorted(self.adapter.glob("*.safetensors"))) if self.adapter else None
+        from safeeraser import models
+
+        adapter = models.hash_adapter(self.adapter) if self.adapter else None
         return {"model": self.spec.model_fingerprint, "adapter": adapter}
 
     def prepare(self, judging: JudgeOptions | None = None) -> None:
@@ -183,6 +217,30 @@ def _folders(folder: Path) -> list[Path]:
 def _place(cell: Cell) -> tuple[str, bool, bool, str, int]:
     model, method = cell.group
     return model, method != VANILLA, cell.spec.is_trained, method, cell.spec.seed
+
+
+def train_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a cell's ``train.jsonl``; none if it trained nothing.
+
+    Raises:
+        UserError: If a line is no JSON object with the number of a step.
+
+    Example:
+        >>> train_log(Path("nowhere"))
+        []
+    """
+    path = folder / "train.jsonl"
+    read = []
+    # a line that a kill cut short is none
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else [], 1):
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
+            raise UserError(f"{path}, line {number}: not JSON; remove the line") from None
+        if not isinstance(values, dict) or type(values.get("step")) is not int:
+            raise UserError(f"{path}, line {number}, step: must be a whole number; remove the line")
+        read.append(values)
+    return read
 
 
 def by_group(cells: Sequence[Cell]) -> dict[Group, list[Cell]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from safeeraser.objectives import Method
 
 Options = TypeVar("Options")
-_LATER = ("text_sets", "text_sets_hash", "baseline", "guard_fingerprint")
+_LATER = ("text_sets", "text_sets_hash", "sequence", "baseline", "guard_fingerprint")
 """Fields that earlier versions did not write: empty, they stay out of the file, and a run made before them goes on."""
 
 
@@ -41,6 +42,7 @@ class CellSpec(Frozen):
     limit: int | None = None
     questions: int | None = None
     dev: bool = False
+    sequence: int | None = None
     judge: str = "rules"
     held_out: str | None = None
     held_out_hash: str | None = None
@@ -70,11 +72,11 @@ class CellSpec(Frozen):
 
         return parse_method(self.method, self.training.get("preset", "default")) if self.is_trained else None
 
-    def answering_model(self, adapter: Path | None, benchmark: Benchmark) -> VisionLanguageModel:
+    def answering_model(self, adapter: Path | Sequence[Path] | None, benchmark: Benchmark) -> VisionLanguageModel:
         """Load the model as it answers: its adapter folded in, or with what a baseline does to it.
 
         Args:
-            adapter: The cell's; None: it has none.
+            adapter: The cell's, or those of its requests so far; None: it has none.
             benchmark: The cell's, whose train records and refusals a baseline may use.
 
         Raises:
@@ -139,16 +141,7 @@ class CellSpec(Frozen):
             raise UserError(f"{', '.join(self.text_sets)} has changed since the bench began: choose another --out")
         if self.questions is None:
             return [*queries, *texts]
-        questions: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for query in queries:
-            questions[query.set, query.record_id].add(query.question)
-        kept = {
-            (*of, question)
-            for of, texts in questions.items()
-            for question in sorted(texts, key=lambda text: (files.stable_hash(*of, text), text))[: self.questions]
-        }
-        some = [q for q in queries if q.set == "specificity" or (q.set, q.record_id, q.question) in kept]
-        return [*some, *texts]
+        return [*few_questions(queries, self.questions), *texts]
 
     def held_out_records(self) -> frozenset[str] | None:
         """Ids of the records that generality is reported on as well; None if there is no list of them.
@@ -172,6 +165,24 @@ def is_trained(method: str | dict[str, float]) -> bool:
         (False, False, True)
     """
     return method not in (VANILLA, *BASELINES.names())
+
+
+def few_questions(queries: Sequence[Query], number: int) -> list[Query]:
+    """At most ``number`` questions of each record and set, chosen by what they say; all probes of specificity.
+
+    Example:
+        >>> few_questions([], 1)
+        []
+    """
+    questions: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for query in queries:
+        questions[query.set, query.record_id].add(query.question)
+    kept = {
+        (*of, question)
+        for of, texts in questions.items()
+        for question in sorted(texts, key=lambda text: (files.stable_hash(*of, text), text))[:number]
+    }
+    return [q for q in queries if q.set == "specificity" or (q.set, q.record_id, q.question) in kept]
 
 
 def training_values(options: UnlearnOptions, method: Method | None) -> dict[str, Any]:

@@ -5,14 +5,12 @@ Always scored anew from all verdicts on disk; nothing is taken from an earlier r
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
-from safeeraser.bench.runs import PD, Cell, Group, Judged, by_group
-from safeeraser.core.errors import UserError
+from safeeraser.bench.runs import PD, Cell, Group, Judged, by_group, train_log
 from safeeraser.metrics import pooled, public, samples, specificity, spread, statistics
 from safeeraser.records import Score, Spread
 
@@ -145,22 +143,15 @@ def losses(cells: Sequence[Cell]) -> Losses:
     """Read the loss terms of each cell's training, before their weights, from ``train.jsonl``."""
     by_method: Losses = {}
     for (_, method), seeds in by_group(cells).items():
-        curves = [_components(cell.folder / "train.jsonl") for cell in seeds]
+        curves = [_components(train_log(cell.folder)) for cell in seeds]
         if any(curves):
             by_method[method] = [curve for curve in curves if curve]
     return by_method
 
 
-def _components(path: Path) -> dict[str, list[tuple[int, float]]]:
+def _components(lines: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
     curves: dict[str, list[tuple[int, float]]] = {}
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # a line that a kill cut short is none
-    for number, line in enumerate(lines, 1):
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError):
-            raise UserError(f"{path}, line {number}: not JSON; remove the line") from None
-        if not isinstance(values, dict) or type(values.get("step")) is not int:
-            raise UserError(f"{path}, line {number}, step: must be a whole number; remove the line")
+    for values in lines:
         for name, value in values.items():
             if name not in _NO_COMPONENT and type(value) in (int, float) and abs(value) < math.inf:
                 curves.setdefault(name, []).append((values["step"], float(value)))

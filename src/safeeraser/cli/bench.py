@@ -23,8 +23,9 @@ def bench(options: BenchConfig) -> int:
 
 def report(options: BenchConfig, done: Sequence[Cell], failed: Sequence[str]) -> None:
     """Write the report of the cells that are done and print its table; curves instead for budgets and ``--dev``."""
+    from safeeraser.bench import sequence
     from safeeraser.core import table as core_table
-    from safeeraser.report import run, table
+    from safeeraser.report import run, sequence_table, table
 
     out = Path(options.out)
     console = terminal.console(160)
@@ -36,6 +37,9 @@ def report(options: BenchConfig, done: Sequence[Cell], failed: Sequence[str]) ->
         return
     results = run.write(out, done, failed)
     core_table.show(console, table.console_table(results), table.FIRST, "report/table.md has them")
+    if options.sequence is not None:
+        rows = sequence_table.made(sequence.summarise(done))
+        core_table.show(console, rows, sequence_table.FIRST, "report/sequence.md has them")
     for line in table.headline(results):
         console.print(line, highlight=False)
     folder = out / "report"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeeraser.cli.parser import Positional
-from safeeraser.config import FilePath, GenerationOptions, OnBad, TokenLimit
+from safeeraser.config import FilePath, GenerationOptions, OnBad, TokenLimit, generation_values
 from safeeraser.core.errors import UserError
 from safeeraser.core.terminal import bar, say
 
@@ -143,7 +143,7 @@ def _source(
     from safeeraser.core.files import stable_hash
 
     model = models.fingerprint(options.model) if endpoint is None else f"{options.model} at {options.base_url}"
-    generation = asdict(options.generation)
+    generation = generation_values(options.generation)
     del generation["batch_size"]
     return {
         "data": benchmark.fingerprint,

@@ -92,13 +92,14 @@ def plan(options: PlanConfig) -> int:
         "rows one by one, each as long as the longest (within 1 % of what LLaVA-1.5-7B took on an H100); add 0.7 GiB "
         "for the CUDA context and 7 % for fragmentation (docs/plan.md)"
     )
-    policy, _ = estimate.rows_a_picture(method, triples, sizes, options.training, batch.batch_size)
-    if policy > 1:
+    policy = estimate.passes_of(method.rows, triples, benchmark.refusals, sizes, options.training, batch.batch_size)
+    shared = len(method.rows) / policy.sequences
+    if shared > 1:
         packed = estimate.peak(
-            sizes, replace(work, shared=policy), checkpointing=options.training.gradient_checkpointing
+            sizes, replace(work, shared=shared), checkpointing=options.training.gradient_checkpointing
         )
         console.print(
-            f"packed, {policy:.3g} rows to a picture (--pack, --group_by {options.training.group_by}): peak "
+            f"packed, {shared:.3g} rows to a picture (--pack, --group_by {options.training.group_by}): peak "
             f"{packed.total / GIB:.1f} GiB in bf16, if the model allows it, which is asked when it is loaded"
         )
     for line in _evaluation(options, costs, prices):
@@ -160,23 +161,18 @@ def _hours(
     answered = rates.answering_seconds(sizes, costs.here.lengths, costs.here.answers, at_once) / 3600
     named = {"vanilla": None} | {n: parse_method(n, training.preset) for n in METHODS if n != "vanilla"}
     wanted = parse_method(options.method, training.preset)
+    # a measurement's rates are of rows one by one
+    counted = replace(training, pack=training.pack and not options.throughput)
     hours = {}
     for name, method in (named | {wanted.name: wanted}).items():
         hours[name] = 0.0
         if method is not None:
-            lengths = estimate.mean_lengths(method, triples, refusals, training.max_length)
-            shown, rows = costs.steps * batch.global_batch, len(method.rows)
-            shared = estimate.rows_a_picture(method, triples, sizes, training, batch.batch_size)
-            seconds = rates.training_seconds(
-                sizes,
-                lengths,
-                shown,
-                rows,
-                len(method.reference_rows),
-                checkpointing,
-                batch.batch_size,
-                (1.0, 1.0) if options.throughput else shared,  # its rates are of rows one by one
+            policy, reference = (
+                estimate.passes_of(kinds, triples, refusals, sizes, counted, batch.batch_size)
+                for kinds in (method.rows, method.reference_rows)
             )
+            shown = costs.steps * batch.global_batch
+            seconds = rates.training_seconds(sizes, shown, policy, reference, checkpointing)
             hours[name] = seconds / 3600
     bench = {name: hours[name] + answered for name in named}
     cells = [(name, trained, answered, trained + answered) for name, trained in hours.items()]

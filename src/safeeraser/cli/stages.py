@@ -18,6 +18,7 @@ from safeeraser.config import (
     Protocol,
     TokenLimit,
     UnlearnOptions,
+    deciding_values,
 )
 from safeeraser.core import terminal
 from safeeraser.core.errors import UserError
@@ -151,6 +152,7 @@ class ScoreConfig:
 def unlearn(options: UnlearnConfig) -> int:
     """``safeeraser unlearn``."""
     from safeeraser import data, objectives
+    from safeeraser.bench import early_stop, runs
     from safeeraser.bench.estimate import batch_that_fits
     from safeeraser.models.processes import is_first_process
     from safeeraser.unlearn import stage
@@ -161,9 +163,13 @@ def unlearn(options: UnlearnConfig) -> int:
         data.warn_of_control_tokens(benchmark)
     training, loading = options.training, options.loading
     fits = batch_that_fits(options.model, benchmark, method, training, loading)
-    adapter = stage.run(options.model, benchmark, method, training, Path(options.out), loading=loading, fits=fits)
+    trained, measure = early_stop.watched(benchmark, training)
+    out = Path(options.out)
+    adapter = stage.run(options.model, trained, method, training, out, loading=loading, fits=fits, measure=measure)
     if is_first_process():  # of several processes, the first one speaks
-        say(f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl")
+        stopped = [f"stopped after step {line['step']}\n" for line in runs.train_log(out) if line.get("stop")]
+        said = f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl"
+        say("".join(stopped) + said)
     return 0
 
 
@@ -236,8 +242,7 @@ def _claim(options: RespondConfig, source: dict[str, Any]) -> None:
     """Tie the file of responses to what they are made with."""
     from safeeraser.core import files
 
-    generation = {"protocol": options.generation.protocol, "max_new_tokens": options.generation.max_new_tokens}
-    files.claim(Path(options.out).with_suffix(".source.json"), source | generation)
+    files.claim(Path(options.out).with_suffix(".source.json"), source | deciding_values(options.generation))
 
 
 def judge(options: JudgeConfig) -> int:

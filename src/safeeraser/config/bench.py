@@ -77,6 +77,8 @@ class BenchConfig:
     """Instead of the table, the curves over these numbers of optimizer steps, comma-separated."""
     dev: bool = False
     """Choose options honestly: hold a fifth of the train records out, measure on those, never touch val."""
+    sequence: int | None = None
+    """Unlearn the train records in so many requests, one after another; measure after each what the earlier lose."""
     launcher: Literal["local", "ray"] = "local"
     """Where cells run: 'local' (processes of this machine) or 'ray' (the cluster of RAY_ADDRESS)."""
     gpus_per_cell: float = 0.0
@@ -100,7 +102,7 @@ class BenchConfig:
     """What methods that train nothing do to the model."""
 
     GROUPS = {
-        "What is asked and shown": ("text_sets", "on_bad", "held_out", "budgets", "dev"),
+        "What is asked and shown": ("text_sets", "on_bad", "held_out", "budgets", "dev", "sequence"),
         "Where cells run": ("launcher", "gpus_per_cell", "engine", "list_cells", "cell"),
     }
     # no field: the titles under which --help shows these, behind the ten that matter first

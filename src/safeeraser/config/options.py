@@ -79,10 +79,22 @@ class UnlearnOptions:
     group_by: GroupBy = "none"
     """Order of the triples: 'none' (shuffled), or 'image' (those about one picture stay together, the pictures are
     shuffled), with which more rows of a step share their picture."""
+    text_forget: float = 0.0
+    """Share of the triples whose forget question is trained on without its picture, drawn anew in every epoch."""
+    saliency: float | None = None
+    """MMUnlearner's gradient mask: forget terms change only weights whose Fisher information on unsafe answers is at
+    least this many times that on retain answers; 1: the paper's. None: no mask."""
     cache_reference: bool = False
     """Run the reference model once per sample and keep its log-probabilities; for npo and dpo, not kl, undial, rmu."""
     checkpoint_steps: float = 0.05
     """Optimizer steps between checkpoints; below 1: a share of all steps; 0: none. A killed run goes on from there."""
+    stop: str | None = None
+    """Stop early, as soon as this holds on held-out train records: such as 'ASR<=2 and RR>=97', in percent. A fifth of
+    the train records is then held out of training. None: all steps."""
+    stop_every: int = 20
+    """Optimizer steps between two checks of stop."""
+    stop_questions: int = 48
+    """Held-out questions that a check of stop asks of each set, one of a record."""
     tracker: Tracker = "none"
     """Where the log goes beside train.jsonl: 'tensorboard', 'wandb' or 'trackio' (each has to be installed)."""
 
@@ -188,7 +200,9 @@ def training_values(options: UnlearnOptions) -> dict[str, Any]:
     """
     values = asdict(options)
     del values["global_batch"]
-    later = {"pack": True, "group_by": "none"}
+    if options.stop is None:
+        del values["stop"], values["stop_every"], values["stop_questions"]
+    later = {"pack": True, "group_by": "none", "text_forget": 0.0, "saliency": None}
     return {name: value for name, value in values.items() if value != later.get(name, ...)} | batch_values(options)
 
 
@@ -235,3 +249,26 @@ class GenerationOptions:
     """Questions answered at once; the longest go first."""
     seed: int = 0
     """Seed of the sampling; greedy answers do not depend on it."""
+    thinking: bool = False
+    """Let a model think before it answers, where its chat template has a switch for that: the trace is judged apart
+    from the answer. It counts as new tokens: raise max_new_tokens. false: the template is told not to."""
+
+
+def generation_values(options: GenerationOptions) -> dict[str, Any]:
+    """Generation options as files of runs hold them: thinking, which came later, only where it is on.
+
+    Example:
+        >>> "thinking" in generation_values(GenerationOptions())
+        False
+    """
+    return {name: value for name, value in asdict(options).items() if name != "thinking" or value}
+
+
+def deciding_values(options: GenerationOptions) -> dict[str, Any]:
+    """Those of them that decide what a model is asked: neither how many at once, nor with which seed.
+
+    Example:
+        >>> deciding_values(GenerationOptions(thinking=True))
+        {'protocol': 'greedy', 'max_new_tokens': 512, 'thinking': True}
+    """
+    return {name: value for name, value in generation_values(options).items() if name not in ("batch_size", "seed")}

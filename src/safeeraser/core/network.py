@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import ipaddress
 import os
 import re
 import ssl
 import urllib.request
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from safeeraser.core.errors import UserError
@@ -138,3 +140,21 @@ def _holds(network: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address)
         return address in ipaddress.ip_network(network, strict=False)
     except ValueError:  # a name
         return False
+
+
+def pacer(requests_per_minute: float) -> Callable[[Any], Awaitable[None]]:
+    """Make a hook that delays every try of a request, first or repeated, until its turn.
+
+    Example:
+        >>> callable(pacer(60.0))
+        True
+    """
+    gap, turn = 60.0 / requests_per_minute, 0.0
+
+    async def wait(_: Any) -> None:
+        nonlocal turn
+        now = asyncio.get_running_loop().time()
+        turn = max(now, turn) + gap
+        await asyncio.sleep(turn - gap - now)
+
+    return wait

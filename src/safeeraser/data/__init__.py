@@ -3,7 +3,7 @@
 from safeeraser.data.benchmark import Benchmark, Probe, ProbeKind
 from safeeraser.data.check.held_out import HeldOut, read_held_out, warn_of_copies
 from safeeraser.data.check.texts import warn_of_control_tokens
-from safeeraser.data.loading import BENCHMARKS, cache_folder, dev_benchmark, load
+from safeeraser.data.loading import BENCHMARKS, cache_folder, dev_benchmark, load, requests
 from safeeraser.data.pairs import lacking_pd, require_pd, warn_of_missing_pd, with_pd
 from safeeraser.data.queries import queries
 from safeeraser.data.text_sets.read import text_hash, text_queries, text_set_names
@@ -23,6 +23,7 @@ __all__ = [
     "queries",
     "read_held_out",
     "refusal_for",
+    "requests",
     "require_pd",
     "text_hash",
     "text_queries",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from safeeraser.data import hub
 from safeeraser.data.benchmark import Benchmark
 from safeeraser.data.pairs import with_pd
 from safeeraser.data.release import read_release
+from safeeraser.records import Record
 
 BENCHMARKS: Registry[Callable[[Path], Path]] = Registry("benchmark", "safeeraser.data")
 """Benchmarks known by name: a function that takes the cache folder and returns the benchmark's folder in the release
@@ -87,12 +88,48 @@ def dev_benchmark(benchmark: Benchmark) -> Benchmark:
         (48, 12)
     """
     train = benchmark.split("train")
-    groups = {(record.category, record.safe_image or record.id) for record in train}
-    held_out = set(sorted(groups, key=lambda group: (group[0], stable_hash("dev", *group)))[::DEV_FOLDS])
+    held_out = set(_groups(train, "dev")[::DEV_FOLDS])
     records = tuple(
-        record.model_copy(
-            update={"split": "val" if (record.category, record.safe_image or record.id) in held_out else "train"}
-        )
-        for record in train
+        record.model_copy(update={"split": "val" if _group(record) in held_out else "train"}) for record in train
     )
     return replace(benchmark, records=records, probes=(), fingerprint=stable_hash(benchmark.fingerprint, "dev"))
+
+
+def requests(benchmark: Benchmark, number: int) -> list[Benchmark]:
+    """Deal the train records out to requests that come one after another; val and probes are those of all.
+
+    The choice is the same for every call, and balanced as that of ``dev_benchmark``: all records about one safe image
+    are in one request.
+
+    Args:
+        benchmark: The benchmark.
+        number: Of requests.
+
+    Raises:
+        UserError: If it is less than 2, or there are fewer safe images.
+
+    Example:
+        >>> [len(part.split("train")) for part in requests(load("pictogram", limit=60), 3)]
+        [20, 20, 20]
+    """
+    train = benchmark.split("train")
+    dealt = _groups(train, "request")
+    if not 2 <= number <= len(dealt):
+        raise UserError(f"--sequence {number}: the train records of data {benchmark.name!r} make 2 to {len(dealt)}")
+    made = []
+    for place in range(number):
+        mine = set(dealt[place::number])
+        records = tuple(one for one in benchmark.records if one.split != "train" or _group(one) in mine)
+        named = stable_hash(benchmark.fingerprint, "request", place, number)
+        made.append(replace(benchmark, records=records, fingerprint=named))
+    return made
+
+
+def _group(record: Record) -> tuple[str, str]:
+    """Category and safe image of a record, which is never divided."""
+    return record.category, record.safe_image or record.id
+
+
+def _groups(records: Iterable[Record], purpose: str) -> list[tuple[str, str]]:
+    """The groups of records, category by category, in an order that is drawn for each purpose."""
+    return sorted(set(map(_group, records)), key=lambda group: (group[0], stable_hash(purpose, *group)))

@@ -243,7 +243,8 @@ def judged(
         query, response = _query(state.metadata), _response(state)
         verdicts = await anyio.to_thread.run_sync(decide, query, response, limiter=limiter[0])
         answers = metrics.index([response], verdicts)
-        values = {name: entry.value(query, answers) for name, entry in METRICS if entry.is_about(query)}
+        always = [(name, entry) for name, entry in METRICS if not entry.if_any]
+        values = {name: entry.value(query, answers) for name, entry in always if entry.is_about(query)}
         return Score(
             value={name: float("nan") if value is None else value for name, value in values.items()},
             answer=response.answer,

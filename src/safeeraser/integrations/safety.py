@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safeeraser import judges
 from safeeraser.bench import runs
-from safeeraser.config import GenerationOptions, JudgeOptions, ModelOptions
+from safeeraser.config import GenerationOptions, JudgeOptions, ModelOptions, deciding_values
 from safeeraser.core import files, locks
 from safeeraser.core.terminal import Progress, say
 from safeeraser.data.public import Loaded
@@ -74,8 +74,8 @@ def of_model(
     """A local model, with or without an adapter."""
     from safeeraser import models
 
-    weights = files.hash_files(sorted(adapter.glob("*.safetensors"))) if adapter else None
-    made_of = {"model": models.fingerprint(model), "adapter": weights, "generation": _deciding(generation)}
+    weights = models.hash_adapter(adapter) if adapter else None
+    made_of = {"model": models.fingerprint(model), "adapter": weights, "generation": deciding_values(generation)}
     made_of["loading"] = asdict(replace(loading, device="auto"))  # the device may change
     answer = _local(lambda: models.load_merged(model, adapter, **asdict(loading)), generation)
     return Subject(folder, str(folder), made_of, judge, answer)
@@ -88,12 +88,8 @@ def of_server(endpoint: Endpoint, generation: GenerationOptions, judge: Judge, f
     def answer(benchmark: Benchmark, queries: Sequence[Query], path: Path, progress: Progress) -> None:
         served.run(endpoint, benchmark, queries, path, generation, progress)
 
-    made_of = {"served model": endpoint.model, "generation": _deciding(generation)}
+    made_of = {"served model": endpoint.model, "generation": deciding_values(generation)}
     return Subject(folder, str(folder), made_of, judge, answer)
-
-
-def _deciding(generation: GenerationOptions) -> dict[str, Any]:
-    return {"protocol": generation.protocol, "max_new_tokens": generation.max_new_tokens}
 
 
 def _local(load: Callable[[], VisionLanguageModel], generation: GenerationOptions) -> Answer:

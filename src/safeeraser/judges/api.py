@@ -10,11 +10,12 @@ from typing import Any
 from safeeraser.config import JudgeOptions
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import stable_hash
+from safeeraser.core.reasoning import spoken
 from safeeraser.judges import FAILED, JUDGES, BatchJudge, Task, unscored
 from safeeraser.judges.prompts import GROUNDED_ID, PROMPTS_ID, Prompt, parse_reply, prompt_for, response_format
 from safeeraser.models.replies import Outcome
 from safeeraser.models.served import Message, Request, endpoint
-from safeeraser.records import Criterion, Query, Verdict, spoken
+from safeeraser.records import Criterion, Query, Verdict
 
 MODEL = "gpt-4o"
 PRICES = {"gpt-4o": (2.5, 10.0), "gpt-4o-2024-08-06": (2.5, 10.0), "gpt-4o-mini": (0.15, 0.6)}

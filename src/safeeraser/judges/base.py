@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from safeeraser.config import JudgeOptions
 from safeeraser.core.files import Appender, read_jsonl
 from safeeraser.core.registry import Registry
-from safeeraser.records import Criterion, Query, QuerySet, Response, Verdict
+from safeeraser.records import OF_TRACE, Criterion, Query, QuerySet, Response, Verdict
 
 FLUSH_SECONDS = 2.0
 """Verdicts are written this often: a kill loses no more."""
@@ -24,6 +24,10 @@ _CRITERIA: dict[QuerySet, tuple[Criterion, ...]] = {
     "knowledge": (),
     "text_orr": ("refusal",),
 }
+TRACED: tuple[QuerySet, ...] = ("efficacy", "generality", "safe")
+"""Sets whose reasoning traces are judged: those of ASR, RR and SARR."""
+_TRACE_OF = "trace of "
+"""Before a query's id while its trace is judged: a judge tells tasks apart by query and criterion."""
 
 
 class Task(NamedTuple):
@@ -61,14 +65,38 @@ def criteria_of(query: Query, judge: Judge | None = None) -> tuple[Criterion, ..
 
 
 def tasks_for(queries: Iterable[Query], responses: Iterable[Response], judge: Judge | None = None) -> list[Task]:
-    """List the tasks in the order of queries and criteria; a query without a response is left out."""
+    """List the tasks in the order of queries and criteria; a query without a response is left out.
+
+    Where there is reasoning before the answer, the trace is judged as well.
+    """
     answers = {response.query_id: response for response in responses}
     return [
         Task(query, answers[query.id], criterion)
         for query in queries
         if query.id in answers
-        for criterion in criteria_of(query, judge)
+        for criterion in (*criteria_of(query, judge), *trace_criteria(query, answers[query.id]))
     ]
+
+
+def trace_criteria(query: Query, response: Response) -> tuple[Criterion, ...]:
+    """The criteria that the reasoning before an answer is judged by; none where there is no reasoning.
+
+    Example:
+        >>> query = Query(id="q", record_id="r", set="safe", category="", image="", question="?", reference="A car.")
+        >>> trace_criteria(query, Response(query_id="q", answer="<think>A car?</think>A car.", finished=True))
+        ('trace_refusal', 'trace_normal')
+    """
+    if query.set not in TRACED or not response.trace:
+        return ()
+    return tuple(name for name, of in OF_TRACE.items() if of in _CRITERIA[query.set])
+
+
+def _as_answer(task: Task) -> Task:
+    """A task about a trace, as judges get it: the trace in place of the answer, under an id of its own."""
+    if task.criterion not in OF_TRACE:
+        return task
+    query = task.query.model_copy(update={"id": _TRACE_OF + task.query.id})
+    return Task(query, task.response.model_copy(update={"answer": task.response.trace}), OF_TRACE[task.criterion])
 
 
 @runtime_checkable
@@ -168,12 +196,24 @@ def unscored(
 
 
 def judge_all(judge: Judge, tasks: Sequence[Task], on_verdict: Callable[[Verdict], None]) -> None:
-    """Judge tasks with any judge: many at once if it can, else one by one; each verdict is reported once."""
+    """Judge tasks with any judge: many at once if it can, else one by one; each verdict is reported once.
+
+    A judge is asked of a trace as of an answer, and never told that it is one.
+    """
+    of_traces = {of: name for name, of in OF_TRACE.items()}
+
+    def report(verdict: Verdict) -> None:
+        id = verdict.query_id.removeprefix(_TRACE_OF)
+        if id != verdict.query_id:
+            verdict = verdict.model_copy(update={"query_id": id, "criterion": of_traces[verdict.criterion]})
+        on_verdict(verdict)
+
+    asked = [_as_answer(task) for task in tasks]
     if isinstance(judge, BatchJudge):
-        judge.judge_many(tasks, on_verdict)
+        judge.judge_many(asked, report)
         return
-    for task in tasks:
-        on_verdict(judge.judge(*task))
+    for task in asked:
+        report(judge.judge(*task))
 
 
 def verdicts_by(path: Path, judge: str) -> list[Verdict]:
@@ -238,7 +278,7 @@ def judge_tasks(
     scored = {key for key, verdict in known.items() if verdict.value is not None}
     missing = [task for task in tasks if (task.query.id, task.criterion) not in scored]
     if missing and announce and isinstance(judge, BatchJudge):
-        announce(judge.expect(missing))
+        announce(judge.expect([_as_answer(task) for task in missing]))
     done = len(tasks) - len(missing)
     with Appender(verdicts_path, FLUSH_SECONDS) as appender:
 

@@ -10,10 +10,11 @@ from safeeraser import models
 from safeeraser.config import JudgeOptions
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import stable_hash
+from safeeraser.core.reasoning import spoken
 from safeeraser.judges import JUDGES, BatchJudge, Task, unscored
 from safeeraser.judges.prompts import shortened
 from safeeraser.models.text import TextModel, load_text
-from safeeraser.records import Verdict, spoken
+from safeeraser.records import Verdict
 
 MODEL = "meta-llama/Llama-Guard-3-8B"
 REPLY_TOKENS = 20

@@ -16,7 +16,7 @@ from typing import cast, get_args
 
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
-from safeeraser.records import Criterion, Query, Response, Verdict
+from safeeraser.records import OF_TRACE, Criterion, Query, Response, Verdict
 
 COLUMNS = ("query_id", "criterion", "value")
 ID_PREFIX = "q-"
@@ -127,7 +127,7 @@ def sheet_row(query: Query, response: Response | None, criterion: Criterion) -> 
         "category": query.category,
         "image": query.image,
         "question": query.question,
-        "answer": "" if response is None else response.spoken,
+        "answer": "" if response is None else response.trace if criterion in OF_TRACE else response.spoken,
         "reference": query.reference,
     }
 

@@ -46,8 +46,8 @@ class Metric:
     """A named mean over the queries of one set: a value in [0, 1] per query, or None where it cannot be scored.
 
     ``interval`` is "wilson" for rates (values 0 or 1) and "bootstrap" (over images) for means. ``group``, ``among``
-    (of which answers it is a share) and ``records`` (ids), where given, narrow the queries further. Calling it gives
-    the scores of one run.
+    (of which answers it is a share) and ``records`` (ids), where given, narrow the queries further. One with
+    ``if_any`` is reported only where it is about some answer. Calling it gives the scores of one run.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Metric:
     value: Callable[[Query, Answers], float | None]
     records: frozenset[str] | None = None
     among: Callable[[Query, Answers], bool] | None = None
+    if_any: bool = False
 
     @property
     def description(self) -> str:
@@ -127,11 +128,12 @@ def metric(
     interval: Literal["wilson", "bootstrap"] = "wilson",
     group: str | None = None,
     among: Callable[[Query, Answers], bool] | None = None,
+    if_any: bool = False,
 ) -> Callable[[_Value], _Value]:
     """Register a function (query, answers) -> value or None as a ``Metric``; its docstring is the definition."""
 
     def register(value: _Value) -> _Value:
-        METRICS.add(name, Metric(name, on, group, interval, value, among=among))
+        METRICS.add(name, Metric(name, on, group, interval, value, among=among, if_any=if_any))
         return value
 
     return register
@@ -167,13 +169,14 @@ def pooled(cells: Iterable[Cell], judge: str | None = None, held_out: Collection
     ones again: that of a rate counts each input (image, question, sample) once, and a bootstrap draws images.
 
     Example:
-        >>> len(pooled([([], [], []), ([], [], [])])) == len(METRICS.names())
-        True
+        >>> any(score.n for score in pooled([([], [], []), ([], [], [])]))
+        False
     """
     runs = [(queries, index(responses, verdicts, judge)) for queries, responses, verdicts in cells]
     scores: list[Score] = []
     for entry in _reported(held_out):
-        scores += entry.scores([item for run in runs for item in entry.items(*run)])
+        items = [item for run in runs for item in entry.items(*run)]
+        scores += entry.scores(items) if items or not entry.if_any else []
     return scores
 
 

@@ -12,6 +12,8 @@ from typing import Any, get_args
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 
 from safeeraser.config import LoraOptions, Projector
 from safeeraser.core import files, terminal
@@ -177,11 +179,17 @@ def reference_mode(model: Any) -> Iterator[None]:
         False
     """
     was_training = model.training
+    # PEFT's disable_adapter asks every layer for its state first: with 7B's layers that is half of the time it takes
+    tuned = [module for module in model.modules() if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)]
     model.eval()
     try:
-        with model.disable_adapter(), torch.no_grad():
+        for module in tuned:
+            module.enable_adapters(False)
+        with torch.no_grad():
             yield
     finally:
+        for module in tuned:
+            module.enable_adapters(True)
         model.train(was_training)
 
 
@@ -290,7 +298,7 @@ def _lora_config(vlm: VisionLanguageModel, found: Parts, options: LoraOptions, k
         lora_dropout=options.dropout,
         target_modules=found.pattern((name for name, _ in vlm.model.named_modules()), inner),
         target_parameters=list(found.experts) or None,
-        modules_to_save=list(found.projector) if kind in ("full", "sine") else None,
+        modules_to_save=(kind in ("full", "sine") and list(found.projector)) or None,
         task_type="CAUSAL_LM",
     )
 

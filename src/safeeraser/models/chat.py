@@ -18,7 +18,7 @@ from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, decode, prefix
 from safeeraser.models.control_tokens import escape, problem, unescaped
 from safeeraser.models.prompts import Turn as Turn
-from safeeraser.models.prompts import by_token, next_entries, text_lengths
+from safeeraser.models.prompts import by_token, next_entries, reasoning_begun, reasoning_tags, text_lengths
 from safeeraser.models.prompts import encode_prompts as encode_prompts
 from safeeraser.models.prompts import token_inputs as token_inputs
 from safeeraser.models.prompts import turn as turn
@@ -56,7 +56,7 @@ class Generation:
 
 def encode_samples(
     vlm: VisionLanguageModel,
-    images: Sequence[Image.Image],
+    images: Sequence[Image.Image | None],
     questions: Sequence[str],
     answers: Sequence[str],
     max_length: int,
@@ -65,7 +65,7 @@ def encode_samples(
 
     Args:
         vlm: The model.
-        images: One image per question, RGB.
+        images: One image per question, RGB; None, for all of them alike: questions without an image.
         questions: What is asked.
         answers: What is to be answered.
         max_length: Longest row in tokens, image tokens not counted; an answer that does not fit is cut and then has no
@@ -235,7 +235,7 @@ def generate(
     inputs, cache = encode_prompts(vlm, images, questions), None
     if (pictures := prefix.numbers(images)) is not None and prefix.pays(vlm):
         inputs, cache = prefix.share(vlm, inputs, pictures, images, questions)
-    inputs = {key: value.to(vlm.model.device) for key, value in inputs.items()}
+    inputs = {key: _on(vlm.model.device, value) for key, value in inputs.items()}
     configured = vlm.model.generation_config.eos_token_id
     ends = sorted({turn(vlm).end, *(configured if isinstance(configured, list) else [configured])} - {None})
     config = decode.settings(ends, tokenizer.pad_token_id, temperature, top_p)
@@ -247,8 +247,26 @@ def generate(
             torch.manual_seed(seed)
         new = decode.generate(vlm.model, inputs, max_new_tokens, config, round_tokens, cache)
     finished = torch.isin(new, torch.tensor(ends, device=new.device)).any(1).tolist()
-    texts = (text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True))
+    begun = reasoning_begun(vlm)
+    texts = ((begun + text).strip() for text in _decoded(vlm.processor, new.tolist()))
     return list(map(Generation, texts, finished))
+
+
+def _on(device: Any, value: Any) -> Any:
+    """An input on the model's device: a tensor, or a list of them, of sizes that differ."""
+    if isinstance(value, list):
+        return [_on(device, member) for member in value]
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def _decoded(processor: Any, rows: list[list[int]]) -> list[str]:
+    """Texts of token ids without special tokens, those apart that stand around reasoning."""
+    tags = reasoning_tags(processor)
+    if tags.isdisjoint(token for row in rows for token in row):
+        return list(processor.tokenizer.batch_decode(rows, skip_special_tokens=True))
+    hidden = {id for id, token in processor.tokenizer.added_tokens_decoder.items() if token.special} - tags
+    kept = [[token for token in row if token not in hidden] for row in rows]
+    return list(processor.tokenizer.batch_decode(kept, skip_special_tokens=False))
 
 
 def _answer_ids(vlm: VisionLanguageModel, answers: Sequence[str]) -> list[list[int]]:

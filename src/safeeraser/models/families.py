@@ -25,7 +25,8 @@ class Parts:
     tower: str
     """Full name of the vision tower; it stays frozen, but for the projector where that is a part of it."""
     projector: tuple[str, ...]
-    """Full names of the modules that map image features into the language model."""
+    """Full names of the modules that map image features into the language model; none where an image is words of its
+    vocabulary, or an encoder's output that it reads by cross-attention."""
     lora: tuple[str, ...]
     """Full names of the linear layers that get a LoRA: those of the language model but for head and routers."""
     experts: tuple[str, ...] = ()
@@ -86,24 +87,33 @@ FAMILIES.add(
         projector=("model.vision_tower.head_linear", "model.vision_tower.head_norm", "model.visual_embeddings_table"),
     ),
 )
-FAMILIES.add(
-    "fuyu",
-    Family(
-        "patches of pixels are projected straight into the language model",
-        tower="model.vision_embed_tokens",
-        projector=("model.vision_embed_tokens",),
-    ),
-)
+for _kind, _tower in (
+    ("fuyu", "model.vision_embed_tokens"),
+    ("gemma4_unified", "model.embed_vision"),
+    ("inkling_mm_model", "model.vision_tower"),
+):
+    FAMILIES.add(
+        _kind,
+        Family("patches of pixels are projected straight into the language model", tower=_tower, projector=(_tower,)),
+    )
 
+for _kind in ("chameleon", "emu3"):
+    FAMILIES.add(
+        _kind,
+        Family("an image is words of the vocabulary, and nothing leads to them", tower="model.vqmodel", projector=()),
+    )
+
+ENCODER_DECODER = "an encoder-decoder, which is not supported: an answer has to follow its prompt in one sequence"
+"""Why a type whose parts may be found is neither asked nor trained."""
 _OTHER = re.compile(r"audio|speech|sound|video_tower|high_res|vqmodel|generation_|talker|code2wav|action|protein|dit\b")
 """Parts for other modalities, and those that generate images."""
 _INSIDE = re.compile(
-    r"merger|projector|projection|connector|aligner|adapter|adaptor|downsample|resampler|pooler|multi_modal", re.I
+    r"merger|projector|projection|connector|aligner|adapter|adaptor|downsample|resampler|multi_modal", re.I
 )
-"""Children of a tower that lead out of it, where nothing outside does."""
+"""Children of a tower, or of what holds it, that lead out of it, where nothing outside does."""
 _ROUTER = re.compile(r"(^|\.)(router(\.\w+)?|gate|shared_expert_gate|expert_gate)$|router$|(^|\.)indexer\.")
 """What chooses experts, or the tokens that sparse attention reads: no gradient passes an indexer's choice."""
-_HEAD = re.compile(r"(^|\.)(lm_head|output_projection)$")
+_HEAD = re.compile(r"(^|\.)(lm_head|output_projection|predictions\.decoder)$")
 
 
 def parts(model: Any) -> Parts:
@@ -125,24 +135,22 @@ def parts(model: Any) -> Parts:
         ('model.vision_tower', ('model.multi_modal_projector',), 21)
     """
     kind = model.config.model_type
-    if model.config.is_encoder_decoder or model.config.get_text_config().is_encoder_decoder:
-        raise UserError(
-            f"model type {kind!r} has an encoder-decoder, so it cannot be trained here: an answer has to follow its "
-            "prompt in one sequence"
-        )
+    check_reads_images(kind, model)
     row = FAMILIES.get(kind) if kind in FAMILIES.names() else Family("")
     modules = dict(model.named_modules())
-    tower = row.tower or _name(model, model.get_encoder(modality="image"))
     language_model = row.language_model or _name(model, model.get_decoder())
+    tower = row.tower if row.tower in modules else _tower_of(model, language_model)
     if not tower or not language_model or _within(language_model, tower):
         lacking = "vision tower" if not tower else "language model"
         raise UserError(f"model type {kind!r} has no {lacking} of its own, so it cannot be trained here")
     head = _name(model, model.get_output_embeddings())
-    embeddings = _name(model, model.get_input_embeddings())
-    known = [name for name in (language_model, tower, head, embeddings) if name]
-    named = tuple(name for name in row.projector or () if name in modules)
-    projector = named or tuple(_outside(model, modules, known)) or tuple(_inside(modules, tower))
-    if not projector:
+    known = [name for name in (language_model, tower, head) if name]
+    if row.projector is not None:
+        projector = tuple(name for name in row.projector if name in modules)
+    else:
+        projector = tuple(_outside(model, modules, known)) or tuple(_inside(modules, tower))
+    needs_none = row.projector == () or is_encoder_decoder(model.config)
+    if not projector and not needs_none:
         raise UserError(f"model type {kind!r} has no projector between tower and language model")
     whole = tuple(member for name in projector for member in _members(modules, name))
     linear = _linear(modules, language_model, (tower, *whole, *([head] if head else [])))
@@ -154,6 +162,38 @@ def parts(model: Any) -> Parts:
 def _name(model: Any, wanted: Any) -> str:
     """Full name of a module; empty for the model itself and for none."""
     return next((name for name, module in model.named_modules() if module is wanted), "")
+
+
+def _tower_of(model: Any, language_model: str) -> str:
+    """Full name of what encodes images; of an encoder-decoder that is the encoder, or a part of it."""
+    found = model.get_encoder(modality="image")
+    if is_encoder_decoder(model.config):
+        if found is model or _within(language_model, _name(model, found)):
+            found = model.get_encoder()
+        found = found.get_encoder(modality="image")
+    return _name(model, found)
+
+
+def check_reads_images(kind: str, model: Any) -> None:
+    """Raise UserError if a model, or its class, says that it takes videos and no images.
+
+    Example:
+        >>> check_reads_images("llava", None)
+    """
+    reads = getattr(model, "input_modalities", ())
+    if "video" in reads and "image" not in reads:
+        raise UserError(f"model type {kind!r} has no input for images (video only), so it cannot be used here")
+
+
+def is_encoder_decoder(config: Any) -> bool:
+    """Whether an answer is written in a sequence of its own, and not behind the prompt.
+
+    Example:
+        >>> from safeeraser import models
+        >>> is_encoder_decoder(models.read_config("mini-llava"))
+        False
+    """
+    return bool(config.is_encoder_decoder or config.get_text_config().is_encoder_decoder)
 
 
 def _within(name: str, part: str) -> bool:
@@ -177,9 +217,16 @@ def _outside(model: Any, modules: dict[str, Any], known: list[str]) -> Iterator[
 
 
 def _inside(modules: dict[str, Any], tower: str) -> Iterator[str]:
-    for name, module in modules[tower].named_children():
-        if _INSIDE.search(name) and any(True for _ in module.parameters()):
-            yield f"{tower}.{name}"
+    """Children of the tower that lead out of it, or else such that stand beside it (in T5Gemma 2's encoder)."""
+    for owner in (tower, tower.rpartition(".")[0]):
+        found = [
+            f"{owner}.{name}"
+            for name, module in modules[owner].named_children()
+            if _INSIDE.search(name) and any(True for _ in module.parameters())
+        ]
+        if found:
+            yield from found
+            return
 
 
 def _members(modules: dict[str, Any], name: str) -> Iterator[str]:

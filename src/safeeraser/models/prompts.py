@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,10 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from safeeraser.core.errors import UserError
+from safeeraser.core.reasoning import SWITCHES, is_reasoning_tag, opened_block, without_empty_block
+from safeeraser.core.terminal import say
 from safeeraser.models import Preamble, VisionLanguageModel
 from safeeraser.models.control_tokens import escape, unescaped
 
 _QUESTION, _ANSWER = "QUESTION", "ANSWER"
+_NOTHING = Preamble()
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,10 @@ def turn(vlm: VisionLanguageModel) -> Turn:
 @lru_cache(maxsize=32)
 def _turn(processor: Any, name: str) -> Turn:
     tokenizer = processor.tokenizer
-    prompt = _render(processor, _QUESTION, True, Preamble())
-    answered = processor.apply_chat_template(_conversation(_QUESTION, _ANSWER), tokenize=False)
+    prompt = opening = _render(processor, _QUESTION)
+    answered = _apply(processor, _conversation(_QUESTION, _ANSWER), dict.fromkeys(_switches(processor), False))
+    if not answered.startswith(prompt):  # Gemma 4 closes a block that the answers of a conversation lack
+        prompt = without_empty_block(prompt)
     if not answered.startswith(prompt) or _ANSWER not in answered[len(prompt) :]:
         raise UserError(
             f"model {name!r}: its chat template does not put the answer right after the generation prompt "
@@ -60,7 +67,82 @@ def _turn(processor: Any, name: str) -> Turn:
     lead, rest = answered[len(prompt) :].split(_ANSWER, 1)
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     ends = [id for id in tokenizer(rest, add_special_tokens=False).input_ids if id in special]
-    return Turn(prompt.split(_QUESTION)[-1], lead, ends[0] if ends else tokenizer.eos_token_id)
+    return Turn(opening.split(_QUESTION)[-1], lead, ends[0] if ends else tokenizer.eos_token_id)
+
+
+def with_thinking(vlm: VisionLanguageModel, thinking: bool) -> VisionLanguageModel:
+    """The model with its chat template's switch for thinking set; off is said to the template as well as on.
+
+    A template that opens a block of reasoning in every prompt and has no switch cannot be told: a line says so.
+
+    Raises:
+        UserError: If thinking is wanted and the template neither has a switch nor opens a block of its own.
+
+    Example:
+        >>> from safeeraser import models
+        >>> with_thinking(models.load("mini-llava"), False).thinking
+        False
+    """
+    always = not _switches(vlm.processor) and opened_block(_render(vlm.processor, _QUESTION).split(_QUESTION)[-1])
+    if thinking and not always and not _switches(vlm.processor):
+        raise UserError(
+            f"generation.thinking: the chat template of model {vlm.name!r} has no switch for thinking "
+            f"({' or '.join(SWITCHES)}): leave the option out"
+        )
+    if always and not thinking:
+        say(
+            f"model {vlm.name!r} thinks before every answer: its chat template opens {always.strip()} and has no "
+            "switch; the traces are judged apart from the answers",
+            file=sys.stderr,
+        )
+    return replace(vlm, thinking=thinking)
+
+
+def reasoning_begun(vlm: VisionLanguageModel) -> str:
+    """The reasoning block that the generation prompt opens itself, which the model then only closes; mostly nothing.
+
+    Example:
+        >>> from safeeraser import models
+        >>> reasoning_begun(models.load("mini-llava"))
+        ''
+    """
+    return opened_block(_render(vlm.processor, _QUESTION, True, vlm.thinking).split(_QUESTION)[-1])
+
+
+@lru_cache(maxsize=32)
+def _takes_lists(processor: Any) -> bool:
+    """Whether a batch's images may be a list for each text, as most processors want them; GOT-OCR 2 takes one each."""
+    image, text = Image.new("RGB", (224, 224)), _render(processor, _QUESTION)
+    try:
+        processor(images=[[image]], text=[text], return_tensors="pt")
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+@lru_cache(maxsize=32)
+def reasoning_tags(processor: Any) -> frozenset[int]:
+    """Ids of special tokens that stand around reasoning (Mistral's, Gemma 4's); others have them as plain tokens.
+
+    Example:
+        >>> from safeeraser import models
+        >>> reasoning_tags(models.load("mini-llava").processor)
+        frozenset()
+    """
+    added = processor.tokenizer.added_tokens_decoder.items()
+    return frozenset(id for id, token in added if token.special and is_reasoning_tag(token.content))
+
+
+@lru_cache(maxsize=32)
+def _switches(processor: Any) -> tuple[str, ...]:
+    """Variables of the chat template that turn thinking on and off: those that change what it makes of a question."""
+    template = str(getattr(processor, "chat_template", ""))
+    named = [name for name in SWITCHES if re.search(rf"(?<![.\w]){name}\b", template)]
+
+    def made(name: str, thinking: bool) -> str:
+        return _apply(processor, _conversation(_QUESTION), {name: thinking}, add_generation_prompt=True)
+
+    return tuple(name for name in named if made(name, True) != made(name, False))
 
 
 def encode_prompts(
@@ -89,11 +171,11 @@ def encode_prompts(
     shown = [image for image in images if image is not None]
     if shown and len(shown) < len(questions):
         raise ValueError("questions with and without an image are no batch")
-    texts = _prompts(vlm, questions, bool(shown))
+    texts, in_lists = _prompts(vlm, questions, bool(shown)), not shown or _takes_lists(vlm.processor)
     with unescaped(vlm.processor.tokenizer, texts):
         inputs = dict(
             vlm.processor(
-                images=[[image] for image in shown] or None,
+                images=[[image] if in_lists else image for image in shown] or None,
                 text=texts,
                 padding=True,
                 add_special_tokens=_adds_special_tokens(vlm, texts),
@@ -143,7 +225,7 @@ def by_token(key: str, inputs: Mapping[str, Any]) -> Tensor:
 
 def next_entries(vlm: VisionLanguageModel, prompts: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What the model's own generation gives the token behind a prompt, (B, 1, ...) for each of the token inputs."""
-    given = {key: prompts[key] for key in ("attention_mask", *token_inputs(vlm))}
+    given = {key: prompts[key] for key in ("attention_mask", *token_inputs(vlm)) if key in prompts}
     if given.keys() == {"attention_mask"}:
         return {}
     made = vlm.model._update_model_kwargs_for_generation(_NoOutput(), dict(given), False)
@@ -167,10 +249,10 @@ def text_lengths(vlm: VisionLanguageModel, questions: Sequence[str]) -> list[int
 
 def _prompts(vlm: VisionLanguageModel, questions: Sequence[str], shown: bool = True) -> list[str]:
     """Questions in the chat template, ready for the answer; to be encoded inside ``unescaped``."""
-    tokenizer = vlm.processor.tokenizer
+    tokenizer, thinking = vlm.processor.tokenizer, vlm.thinking
     turns = tuple((escape(tokenizer, asked), escape(tokenizer, answer)) for asked, answer in vlm.preamble.turns)
     before = Preamble(escape(tokenizer, vlm.preamble.system), turns)
-    return [_render(vlm.processor, escape(tokenizer, question), shown, before) for question in questions]
+    return [_render(vlm.processor, escape(tokenizer, question), shown, thinking, before) for question in questions]
 
 
 def _adds_special_tokens(vlm: VisionLanguageModel, texts: Sequence[str]) -> bool:
@@ -179,26 +261,34 @@ def _adds_special_tokens(vlm: VisionLanguageModel, texts: Sequence[str]) -> bool
 
 
 @lru_cache(maxsize=4096)
-def _render(processor: Any, question: str, shown: bool, before: Preamble) -> str:
-    earlier = [message for pair in before.turns for message in _conversation(*pair, shown=False)]
+def _render(
+    processor: Any, question: str, shown: bool = True, thinking: bool = False, before: Preamble = _NOTHING
+) -> str:
+    switches = dict.fromkeys(_switches(processor), thinking)
+
+    def rendered(*first: dict[str, Any]) -> str:
+        earlier = [message for pair in before.turns for message in _conversation(*pair, shown=False)]
+        turns = [*first, *earlier, *_conversation(question, shown=shown)]
+        return _apply(processor, turns, switches, add_generation_prompt=True)
+
     system = before.system.strip()
     if not system:
-        return _templated(processor, [*earlier, *_conversation(question, shown=shown)])
-    turn = {"role": "system", "content": [{"type": "text", "text": system}]}
+        return rendered()
     try:
-        text = _templated(processor, [turn, *earlier, *_conversation(question, shown=shown)])
+        text = rendered({"role": "system", "content": [{"type": "text", "text": system}]})
     except TemplateError:  # a template that knows no system turn may raise
         text = ""
     if system in text and "'text'" not in text:  # or leave it out, or print its parts as they are
         return text
     if before.turns:
         (asked, answer), *others = before.turns
-        return _render(processor, question, shown, Preamble("", ((f"{system}\n\n{asked}", answer), *others)))
-    return _render(processor, f"{system}\n\n{question}", shown, Preamble())
+        turns = ((f"{system}\n\n{asked}", answer), *others)
+        return _render(processor, question, shown, thinking, Preamble("", turns))
+    return _render(processor, f"{system}\n\n{question}", shown, thinking)
 
 
-def _templated(processor: Any, conversation: list[dict[str, Any]]) -> str:
-    return str(processor.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False))
+def _apply(processor: Any, turns: list[dict[str, Any]], switches: Mapping[str, bool], **options: bool) -> str:
+    return str(processor.apply_chat_template(turns, tokenize=False, **options, **switches))
 
 
 def _conversation(question: str, *answers: str, shown: bool = True) -> list[dict[str, Any]]:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from safeeraser.core.reasoning import LIMIT_REASONED, REASONED_ONLY, missing_answer
 from safeeraser.core.terminal import plain
-from safeeraser.records import LIMIT_REASONED, REASONED_ONLY, missing_answer
 
 SHOWN = 300
 """Characters of a server's words that are shown."""
@@ -35,6 +35,8 @@ class Outcome:
     failure: str | None = None
     model: str = ""
     """The model that replied, as the server names it."""
+    trace: str = ""
+    """Reasoning that the server keeps apart from the text."""
 
     @property
     def is_whole(self) -> bool:
@@ -114,7 +116,7 @@ def read(id: str, content: bytes, redacted: Callable[[str], str] = str) -> Outco
         return Outcome(id, failure=redacted(f"no answer: {_line(_words(reply.error or choice.error))}")[:SHOWN])
     reason = choice.finish_reason and redacted(choice.finish_reason)[:SHOWN]
     model = redacted(reply.model)[:SHOWN] if isinstance(reply.model, str) else ""
-    text, reasoned = _text(choice.message)
+    text, trace, reasoned = _text(choice.message)
     usage = reply.usage or {}
     details = usage.get("completion_tokens_details")
     reasoned = reasoned or (isinstance(details, dict) and bool(details.get("reasoning_tokens")))
@@ -123,21 +125,32 @@ def read(id: str, content: bytes, redacted: Callable[[str], str] = str) -> Outco
     failure = failure_of(text or "", reason, reasoned)
     if text is None and failure is None:
         failure = f"the reply holds no text (finish reason {reason!r})"
-    return Outcome(id, redacted(text or ""), reason, usage, failure, model)
+    return Outcome(id, redacted(text or ""), reason, usage, failure, model, redacted(trace))
 
 
-def _text(message: _Message) -> tuple[str | None, bool]:
-    """What was said, None if nothing; and whether there was reasoning beside it."""
-    reasoned = bool(message.reasoning_content or message.reasoning or message.thinking)
-    content = message.content
+def _text(message: _Message) -> tuple[str | None, str, bool]:
+    """What was said, None if nothing; the reasoning beside it, and whether there was any, be it not shown."""
+    beside = message.reasoning_content or message.reasoning or message.thinking
+    thoughts, reasoned, content = [_thought(beside)], bool(beside), message.content
     if isinstance(content, list):
         parts = [part if isinstance(part, dict) else {"text": part} for part in content]
-        reasoned = reasoned or any(part.get("type") in ("thinking", "reasoning") for part in parts)
-        said = [part.get("text") or part.get("refusal") for part in parts if part.get("type") != "reasoning"]
+        thinking = [part for part in parts if part.get("type") in ("thinking", "reasoning")]
+        thoughts, reasoned = thoughts + [_thought(part) for part in thinking], reasoned or bool(thinking)
+        said = [part.get("text") or part.get("refusal") for part in parts if part not in thinking]
         content = "".join(text for text in said if isinstance(text, str)) if parts else None
     if isinstance(message.refusal, str) and message.refusal and not (content or "").strip():
-        return message.refusal, reasoned
-    return content, reasoned
+        content = message.refusal
+    return content, "\n".join(filter(None, thoughts)), reasoned
+
+
+def _thought(value: Any) -> str:
+    """The text of reasoning in any of the forms that servers give it."""
+    if isinstance(value, dict):
+        found = (_thought(value.get(key)) for key in ("text", "thinking", "reasoning", "content"))
+        return next(filter(None, found), "")
+    if isinstance(value, list):
+        return "".join(map(_thought, value))
+    return value if isinstance(value, str) else ""
 
 
 def error_words(content: bytes) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_CONCURRENCY = 1000  # connections that the client opens at most
+THINKING = "chat_template_kwargs"
+"""Key of a request's body for the chat template's variables, as vLLM, SGLang and llama.cpp have it."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ class _Client:
         self._openai, self._endpoint = openai, endpoint
         key = network.read_key(endpoint.api_key_env, endpoint.base_url)
         self._secret = key if network.is_secret(key) else ""
-        self._token_limit = endpoint.token_limit
+        self._token_limit, self._takes_switch = endpoint.token_limit, True
         self._is_reached = False
         self._is_accepted: bool | None = None  # whether key, URL and model are right; None: not known yet
         self._probing = asyncio.Lock()
@@ -203,7 +205,7 @@ class _Client:
                 trust_env=False,  # the client fails on any variable, also one that does not count for this URL
                 proxy=self._proxy and self._proxy.url,
                 verify=network.certificates(endpoint.base_url),
-                event_hooks={"request": [_pacer(pace)] if pace else []},
+                event_hooks={"request": [network.pacer(pace)] if pace else []},
             ),
         )
 
@@ -250,6 +252,8 @@ class _Client:
 
     async def _send(self, body: Mapping[str, Any]) -> bytes:
         sent, limit = dict(body), self._token_limit
+        if not self._takes_switch and not _thinks(sent):
+            sent.pop(THINKING, None)
         if "max_tokens" in sent:
             sent[limit] = sent.pop("max_tokens")
         try:
@@ -257,10 +261,19 @@ class _Client:
             raw = await self._client.chat.completions.with_raw_response.create(
                 model=self._endpoint.model, messages=[], extra_body=sent
             )
-        except self._openai.BadRequestError as error:
-            if limit == "max_completion_tokens" or "max_completion_tokens" not in error_words(error.response.content):
+        except (self._openai.BadRequestError, self._openai.UnprocessableEntityError) as error:
+            words = error_words(error.response.content)
+            if THINKING in words and THINKING in sent:
+                if _thinks(sent):
+                    raise UserError(
+                        f"generation.thinking: {self._endpoint.base_url} takes no {THINKING}, with which the chat "
+                        f"template is told to think ({self._said(error)}): leave the option out"
+                    ) from None
+                self._takes_switch = False  # such a server has no template that could think by itself
+            elif limit != "max_completion_tokens" and "max_completion_tokens" in words:
+                self._token_limit = "max_completion_tokens"
+            else:
                 raise
-            self._token_limit = "max_completion_tokens"
             return await self._send(body)
         return raw.http_response.content
 
@@ -302,14 +315,5 @@ class _Client:
         return text.replace(self._secret, "[key]") if self._secret else text
 
 
-def _pacer(requests_per_minute: float) -> Callable[[Any], Awaitable[None]]:
-    """A hook that delays every try, first or repeated, until its turn."""
-    gap, turn = 60.0 / requests_per_minute, 0.0
-
-    async def wait(_: Any) -> None:
-        nonlocal turn
-        now = asyncio.get_running_loop().time()
-        turn = max(now, turn) + gap
-        await asyncio.sleep(turn - gap - now)
-
-    return wait
+def _thinks(body: Mapping[str, Any]) -> bool:
+    return any(body.get(THINKING, {}).values())

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeeraser.config import Attention, ModelOptions, Quantization
+from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.models import checkpoint
 from safeeraser.models.checkpoint import fingerprint, read_config
+from safeeraser.models.families import ENCODER_DECODER, check_reads_images, is_encoder_decoder
 from safeeraser.records import VANILLA
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class VisionLanguageModel:
     """How it was loaded."""
     method: str = VANILLA
     """How its adapter was unlearnt, merged in or not; "vanilla" without one."""
+    thinking: bool = False
+    """What the chat template's switch for thinking says, where it has one (``prompts.with_thinking``)."""
     preamble: Preamble = Preamble()
     """What stands before every question, in training and answering."""
     gate: Gate | None = None
@@ -126,15 +130,15 @@ def load(
     return adapters.load(vlm, Path(adapter))
 
 
-def load_merged(name_or_path: str, adapter: Path | None, **options: Any) -> VisionLanguageModel:
+def load_merged(name_or_path: str, adapter: Path | Sequence[Path] | None, **options: Any) -> VisionLanguageModel:
     """Load a model with an adapter merged in, as a model of its own, to which new adapters can be attached.
 
     Its fingerprint is that of model and adapter together, so that an adapter trained on it fits nothing else. A
-    quantised model keeps its adapter beside the weights (see ``merge``).
+    quantised model keeps its adapter beside the weights (see ``merge``), and takes no further one.
 
     Args:
         name_or_path: As for ``load``.
-        adapter: As for ``load``; None: the model as it is.
+        adapter: As for ``load``, or several, each made on the model with those before it; None: the model as it is.
         options: As for ``load``.
 
     Raises:
@@ -144,13 +148,23 @@ def load_merged(name_or_path: str, adapter: Path | None, **options: Any) -> Visi
         >>> load_merged("mini-llava", None).fingerprint == fingerprint("mini-llava")
         True
     """
-    from safeeraser.core import files
+    vlm = load(name_or_path, **options)
+    for folder in [adapter] if isinstance(adapter, str | Path) else adapter or []:
+        from safeeraser.models import adapters
 
-    vlm = merge(load(name_or_path, adapter, **options))
-    if adapter is None:
-        return vlm
-    weights = files.hash_files(sorted(Path(adapter).glob("*.safetensors")))
-    return replace(vlm, fingerprint=files.stable_hash(vlm.fingerprint, weights))
+        merged = merge(adapters.load(vlm, Path(folder)))
+        vlm = replace(merged, fingerprint=files.stable_hash(vlm.fingerprint, hash_adapter(folder)))
+    return vlm
+
+
+def hash_adapter(folder: Path) -> str:
+    """Hash of an adapter's weights.
+
+    Example:
+        >>> hash_adapter(Path("nowhere")) == files.hash_files([])
+        True
+    """
+    return files.hash_files(sorted(Path(folder).glob("*.safetensors")))
 
 
 def save(vlm: VisionLanguageModel, out: Path) -> None:
@@ -180,11 +194,12 @@ def save(vlm: VisionLanguageModel, out: Path) -> None:
 
 
 def check_type(name: str, config: Any) -> None:
-    """Check that a model is one of those of ``transformers`` that read images with text and write text.
+    """Check that a model is one of those of ``transformers`` that read images with text and write text behind it.
 
     Raises:
         UserError: If it is not.
     """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
 
     if config.model_type not in KNOWN:
@@ -192,6 +207,9 @@ def check_type(name: str, config: Any) -> None:
             f"model {name!r} is of the type {config.model_type!r}, which this version of transformers does not list "
             f"among the {len(KNOWN)} that read images and write text (llava, qwen3_vl, gemma3, ...)"
         )
+    check_reads_images(config.model_type, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING.get(type(config), None))
+    if is_encoder_decoder(config):
+        raise UserError(f"model {name!r} is of the type {config.model_type!r}, {ENCODER_DECODER}")
 
 
 def on_meta(config: Any) -> Any:

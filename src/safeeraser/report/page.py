@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from safeeraser.bench.runs import PD
 from safeeraser.bench.summary import Decrease, Results, Row
 from safeeraser.core import files
-from safeeraser.core.table import percent
+from safeeraser.core.table import Table, percent
 from safeeraser.data import Benchmark
 from safeeraser.records import VANILLA, Score
 from safeeraser.report import browser, links, table
@@ -42,12 +42,14 @@ CAPTIONS = {
 class Page:
     """All that a report shows; without ``benchmark`` there are no images.
 
-    ``made`` says how the run was made, by heading; ``files`` are what can be downloaded, beside the page; ``live`` says
-    how far a run is (``said``, and the ``version`` shown), for a page that renews itself.
+    ``sequence`` is the table of requests unlearnt one after another; ``made`` says how the run was made, by heading;
+    ``files`` are what can be downloaded, beside the page; ``live`` says how far a run is (``said``, and the ``version``
+    shown), for a page that renews itself.
     """
 
     title: str
     results: Results
+    sequence: Table | None = None
     cells: Sequence[browser.BrowserCell] = ()
     benchmark: Benchmark | None = None
     made: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from safeeraser import attacks, data
-from safeeraser.bench import clock, runs, summary
+from safeeraser.bench import clock, runs, sequence, summary
 from safeeraser.bench.summary import Results
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
-from safeeraser.report import attack_table, audit_table, browser, figures, page, safety_table, table
+from safeeraser.report import attack_table, audit_table, browser, figures, page, safety_table, sequence_table, table
 
 LISTS = ("rows", "decreases", "plus_decreases")
 """Fields of results that those of several runs are put together from."""
@@ -23,7 +23,7 @@ def write(out: Path, done: Sequence[runs.Cell], failed: Sequence[str] = ()) -> R
 
     Cells that were attacked (``safeeraser attack``) add ``attacks.{md,csv}`` and a figure, those that were audited
     (``safeeraser audit``) ``audit.{md,csv}``, a figure and a column, those that were asked public sets (``safeeraser
-    safety``) ``safety.{md,csv}``.
+    safety``) ``safety.{md,csv}``, and a sequence of requests ``sequence.{md,csv}``.
     """
     folder = out / "report"
     write_audit(done, folder, write_attacks(done, folder))
@@ -89,9 +89,12 @@ def _write(parts: Sequence[_Part], folder: Path, live: Mapping[str, str] | None 
         rows, decreases, plus = ([one for part in parts for one in getattr(part.results, of)] for of in LISTS)
         results = Results(rows, decreases, plus_decreases=plus)
     done = [cell for part in parts for cell in part.done]
+    rows = sequence.summarise(done)
+    if rows:
+        sequence_table.write(rows, folder)
     table.write(results, folder)
     figures.write(results, summary.losses(done) if len(parts) == 1 else {}, folder / "figures")
-    page.write(_page(parts, results, folder, live), folder / "index.html")
+    page.write(_page(parts, results, folder, live, rows), folder / "index.html")
     return results
 
 
@@ -125,7 +128,13 @@ def write_safety(done: Sequence[runs.Cell], folder: Path) -> None:
         safety_table.write(rows, folder)
 
 
-def _page(parts: Sequence[_Part], results: Results, folder: Path, live: Mapping[str, str] | None) -> page.Page:
+def _page(
+    parts: Sequence[_Part],
+    results: Results,
+    folder: Path,
+    live: Mapping[str, str] | None,
+    rows: Sequence[sequence.SequenceRow],
+) -> page.Page:
     cells = [cell for part in parts for cell in _browser_cells(part, results)]
     done = [cell for part in parts for cell in part.done]
     facts: dict[str, Any] = {}
@@ -143,6 +152,7 @@ def _page(parts: Sequence[_Part], results: Results, folder: Path, live: Mapping[
     return page.Page(
         title=" and ".join(named) if len(parts) > 1 or not done else about,
         results=results,
+        sequence=sequence_table.made(rows) if rows else None,
         cells=cells,
         benchmark=_benchmark(done),
         made={
@@ -172,11 +182,14 @@ def _facts(part: _Part) -> dict[str, str]:
     if not part.done:
         return {}
     spec = part.done[0].spec
+    stopped = {cell.label: check.step for cell in part.done for check in cell.scores().checks if check.met}
+    early = {"stopped early": ", ".join(f"{label}: step {step}" for label, step in stopped.items())} if stopped else {}
     return {
         "model": f"{spec.model} ({spec.model_fingerprint})",
         "data": f"{spec.data} ({spec.data_fingerprint})",
         "judge": part.done[0].judge,
         "questions asked": str(sum(len(queries) for queries, _, _ in part.judged)),
+        **early,
     }
 
 

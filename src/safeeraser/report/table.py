@@ -39,6 +39,16 @@ FIRST = (
     *("gpt_eval", "sarr_unseen", "off_picture", AREA),
 )
 """Columns in the order in which a narrow terminal keeps them."""
+TRACE_COLUMNS: dict[str, str] = {
+    "trace_asr_efficacy": "trace ASR eff ↓",
+    "trace_rr_efficacy": "trace RR eff",
+    "trace_asr_generality": "trace ASR gen ↓",
+    "trace_rr_generality": "trace RR gen",
+    "trace_sarr": "trace SARR ↓",
+    "leak_efficacy": "leak eff ↓",
+    "leak_generality": "leak gen ↓",
+}
+"""What models think before they answer, in results that have traces."""
 HELD_OUT_COLUMNS: dict[str, str] = {
     "asr_generality_held_out": "ASR gen held-out ↓",
     "rr_generality_held_out": "RR gen held-out ↑",
@@ -69,6 +79,7 @@ def columns(results: Results) -> dict[str, str]:
         elif name == "specificity":
             found |= {text: heading for text, heading in TEXT_COLUMNS.items() if _was_asked(text, results)}
             found |= {metric: specificity.heading(metric) for metric in specificity.in_order(there)}
+    found |= {trace: heading for trace, heading in TRACE_COLUMNS.items() if trace in there}
     found |= {metric: heading for metric, heading in AUDIT_COLUMNS.items() if metric in there}
     return found | {metric: public.heading(metric) for metric in public.in_order(there)}
 

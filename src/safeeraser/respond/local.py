@@ -14,10 +14,11 @@ from PIL import Image
 from safeeraser.config import GenerationOptions, sampling
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import read_jsonl, stable_hash
+from safeeraser.core.reasoning import missing_answer
 from safeeraser.data import Benchmark
 from safeeraser.data.images import ImageCache
 from safeeraser.models.processes import ALONE, Team
-from safeeraser.records import Query, Response, missing_answer
+from safeeraser.records import Query, Response
 from safeeraser.respond.batches import Prompt, prompt_batches
 from safeeraser.respond.shared import Output, check_whole, is_news, merge
 
@@ -64,13 +65,14 @@ def run(
         benchmark: Where the images are.
         queries: What to ask.
         path: ``responses.jsonl``; made, or continued.
-        options: Protocol, batch size, token limit, seed.
+        options: Protocol, batch size, token limit, seed, and whether the model is to think.
         progress: Called with (answered queries, all queries) after each batch.
         images: Where images come from; None: the files of the benchmark, unchanged.
         team: The processes that share the batches, see ``processes.join``; each of them has to call this.
 
     Raises:
-        UserError: If an option is out of range or a line of ``path`` is no response.
+        UserError: If an option is out of range, a line of ``path`` is no response, or a model is to think that cannot
+            be told to.
 
     Example:
         >>> import tempfile
@@ -83,10 +85,11 @@ def run(
     """
     from safeeraser.models import prefix
     from safeeraser.models.chat import generate
+    from safeeraser.models.prompts import with_thinking
 
     if options.max_new_tokens < 1:
         raise UserError(f"generation.max_new_tokens {options.max_new_tokens} is too small: give at least 1")
-    drawn = sampling(options.protocol)
+    drawn, vlm = sampling(options.protocol), with_thinking(vlm, options.thinking)
 
     def responder(images: Sequence[Image.Image | None], questions: Sequence[str], seed: int) -> Sequence[Generation]:
         return generate(vlm, images, questions, options.max_new_tokens, drawn.temperature, drawn.top_p, seed)

@@ -8,10 +8,11 @@ from pathlib import Path
 from safeeraser.config import GenerationOptions, sampling
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import Appender, read_jsonl, stable_hash
+from safeeraser.core.reasoning import SWITCHES, with_trace
 from safeeraser.core.terminal import Progress
 from safeeraser.data import Benchmark
 from safeeraser.models.replies import Outcome
-from safeeraser.models.served import Endpoint, Message, Request
+from safeeraser.models.served import THINKING, Endpoint, Message, Request
 from safeeraser.records import Query, Response
 
 FLUSH_SECONDS = 1.0
@@ -43,7 +44,7 @@ def run(
 
         def keep(outcome: Outcome) -> None:
             nonlocal done
-            answer, finished = outcome.text.strip(), outcome.is_whole
+            answer, finished = with_trace(outcome.trace, outcome.text.strip()), outcome.is_whole
             appender.add(Response(query_id=outcome.id, answer=answer, finished=finished, error=outcome.failure))
             done += 1
             if progress:
@@ -64,6 +65,7 @@ def _requests(benchmark: Benchmark, queries: Sequence[Query], options: Generatio
             top_p=top_p,
             max_tokens=options.max_new_tokens,
             seed=int(stable_hash(options.seed, query.id, length=8), 16) % 2**31,
+            extra={THINKING: dict.fromkeys(SWITCHES, options.thinking)},
         )
 
 

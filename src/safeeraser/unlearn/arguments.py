@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 
 from safeeraser.config import StepBatch, UnlearnOptions, check_tracker
 from safeeraser.core.errors import UserError
+from safeeraser.metrics.rule import parse_rule
 from safeeraser.models.processes import Engine, asks_for, check_together, processes
 from safeeraser.objectives import Method
 
@@ -27,7 +28,8 @@ def check_options(options: UnlearnOptions, method: Method) -> None:
         >>> check_options(UnlearnOptions(), parse_method("po+pd"))  # doctest: +SKIP
     """
     positive: Sequence[str] = (
-        "learning_rate", "epochs", "steps", "global_batch", "batch_size", "accumulation", "max_length",
+        "learning_rate", "epochs", "steps", "global_batch", "batch_size", "accumulation", "max_length", "stop_every",
+        "stop_questions",
     )  # fmt: skip
     for name in positive:
         value = getattr(options, name)
@@ -35,6 +37,10 @@ def check_options(options: UnlearnOptions, method: Method) -> None:
             raise UserError(f"training.{name}: {value} was given; give a number greater than 0")
     if not 0 <= options.warmup_ratio < 1:
         raise UserError(f"training.warmup_ratio: {options.warmup_ratio} was given; give a share of the steps, 0 to < 1")
+    if not 0 <= options.text_forget <= 1:
+        raise UserError(f"training.text_forget: {options.text_forget} was given; give a share of the triples, 0 to 1")
+    if options.saliency is not None and options.saliency < 0:
+        raise UserError(f"training.saliency: {options.saliency} was given; give a ratio from 0 upwards, such as 1")
     every = options.checkpoint_steps
     if not (0 <= every < 1 or (every >= 1 and every == int(every))):
         raise UserError(
@@ -47,6 +53,10 @@ def check_options(options: UnlearnOptions, method: Method) -> None:
             "of answers, and that is too much to keep (npo and dpo read no more): leave the option out"
         )
     check_tracker(options.tracker)
+    if options.stop is not None:
+        parse_rule(options.stop)
+        if asks_for("FSDP") or asks_for("DEEPSPEED"):
+            raise UserError("training.stop answers questions in between, which takes a whole model: use ddp.yaml")
     if asks_for("DEEPSPEED") and importlib.util.find_spec("deepspeed") is None:
         raise UserError(
             "this launch asks for DeepSpeed, which is not installed: run 'pip install deepspeed', or launch with "

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import stable_hash
@@ -24,7 +23,10 @@ from safeeraser.objectives import ROWS, Method, Need, Rows, TokenLogProbs
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of a batch: an image (relative to the dataset folder), a question and the answer to learn or forget."""
+    """One row of a batch: an image (relative to the dataset folder), a question and the answer to learn or forget.
+
+    ``image`` is empty for a question that is asked without one.
+    """
 
     image: str
     question: str
@@ -41,6 +43,8 @@ SAMPLES: dict[Rows, Callable[[Triple, str], Sample]] = {
 }
 """How each kind of row is made of a triple (and of the refusal drawn for it)."""
 
+FORGET: tuple[Rows, ...] = ("forget", "refusal")
+"""Rows of the forget question, which may be asked without its picture."""
 PART_ROWS = 8
 """Rows that a forward pass has at least where a batch is divided by length."""
 
@@ -69,6 +73,7 @@ class TripleDataset(Dataset[dict[Rows, Sample]]):
         rows: The kinds of rows that the method reads.
         refusals: What to draw refusals from.
         seed: Seed of the draws.
+        text_forget: Share of triples whose forget question is asked without its picture, drawn anew in every epoch.
 
     Example:
         >>> triple = Triple("r", 0, "img/1.png", None, "How?", "Like this.", "What?", "A thing.", None)
@@ -76,12 +81,20 @@ class TripleDataset(Dataset[dict[Rows, Sample]]):
         {'refusal': Sample(image='img/1.png', question='How?', answer='No.')}
     """
 
-    def __init__(self, triples: Sequence[Triple], rows: Sequence[Rows], refusals: Sequence[str], seed: int) -> None:
+    def __init__(
+        self,
+        triples: Sequence[Triple],
+        rows: Sequence[Rows],
+        refusals: Sequence[str],
+        seed: int,
+        text_forget: float = 0.0,
+    ) -> None:
         """Start in epoch 0."""
         self._triples = triples
         self._rows = rows
         self._refusals = refusals
         self._seed = seed
+        self._text_forget = text_forget
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -96,51 +109,45 @@ class TripleDataset(Dataset[dict[Rows, Sample]]):
         """The rows of one triple."""
         triple = self._triples[index]
         refusal = refusal_for(self._refusals, self._seed, self._epoch, triple) if "refusal" in self._rows else ""
-        return {rows: SAMPLES[rows](triple, refusal) for rows in self._rows}
+        made = {rows: SAMPLES[rows](triple, refusal) for rows in self._rows}
+        # as refusals: a draw depends on what is drawn for alone, not on order, batch size or number of processes
+        draw = int(stable_hash("text", self._seed, self._epoch, triple.record_id, triple.index), 16) / 16**16
+        if draw < self._text_forget:
+            made |= {rows: replace(made[rows], image="") for rows in FORGET if rows in made}
+        return made
 
 
-class EpochSampler(Sampler[int]):
-    """The order of one epoch: shuffled by seed and epoch, then filled up to whole optimizer steps from its beginning.
-
-    So every step averages the same number of triples, however they are spread over passes and processes.
+def divided(samples: Sequence[Sample], kinds: int, pack: bool, bare: bool = False) -> list[list[list[int]]]:
+    """The parts in which a batch goes through the model, each of sequences of similar length; a sequence is some rows.
 
     Args:
-        size: Number of triples.
-        multiple: Triples per optimizer step over all processes.
-        seed: Seed of the order.
-        groups: Of each triple; triples of one group stay together. None: each for itself.
+        samples: The rows.
+        kinds: Number of kinds of rows, and of parts at most.
+        pack: Whether rows about one picture are one sequence.
+        bare: Whether rows may have no picture; those are a part of their own, one more.
 
     Example:
-        >>> order = list(EpochSampler(3, 2, seed=0))
-        >>> len(order), sorted(order[:3]), order[3] == order[0]
-        (4, [0, 1, 2], True)
+        >>> rows = [Sample(image, "What?", answer) for image, answer in (("a", "long answer"), ("b", "no"), ("a", "x"))]
+        >>> divided(rows, 2, pack=False), divided(rows, 2, pack=True)
+        ([[[2], [1], [0]]], [[[1], [0, 2]]])
     """
+    shown = [row for row, sample in enumerate(samples) if sample.image]
+    without = [[row] for row, sample in enumerate(samples) if not sample.image]
+    groups = packing.groups([samples[row].image for row in shown])
+    whole = [[shown[row] for row in rows] for rows in groups] if pack else [[row] for row in shown]
+    # as many parts whatever is packed: processes that share a model have to run it equally often
+    count = max(1, min(kinds, len(samples) // PART_ROWS))
+    if not bare:
+        return _parts(samples, whole, count)
+    if without and whole:
+        return [*_parts(samples, whole, count), *_parts(samples, without, 1)]
+    return _parts(samples, whole or without, min(count + 1, len(whole or without)))
 
-    def __init__(self, size: int, multiple: int, seed: int, groups: Sequence[str] | None = None) -> None:
-        """Start in epoch 0."""
-        self._size = size
-        self._length = -(-size // multiple) * multiple
-        self._seed = seed
-        self._groups = groups
-        self._epoch = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Take the order of this epoch from now on."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        """Number of triples in an epoch, those that fill it up included."""
-        return self._length
-
-    def __iter__(self) -> Iterator[int]:
-        """Indices of triples."""
-        order = torch.randperm(self._size, generator=torch.Generator().manual_seed(self._seed + self._epoch)).tolist()
-        if self._groups is not None:
-            first: dict[str, int] = {}
-            for place, index in enumerate(order):
-                first.setdefault(self._groups[index], place)
-            order = [index for _, index in sorted((first[self._groups[index]], index) for index in order)]
-        return (order[index % self._size] for index in range(self._length))
+def _parts(samples: Sequence[Sample], sequences: Sequence[list[int]], count: int) -> list[list[list[int]]]:
+    ranked = sorted(sequences, key=lambda rows: sum(len(samples[r].question) + len(samples[r].answer) for r in rows))
+    ends = [-(-len(ranked) * part // count) for part in range(count + 1)]
+    return [ranked[start:end] for start, end in pairwise(ends)]
 
 
 class RowCollator:
@@ -159,10 +166,17 @@ class RowCollator:
         method: Decides the rows.
         max_length: Longest sample in tokens after the image.
         pack: Whether to pack rows (see ``models.packing``).
+        text_forget: Whether there are rows without a picture.
     """
 
     def __init__(
-        self, vlm: VisionLanguageModel, images: ImageCache, method: Method, max_length: int, pack: bool = False
+        self,
+        vlm: VisionLanguageModel,
+        images: ImageCache,
+        method: Method,
+        max_length: int,
+        pack: bool = False,
+        text_forget: bool = False,
     ) -> None:
         """Encode nothing yet."""
         self._vlm = vlm
@@ -170,6 +184,7 @@ class RowCollator:
         self._method = method
         self._max_length = max_length
         self._pack = pack
+        self._text_forget = text_forget
         self.tokens = 0
         """Of all that was encoded, image tokens included and padding not, for saying how fast training goes."""
 
@@ -188,13 +203,8 @@ class RowCollator:
 
     def _encode(self, items: Sequence[dict[Rows, Sample]], kinds: Sequence[Rows]) -> dict[str, Any]:
         samples = [item[rows] for rows in kinds for item in items]
-        whole = packing.groups([s.image for s in samples]) if self._pack else [[row] for row in range(len(samples))]
-        ranked = sorted(whole, key=lambda rows: sum(len(samples[r].question) + len(samples[r].answer) for r in rows))
-        # as many parts whatever is packed: processes that share a model have to run it equally often
-        count = max(1, min(len(kinds), len(samples) // PART_ROWS))
-        ends = [-(-len(ranked) * part // count) for part in range(count + 1)]
-        parts = [ranked[start:end] for start, end in pairwise(ends)]
-        order = torch.tensor([row for rows in ranked for row in rows]).argsort()
+        parts = divided(samples, len(kinds), self._pack, self._text_forget > 0)
+        order = torch.tensor([row for part in parts for rows in part for row in rows]).argsort()
         role = torch.tensor([ROWS.index(rows) for rows in kinds for _ in items])
         hashes = [stable_hash(sample.image, sample.question, sample.answer) for sample in samples]
         made = [self._part([[samples[row] for row in rows] for rows in part]) for part in parts]
@@ -202,12 +212,13 @@ class RowCollator:
 
     def _part(self, sequences: Sequence[Sequence[Sample]]) -> dict[str, Any]:
         samples = [sample for rows in sequences for sample in rows]
-        images = [self._images.get(sample.image) for sample in samples]
+        images = [self._images.get(sample.image) if sample.image else None for sample in samples]
         questions = [sample.question for sample in samples]
         answers = [sample.answer for sample in samples]
         encoded = chat.encode_samples(self._vlm, images, questions, answers, self._max_length)
         if len(sequences) < len(samples):
-            encoded = packing.pack(self._vlm, images, questions, encoded, [len(rows) for rows in sequences])
+            pictures = [image for image in images if image is not None]
+            encoded = packing.pack(self._vlm, pictures, questions, encoded, [len(rows) for rows in sequences])
         inputs = encoded[0]
         seen = inputs["segments"] >= 0 if "segments" in inputs else inputs["attention_mask"]
         self.tokens += int(seen.sum())
@@ -236,44 +247,6 @@ def answer_log_probs(
     names = [f.name for f in fields(said[0]) if isinstance(getattr(said[0], f.name), Tensor)]
     of_rows = {name: joined([getattr(part, name) for part in said]) for name in names}
     return chat.AnswerLogProbs(logits=tuple(logits[row] for row in batch["order"].tolist() if logits), **of_rows)
-
-
-class ReferenceCache:
-    """Keeps the reference's log-probabilities of answers, so that it is run once per sample and not in every epoch.
-
-    A distribution over the vocabulary is too large to keep (32,000 numbers per token): terms that read it, such as
-    ``kl``, cannot be cached. What is kept goes into every checkpoint, so that a resumed run reads the same numbers.
-    """
-
-    def __init__(self) -> None:
-        """Start with nothing."""
-        self._kept: dict[str, Tensor] = {}
-
-    def get(self, batch: Mapping[str, Any], compute: Callable[[], chat.AnswerLogProbs]) -> chat.AnswerLogProbs:
-        """What the reference says of a batch of ``RowCollator``; without logits.
-
-        Args:
-            batch: The batch.
-            compute: Runs the reference on it; called where a sample is new.
-        """
-        hashes: Sequence[str] = batch["samples"]
-        if not all(sample in self._kept for sample in hashes):
-            computed = compute()
-            for sample, answer, mask in zip(hashes, computed.answer, computed.mask, strict=True):
-                self._kept.setdefault(sample, answer[mask].cpu())
-        rows = [self._kept[sample] for sample in hashes]
-        answer = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(batch["role"].device)
-        lengths = torch.tensor([len(row) for row in rows], device=answer.device)
-        mask = torch.arange(answer.shape[1], device=answer.device) < lengths[:, None]
-        return chat.AnswerLogProbs(answer, mask)
-
-    def save(self, folder: Path, process: int) -> None:
-        """Write what this process keeps into a checkpoint."""
-        torch.save(self._kept, folder / f"reference_{process}.pt")
-
-    def load(self, folder: Path, process: int) -> None:
-        """Read what ``save`` wrote."""
-        self._kept = torch.load(folder / f"reference_{process}.pt", weights_only=True)
 
 
 def select(

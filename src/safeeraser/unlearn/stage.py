@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,8 +34,12 @@ from safeeraser.unlearn.arguments import (
     hidden_layer,
     training_arguments,
 )
-from safeeraser.unlearn.batch import EpochSampler, ReferenceCache, RowCollator, TripleDataset, check_texts
+from safeeraser.unlearn.batch import RowCollator, TripleDataset, check_texts
 from safeeraser.unlearn.checkpoints import checkpoints, last_checkpoint
+from safeeraser.unlearn.order import EpochSampler
+from safeeraser.unlearn.reference_cache import ReferenceCache
+from safeeraser.unlearn.saliency import READ, find_mask
+from safeeraser.unlearn.stopping import Measure, Stopping
 from safeeraser.unlearn.trainer import Progress, StepLog, UnlearnTrainer
 
 UNDECISIVE = ("gradient_checkpointing", "checkpoint_steps", "tracker", "pack")
@@ -51,9 +55,10 @@ def run(
     out: Path,
     progress: Progress | None = None,
     loading: ModelOptions | None = None,
-    after: Path | None = None,
+    after: Path | Sequence[Path] | None = None,
     images: ImageCache | None = None,
     fits: int | None = None,
+    measure: Measure | None = None,
 ) -> Path:
     """Unlearn the forget pairs of the benchmark's train records.
 
@@ -70,10 +75,12 @@ def run(
             ``checkpoint-STEP/`` lies there until the adapter does.
         progress: Called after every step; None draws a bar with the time left on standard error.
         loading: How the model is loaded; None: the defaults.
-        after: An adapter made before, which is folded into the weights first; the new one belongs to both together
-            (``models.load_merged``).
+        after: An adapter made before, or several in order, which are folded into the weights first; the new one
+            belongs to all together (``models.load_merged``).
         images: The benchmark's images, for who reads them again afterwards; None: a cache of its own.
         fits: Triples that fit through the model at once, where ``batch_size`` is not given; None: unknown.
+        measure: What the rule ``stop`` is checked with, on questions about none of the benchmark's train records; see
+            ``bench.early_stop``.
 
     Returns:
         The adapter folder, ``out/adapter``; it appears there whole or not at all.
@@ -89,10 +96,12 @@ def run(
         PosixPath('runs/po/adapter')
     """
     check_options(options, method)
+    if options.stop is not None and measure is None:
+        raise ValueError("training.stop needs 'measure'")
     of_terms = method.options(options.terms)
     triples = training_triples(benchmark, method.rows, method.readers("decouple"))
     training = triples, method.rows, benchmark.refusals
-    dataset = TripleDataset(*training, options.seed)
+    dataset = TripleDataset(*training, options.seed, options.text_forget)
     out = Path(out)
     adapter, start = out / "adapter", last_checkpoint(out)
     loading = loading or ModelOptions()
@@ -110,7 +119,13 @@ def run(
     pictures = [triple.image for triple in triples] if options.group_by == "image" else None
     sampler = EpochSampler(len(dataset), batch.global_batch, options.seed, pictures)
     pack = options.pack and _packs(vlm, options.max_length)
-    collator = RowCollator(vlm, images or ImageCache(benchmark), method, options.max_length, pack)
+    shown = images or ImageCache(benchmark)
+    collator = RowCollator(vlm, shown, method, options.max_length, pack, options.text_forget > 0)
+    mask = None
+    if options.saliency is not None:
+        pairs = RowCollator(vlm, shown, READ, options.max_length, pack)
+        mask = find_mask(vlm, triples, pairs, batch.batch_size, options.saliency)
+    stopping = Stopping(vlm, options.stop, options.stop_every, measure) if options.stop and measure else None
     with _reporting(method.name, progress) as report:
         trainer = UnlearnTrainer(
             vlm,
@@ -120,10 +135,14 @@ def run(
             sampler,
             ReferenceCache() if options.cache_reference else None,
             hidden_layer(method, options, vlm.model.config),
+            mask,
             args=training_arguments(options, batch, vlm.model, out),
             train_dataset=dataset,
             data_collator=collator,
-            callbacks=[StepLog(out / "train.jsonl", dataset, sampler, report, collator)],
+            callbacks=[
+                StepLog(out / "train.jsonl", dataset, sampler, report, collator, stopping),
+                *([] if stopping is None else [stopping]),
+            ],
         )
         check_launch(trainer.args.world_size, trainer.is_fsdp_enabled, trainer.is_deepspeed_enabled)
         trainer.train(resume_from_checkpoint=str(start) if start else None)
@@ -156,7 +175,7 @@ def _save(trainer: UnlearnTrainer, adapter: Path) -> None:
 
 
 def _trainable(
-    model: str, options: UnlearnOptions, loading: ModelOptions, after: Path | None
+    model: str, options: UnlearnOptions, loading: ModelOptions, after: Path | Sequence[Path] | None
 ) -> models.VisionLanguageModel:
     """Load the model and put a fresh adapter on it."""
     set_seed(options.seed)
@@ -209,7 +228,7 @@ def _describe(
     options: UnlearnOptions,
     loading: ModelOptions,
     batch: StepBatch,
-    after: Path | None = None,
+    after: Path | Sequence[Path] | None = None,
 ) -> dict[str, Any]:
     """All that decides the adapter, the names of model and data, and how its steps were spread."""
     values = training_values(options)
@@ -228,7 +247,8 @@ def _describe(
         "step": {"global_batch": batch.global_batch, **asdict(batch), "pack": options.pack},
     }
     # not at all where there is none: adapters made before this could be are still the same
-    return described if after is None else described | {"after": files.hash_files(sorted(after.glob("*.safetensors")))}
+    hashes = [models.hash_adapter(folder) for folder in ([after] if isinstance(after, Path) else after or [])]
+    return described if not hashes else described | {"after": "+".join(hashes)}
 
 
 def _is_made(folder: Path, info: dict[str, Any], unread: Collection[str]) -> bool:

@@ -19,14 +19,16 @@ from safeeraser.core import files
 from safeeraser.models import VisionLanguageModel, adapters, chat
 from safeeraser.objectives import Method
 from safeeraser.unlearn.batch import (
-    EpochSampler,
-    ReferenceCache,
     RowCollator,
     TripleDataset,
     answer_log_probs,
     select,
 )
 from safeeraser.unlearn.checkpoints import check_finite, checkpoints
+from safeeraser.unlearn.order import EpochSampler
+from safeeraser.unlearn.reference_cache import ReferenceCache
+from safeeraser.unlearn.saliency import GradientMask
+from safeeraser.unlearn.stopping import Stopping
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called after every step with the step, the number of steps, and the loss and its terms by name."""
@@ -43,6 +45,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         sampler: The order of the triples.
         reference_cache: Keeps what the reference said of each sample; None: it is asked at every step.
         layer: Layer of the language model whose states the method reads, from 1; None: it reads none.
+        mask: What the gradient of forget terms is multiplied by; None: nothing.
         kwargs: What ``Trainer`` takes beside the model.
 
     Example:
@@ -60,6 +63,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         sampler: EpochSampler,
         reference_cache: ReferenceCache | None = None,
         layer: int | None = None,
+        mask: GradientMask | None = None,
         **kwargs: Any,
     ) -> None:
         """Take the model out of ``vlm``."""
@@ -74,6 +78,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         self._sampler = sampler
         self._reference_cache = reference_cache
         self._layer = layer
+        self._mask = mask
         self._components: list[dict[str, float]] = []
         self._saving_to: Path | None = None
 
@@ -103,7 +108,9 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         log_probs = {rows: select(rows, inputs, policy, reference) for rows in self._method.rows}
         total, components = self._method.loss(log_probs, self._term_options, self.args.seed)
         self._keep(components)
-        return total
+        if self._mask is None:
+            return total
+        return self._mask.apply(self._method, components, total, self.current_gradient_accumulation_steps)
 
     def _reference(self, model: torch.nn.Module, batch: dict[str, Any]) -> chat.AnswerLogProbs:
         def compute() -> chat.AnswerLogProbs:
@@ -146,7 +153,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write the checkpoint beside its place, move it there whole, and remove the one before."""
-        if self.state.global_step >= self.state.max_steps:
+        if self.state.global_step >= self.state.max_steps or self.control.should_training_stop:
             return  # the adapter itself comes next
         self._check_weights()
         out = Path(self.args.output_dir)
@@ -203,13 +210,24 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
         sampler: EpochSampler,
         report: Progress,
         collator: RowCollator | None = None,
+        stopping: Stopping | None = None,
     ) -> None:
-        """Write to ``path``; what ``collator`` counts is reported as tokens a second of this process."""
+        """Write to ``path``; what ``collator`` counts is reported as tokens a second of this process.
+
+        Args:
+            path: ``train.jsonl``.
+            dataset: Of the rows.
+            sampler: Of their order.
+            report: Called after every step.
+            collator: Of the batches.
+            stopping: Its checks stand in the lines of their steps.
+        """
         self._path = path
         self._dataset = dataset
         self._sampler = sampler
         self._report = report
         self._collator = collator
+        self._stopping = stopping
         self._start = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -234,8 +252,10 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
             return
         check_finite("gradient norm", logs.get("grad_norm", 0.0), state.global_step, Path(args.output_dir))
         if state.is_world_process_zero:
+            check = None if self._stopping is None else self._stopping.check_at(state.global_step)
+            checked = {} if check is None else {"check": check.values, "stop": check.met}
             with open(self._path, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+                file.write(json.dumps({"step": state.global_step, **logs, **checked}) + "\n")
         components = {
             name: value for name, value in logs.items() if name not in ("epoch", "grad_norm", "learning_rate")
         }

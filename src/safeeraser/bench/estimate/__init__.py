@@ -5,13 +5,12 @@ from safeeraser.bench.estimate.costs import (
     Costs,
     Lengths,
     estimate_costs,
-    mean_lengths,
-    rows_a_picture,
     workload,
 )
 from safeeraser.bench.estimate.fit import batch_that_fits, check_fit, largest_image
 from safeeraser.bench.estimate.hours import CARDS, Rates, rates
 from safeeraser.bench.estimate.memory import Memory, Workload, peak
+from safeeraser.bench.estimate.passes import Passes, passes_of
 from safeeraser.bench.estimate.sizes import PRESETS, Sizes, measure
 
 __all__ = [
@@ -21,6 +20,7 @@ __all__ = [
     "Costs",
     "Lengths",
     "Memory",
+    "Passes",
     "Rates",
     "Sizes",
     "Workload",
@@ -28,10 +28,9 @@ __all__ = [
     "check_fit",
     "estimate_costs",
     "largest_image",
-    "mean_lengths",
     "measure",
+    "passes_of",
     "peak",
     "rates",
-    "rows_a_picture",
     "workload",
 ]

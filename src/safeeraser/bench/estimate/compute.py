@@ -6,50 +6,38 @@ the optimizer) is left out.
 
 from __future__ import annotations
 
+from safeeraser.bench.estimate.passes import Passes
 from safeeraser.bench.estimate.sizes import Sizes
 
 
-def training_flops(
-    sizes: Sizes,
-    rows: float,
-    text: float,
-    answer: float,
-    reference_rows: float = 0,
-    checkpointing: bool = False,
-    shared: float = 1.0,
-    reference_shared: float = 1.0,
-) -> float:
-    """Operations of one forward and backward pass over some rows.
+def training_flops(sizes: Sizes, policy: Passes, reference: Passes | None = None, checkpointing: bool = False) -> float:
+    """Operations of one forward and backward pass over a triple.
 
     The frozen weights take a product forward and one for the gradient of their input; LoRA and projector a third, for
     their own. The vision tower has no backward pass. Checkpointing runs the layers forward once more.
 
     Args:
         sizes: The model's.
-        rows: Rows of the policy.
-        text: Mean tokens of a row without its image.
-        answer: Positions of a row at which there are logits.
-        reference_rows: Rows that the reference is run on beside them.
+        policy: Of the rows that are trained on.
+        reference: Of those that the reference is run on beside them.
         checkpointing: Whether activations are computed twice.
-        shared: Rows about one picture that are packed into one sequence, in the mean.
-        reference_shared: Of the reference.
 
     Example:
         >>> from safeeraser.config import LoraOptions
         >>> from safeeraser.bench.estimate.sizes import measure
-        >>> flops = training_flops(measure("llava-1.5-7b", LoraOptions(), 336, 336), rows=3, text=120, answer=80)
+        >>> sizes = measure("llava-1.5-7b", LoraOptions(), 336, 336)
+        >>> flops = training_flops(sizes, Passes.one_by_one(rows=3, length=576 + 120, answer=80))
         >>> round(flops / 1e12)
         59
     """
-    projector = 2.0 * sizes.parts["projector"] * sizes.image_tokens
-    length = sizes.image_tokens + shared * text
-    layers, attention, lora = _layers(sizes, length), _attention(sizes, length), 2.0 * sizes.lora * length
-    policy = _tower(sizes) + 3 * projector + 2 * layers + 3 * attention + 3 * lora + 2 * shared * _head(sizes, answer)
-    policy += layers + attention + lora if checkpointing else 0.0
-    length = sizes.image_tokens + reference_shared * text
-    reference = _tower(sizes) + projector + _layers(sizes, length) + _attention(sizes, length)
-    reference += reference_shared * _head(sizes, answer)
-    return rows / shared * policy + reference_rows / reference_shared * reference
+    layers, attention = _layers(sizes, policy.tokens), _attention(sizes, policy.tokens, policy.squares)
+    lora = 2.0 * sizes.lora * policy.tokens
+    flops = policy.sequences * (_tower(sizes) + 3 * _projector(sizes)) + 2 * _head(sizes, policy.answers)
+    flops += 2 * layers + 3 * attention + 3 * lora + (layers + attention + lora if checkpointing else 0.0)
+    if reference is None:
+        return flops
+    flops += _layers(sizes, reference.tokens) + _attention(sizes, reference.tokens, reference.squares)
+    return flops + reference.sequences * (_tower(sizes) + _projector(sizes)) + _head(sizes, reference.answers)
 
 
 def answering_flops(sizes: Sizes, prompt: float, new: float) -> float:
@@ -67,8 +55,8 @@ def answering_flops(sizes: Sizes, prompt: float, new: float) -> float:
         10.3
     """
     length = sizes.image_tokens + prompt + new
-    projector = 2.0 * sizes.parts["projector"] * sizes.image_tokens
-    return _tower(sizes) + projector + _layers(sizes, length) + _attention(sizes, length) + _head(sizes, new)
+    layers = _layers(sizes, length) + _attention(sizes, length, length**2)
+    return _tower(sizes) + _projector(sizes) + layers + _head(sizes, new)
 
 
 def _layers(sizes: Sizes, tokens: float) -> float:
@@ -76,10 +64,10 @@ def _layers(sizes: Sizes, tokens: float) -> float:
     return 2.0 * (sizes.parts["language model"] - sizes.vocabulary * sizes.hidden) * tokens
 
 
-def _attention(sizes: Sizes, length: float) -> float:
+def _attention(sizes: Sizes, tokens: float, squares: float) -> float:
     """Of queries with keys and of weights with values, counted without regard to what is masked."""
-    attended = length + sizes.cross_layers / sizes.layers * sizes.attended_tokens
-    return 4.0 * sizes.layers * sizes.attention * length * attended
+    attended = squares + sizes.cross_layers / sizes.layers * sizes.attended_tokens * tokens
+    return 4.0 * sizes.layers * sizes.attention * attended
 
 
 def _head(sizes: Sizes, positions: float) -> float:
@@ -89,3 +77,7 @@ def _head(sizes: Sizes, positions: float) -> float:
 def _tower(sizes: Sizes) -> float:
     """Of the vision tower, of whose patches each is taken to be a token."""
     return 2.0 * sizes.parts["vision tower"] * (sizes.image_tokens + sizes.attended_tokens)
+
+
+def _projector(sizes: Sizes) -> float:
+    return 2.0 * sizes.parts["projector"] * sizes.image_tokens

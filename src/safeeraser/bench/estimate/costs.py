@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from math import ceil
 
 from safeeraser.bench.estimate.memory import Workload
-from safeeraser.bench.estimate.sizes import Sizes
 from safeeraser.config import GenerationOptions, UnlearnOptions, step_batch
 from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark, Triple, queries
 from safeeraser.judges import criteria_for
-from safeeraser.objectives import Method, Rows
+from safeeraser.objectives import Method
 from safeeraser.records import Query
 
 TOKENS_PER_WORD = 1.4
@@ -122,9 +120,9 @@ def paper_calls(benchmark: Benchmark, generation: GenerationOptions) -> Calls:
 def workload(method: Method, triples: Sequence[Triple], refusals: Sequence[str], training: UnlearnOptions) -> Workload:
     """What goes through the model at once, taking the longest question and answer that the method reads."""
     questions, answers = _texts(method, triples, refusals)
-    question = TEMPLATE_TOKENS + max(map(_tokens, questions))
-    shortest = TEMPLATE_TOKENS + min(map(_tokens, questions))
-    answer = max(1, min(max(map(_tokens, answers)), training.max_length - question))
+    question = TEMPLATE_TOKENS + max(map(tokens_of, questions))
+    shortest = TEMPLATE_TOKENS + min(map(tokens_of, questions))
+    answer = max(1, min(max(map(tokens_of, answers)), training.max_length - question))
     kinds = len(method.rows)
     batch = step_batch(training)
     references = len(method.reference_rows) * batch.batch_size
@@ -138,56 +136,6 @@ def workload(method: Method, triples: Sequence[Triple], refusals: Sequence[str],
         answers_span=question + answer - shortest,
         accumulates=batch.accumulation > 1,
     )
-
-
-def mean_lengths(method: Method, triples: Sequence[Triple], refusals: Sequence[str], longest: int) -> Lengths:
-    """Mean lengths of the rows that a method reads.
-
-    Args:
-        method: The method.
-        triples: Of the train records.
-        refusals: Of the benchmark.
-        longest: Tokens at which a row is cut.
-    """
-    from safeeraser.unlearn.batch import SAMPLES
-
-    drawn = zip(triples, cycle(refusals), strict=False)
-    samples = [SAMPLES[kind](triple, refusal) for triple, refusal in drawn for kind in method.rows]
-    heads = [TEMPLATE_TOKENS + _tokens(sample.question) for sample in samples]
-    answers = [min(_tokens(sample.answer), longest - head) for sample, head in zip(samples, heads, strict=True)]
-    return Lengths((sum(heads) + sum(answers)) / len(samples), sum(answers) / len(samples))
-
-
-def rows_a_picture(
-    method: Method, triples: Sequence[Triple], sizes: Sizes, training: UnlearnOptions, batch: int
-) -> tuple[float, float]:
-    """Rows of the policy and of the reference to a picture in a forward pass, in the mean, where rows are packed.
-
-    Of shuffled triples only the rows of one triple are counted; with ``group_by`` image those of ``batch`` triples in
-    their order are. Whether a model can be packed is asked when it is loaded; here its attention and its image tokens
-    decide.
-
-    Args:
-        method: The method.
-        triples: Of the train records.
-        sizes: The model's.
-        training: ``pack`` and ``group_by``.
-        batch: Triples of a forward pass.
-    """
-    from safeeraser.models.packing import groups
-    from safeeraser.models.prefix import LEAST_SHARED
-    from safeeraser.unlearn.batch import SAMPLES
-
-    if not training.pack or sizes.cross_layers or sizes.image_tokens < LEAST_SHARED:
-        return 1.0, 1.0
-    together = batch if training.group_by == "image" else 1
-    passes = [triples[start : start + together] for start in range(0, min(len(triples), 64 * together), together)]
-
-    def shared(kinds: Sequence[Rows]) -> float:
-        pictures = [[SAMPLES[kind](triple, "").image for kind in kinds for triple in some] for some in passes]
-        return sum(map(len, pictures)) / max(1, sum(len(groups(names)) for names in pictures)) or 1.0
-
-    return shared(method.rows), shared(method.reference_rows)
 
 
 def _texts(method: Method, triples: Sequence[Triple], refusals: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -212,19 +160,20 @@ def _calls(judged: Iterable[tuple[Query, str | None]], longest: int) -> Calls:
     """
     answers = calls = tokens_in = asked = said = 0
     for query, criterion in judged:
-        reference = _tokens(query.reference)
+        reference = tokens_of(query.reference)
         answer = min(reference, longest) if query.image else longest
         if criterion is None:
             answers += 1
-            asked += TEMPLATE_TOKENS + _tokens(query.question)
+            asked += TEMPLATE_TOKENS + tokens_of(query.question)
             said += answer
             continue
         calls += 1
         shown = reference if criterion == "similarity" else 0  # this criterion alone compares with the reference
-        tokens_in += INSTRUCTION_TOKENS + _tokens(query.question) + answer + shown
+        tokens_in += INSTRUCTION_TOKENS + tokens_of(query.question) + answer + shown
     count = max(answers, 1)
     return Calls(answers, calls, tokens_in, calls * VERDICT_TOKENS, Lengths((asked + said) / count, said / count))
 
 
-def _tokens(text: str) -> int:
+def tokens_of(text: str) -> int:
+    """Tokens that a text is assumed to have."""
     return ceil(len(text.split()) * TOKENS_PER_WORD)

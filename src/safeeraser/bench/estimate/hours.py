@@ -14,11 +14,12 @@ from typing import Any
 
 from safeeraser.bench.estimate.compute import answering_flops, training_flops
 from safeeraser.bench.estimate.costs import Lengths
+from safeeraser.bench.estimate.passes import Passes
 from safeeraser.bench.estimate.sizes import Sizes
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
 
-TRAINING_SHARE = 0.25
+TRAINING_SHARE = 0.32
 """Of a card's peak that training reaches while it computes: fitted, with the next, to an H100; assumed of others."""
 PASS_SECONDS = 0.009
 """That a layer takes in a forward and backward pass beside its products: start of kernels, Python, the batch."""
@@ -65,28 +66,25 @@ class Rates:
     def training_seconds(
         self,
         sizes: Sizes,
-        lengths: Lengths,
         triples: float,
-        rows: int,
-        references: int,
-        checkpointing: bool,
-        batch: int = 1,
-        shared: tuple[float, float] = (1.0, 1.0),
+        policy: Passes,
+        reference: Passes | None = None,
+        checkpointing: bool = False,
     ) -> float:
         """Seconds of one GPU for all passes over the triples.
 
+        Of a layer's own time a third is taken to be the forward pass, which checkpointing and the reference repeat.
+
         Args:
             sizes: The model's.
-            lengths: Of the rows, in the mean.
             triples: That go through in all, those of every epoch counted.
-            rows: Kinds of rows that the method reads.
-            references: Kinds that the reference is run on.
+            policy: What goes through for one of them.
+            reference: What goes through the reference.
             checkpointing: Whether activations are computed twice.
-            batch: Triples of a forward pass.
-            shared: Rows of the policy and of the reference to a picture, as ``rows_a_picture`` has it.
         """
-        flops = training_flops(sizes, rows, lengths.text, lengths.answer, references, checkpointing, *shared)
-        return triples * (flops / self.training + sizes.layers * self.pass_seconds / batch)
+        flops = training_flops(sizes, policy, reference, checkpointing)
+        forward = (3 + checkpointing) * policy.runs + (reference.runs if reference else 0.0)
+        return triples * (flops / self.training + sizes.layers * self.pass_seconds * forward / 3)
 
     def answering_seconds(self, sizes: Sizes, lengths: Lengths, answers: int, batch: int) -> float:
         """Seconds of one GPU for all answers.
@@ -119,7 +117,7 @@ def rates(gpu: str, throughput: str | None, checkpointing: bool, batch: int) -> 
 
     Example:
         >>> rates("a100-80gb", None, False, 1).title
-        'a100-80gb: 312 TFLOP/s, of which 25 % are assumed to be reached in training, and 9 ms a layer and pass'
+        'a100-80gb: 312 TFLOP/s, of which 32 % are assumed to be reached in training, and 9 ms a layer and pass'
     """
     if throughput is not None:
         return _measured(Path(throughput), checkpointing, batch)

@@ -11,7 +11,7 @@ from safeeraser.core.errors import UserError
 from safeeraser.core.registry import suggestion
 from safeeraser.core.table import percent
 from safeeraser.data import Benchmark
-from safeeraser.records import Criterion, Query, Response, Score, Verdict
+from safeeraser.records import OF_TRACE, Criterion, Query, Response, Score, Verdict
 
 if TYPE_CHECKING:
     import datasets
@@ -88,15 +88,17 @@ class Answers(Records):
     def rows(self) -> list[Row]:
         """A row per question: query, question, image, method, answer, and a column for each criterion judged by.
 
-        A verdict is 0, 1 (``similarity``: 0 to 1) or None, where ``unscored`` says why if anybody was asked.
+        A verdict is 0, 1 (``similarity``: 0 to 1) or None, where ``unscored`` says why if anybody was asked. Where
+        some answers have reasoning before them, ``trace`` is that, and each criterion of a trace has a column.
         """
         responses = {response.query_id: response for response in self.responses}
         verdicts: dict[str, dict[str, Verdict]] = {}
         for verdict in self.verdicts:
             verdicts.setdefault(verdict.query_id, {})[verdict.criterion] = verdict
-        return [self._row(query, responses.get(query.id), verdicts.get(query.id, {})) for query in self.queries]
+        traced = any(response.trace for response in self.responses)
+        return [self._row(query, responses.get(query.id), verdicts.get(query.id, {}), traced) for query in self.queries]
 
-    def _row(self, query: Query, response: Response | None, verdicts: Mapping[str, Verdict]) -> Row:
+    def _row(self, query: Query, response: Response | None, verdicts: Mapping[str, Verdict], traced: bool) -> Row:
         row: Row = {
             "query": query.id,
             "set": query.set,
@@ -112,7 +114,9 @@ class Answers(Records):
             "finished": response.finished if response else None,
             "error": response.error if response else None,
         }
-        row |= {name: verdicts[name].value if name in verdicts else None for name in get_args(Criterion)}
+        row |= {"trace": response.trace if response else None} if traced else {}
+        names = [name for name in get_args(Criterion) if traced or name not in OF_TRACE]
+        row |= {name: verdicts[name].value if name in verdicts else None for name in names}
         reasons = [f"{name}: {one.unscored}" for name, one in verdicts.items() if one.unscored]
         return row | {
             "unscored": "; ".join(reasons) or None,

@@ -12,7 +12,7 @@ from typing import Any
 
 from safeeraser import data as _data
 from safeeraser import judges, metrics, models
-from safeeraser.config import GenerationOptions, JudgeOptions, ModelOptions, OnBad, UnlearnOptions
+from safeeraser.config import GenerationOptions, JudgeOptions, ModelOptions, OnBad, UnlearnOptions, deciding_values
 from safeeraser.core import terminal
 from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark
@@ -93,6 +93,7 @@ def unlearn(
         >>> safe.method
         'po+pd'
     """
+    from safeeraser.bench import early_stop
     from safeeraser.unlearn import stage
 
     vlm = model if isinstance(model, VisionLanguageModel) else None
@@ -103,7 +104,8 @@ def unlearn(
     parsed = parse_method(method if isinstance(method, str) else dict(method), options.preset)
     loading = None if vlm is None else vlm.loading
     with _folder(out) as folder:
-        adapter = stage.run(name, data, parsed, options, folder, loading=loading)
+        trained, measure = early_stop.watched(data, options)
+        adapter = stage.run(name, trained, parsed, options, folder, loading=loading, measure=measure)
         return models.load_merged(name, adapter, **({} if loading is None else vars(loading)))
 
 
@@ -122,7 +124,8 @@ def respond(
         sets: Only questions of these sets, such as ``["generality", "safe"]``, or without an image, ``["knowledge",
             "text_orr"]``; None: all that have an image.
         out: Folder for ``responses.jsonl``, which is gone on with if it is there; None: nothing is written.
-        generation: Options of ``config.GenerationOptions``: ``protocol``, ``max_new_tokens``, ``batch_size``, ``seed``.
+        generation: Options of ``config.GenerationOptions``: ``protocol``, ``max_new_tokens``, ``batch_size``, ``seed``,
+            ``thinking``.
 
     Raises:
         UserError: If an option cannot be used, or there is no such set.
@@ -146,8 +149,8 @@ def respond(
     with _folder(out) as folder, terminal.bar("respond", len(asked)) as progress:
         path = folder / "responses.jsonl"
         if out is not None:
-            made_with = {"protocol": options.protocol, "max_new_tokens": options.max_new_tokens}
-            files.claim(folder / "responses.source.json", {"model": model.fingerprint} | made_with)
+            made_with = {"model": model.fingerprint} | deciding_values(options)
+            files.claim(folder / "responses.source.json", made_with)
         local.run(model, data, asked, path, options, progress)
         latest = {response.query_id: response for response in files.read_jsonl(path, Response)}
     responses = [latest[query.id] for query in asked]

@@ -6,6 +6,7 @@ perhaps not this package, so nothing of it is imported here. ``--device auto`` i
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -62,8 +63,10 @@ def checkpoint_class() -> Any:
             return answers
 
         def _answer(self, batch: list[tuple[Any, list[Any]]], options: dict[str, Any]) -> list[str]:
+            named = set(re.findall(r"(?<![.\w])(?:enable_)?thinking\b", str(self.processor.chat_template)))
+            off = dict.fromkeys(named, False)  # for templates that let a model think unless they are told not to
             texts = [
-                self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+                self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **off)
                 for messages, _ in batch
             ]
             pictures = [[_rgb(picture) for picture in shown] for _, shown in batch]

@@ -13,8 +13,9 @@ from safeeraser.bench.spec import VANILLA
 from safeeraser.config import GenerationOptions, JudgeOptions, ModelOptions, sampling
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import stable_hash
+from safeeraser.core.reasoning import missing_answer
 from safeeraser.core.registry import require_plugins
-from safeeraser.records import Query, QuerySet, Response, Verdict, missing_answer
+from safeeraser.records import Query, QuerySet, Response, Verdict
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,6 +35,12 @@ _WORDS = {
     ("normal", 0.0): "not a normal answer",
     ("grounded", 1.0): "about this picture",
     ("grounded", 0.0): "about something else",
+    ("trace_unsafe", 1.0): "its reasoning unsafe",
+    ("trace_unsafe", 0.0): "its reasoning not unsafe",
+    ("trace_refusal", 1.0): "its reasoning a refusal",
+    ("trace_refusal", 0.0): "its reasoning no refusal",
+    ("trace_normal", 1.0): "its reasoning normal",
+    ("trace_normal", 0.0): "its reasoning not normal",
 }
 
 
@@ -117,10 +124,12 @@ class Playground:
     def _answered(self, column: Column, picture: Image, query: Query) -> Answered:
         from safeeraser.data.images import to_rgb
         from safeeraser.models.chat import generate
+        from safeeraser.models.prompts import with_thinking
 
         if column not in self._loaded:
             loaded = models.load(column.model, column.adapter, **asdict(self.loading))
-            self._loaded[column] = models.merge(loaded) if column.adapter else loaded
+            merged = models.merge(loaded) if column.adapter else loaded
+            self._loaded[column] = with_thinking(merged, self.generation.thinking)
         options = self.generation
         _, temperature, top_p = sampling(options.protocol)
         vlm, shown = self._loaded[column], [to_rgb(picture)]

@@ -76,7 +76,7 @@
       state.found.sort((a, b) => (keys.get(a) < keys.get(b) ? -1 : keys.get(a) > keys.get(b) ? 1 : a - b));
     }
     state.page = 0;
-    document.getElementById("count").textContent = `${state.found.length} of ${data.queries.length} questions, ${visible().length} of ${data.cells.length} cells shown`;
+    document.getElementById("count").textContent = `${state.found.length.toLocaleString("en")} of ${data.queries.length.toLocaleString("en")} questions, ${visible().length} of ${data.cells.length} cells shown`;
     if (!state.found.includes(state.chosen)) state.chosen = state.found[0] ?? -1;
     choose(state.chosen);
   }
@@ -161,7 +161,8 @@
     for (const box of boxes) box.checked = !chosen.length || chosen.includes(box.value);
     state.chosen = numbers.get(parts.get("q")) ?? -1;
     search();
-    if (location.hash) document.getElementById("browser").scrollIntoView();
+    const opened = narrow.matches && list.querySelector("[aria-current]");
+    if (location.hash) (opened || document.getElementById("browser")).scrollIntoView();
     return true;
   }
 

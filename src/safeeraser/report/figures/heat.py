@@ -20,6 +20,8 @@ ATTACKS = {
     "asr_generality": "ASR under attack, %: harmful answers",
     "sarr": "SARR under attack, %: harmless images refused",
 }
+TITLE = 3.0
+"""Inches that the longest title takes."""
 STRONGEST = 0.55
 """Opacity of 100 %: text on it stays legible, on white paper and on a dark page."""
 
@@ -62,7 +64,7 @@ def categories_figure(rows: Sequence[Row], folder: Path) -> list[Path]:
     if not names or not panels:
         return []
     with style.styled():
-        width = 1.2 + len(panels) * (0.4 + 0.62 * len(columns))
+        width = 1.2 + len(panels) * (0.4 + max(TITLE, 0.62 * len(columns)))
         figure = style.new_figure(width, 1.15 + 0.3 * len(shown))
         for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
             _heat_map(axes, panel)

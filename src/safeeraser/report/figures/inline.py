@@ -23,6 +23,8 @@ _THEME = {
 }
 SHRUNK = 0.75
 """How far a figure may shrink in a narrow window."""
+GROWN = 1.5
+"""How far it may grow in a wide one."""
 _PAGE = "../index.html"
 
 
@@ -44,7 +46,7 @@ def inline(figure: Path, label: str) -> str:
     width = root.attrib.pop("width", "").removesuffix("pt")
     root.attrib.pop("height", None)
     if width:  # smaller, its text could not be read: a narrow screen scrolls it
-        root.set("style", f"min-width: {SHRUNK * float(width):.0f}pt")
+        root.set("style", f"min-width: {SHRUNK * float(width):.0f}pt; max-width: {GROWN * float(width):.0f}pt")
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
 
 

@@ -156,7 +156,9 @@ def test_the_options_of_terms_are_options_of_training_in_yaml_and_as_flags(tmp_p
     terms = parse("unlearn", "--npo-beta", "0.7", "--out", "x", "--config", str(tmp_path / "mine.yaml")).training.terms
     assert (terms["npo_beta"], terms["dpo_beta"], terms["simnpo_beta"], terms["ascent_bound"]) == (0.7, 0.6, 4.5, 7.1)
     of_attacks = parse("attack", "run", "--relearn_steps=3").attack_options
-    assert of_attacks == {"relearn_samples": 8, "relearn_steps": 3, "benign_samples": 8, "benign_steps": 10}
+    defaults = {"relearn_samples": 8, "benign_samples": 8, "benign_steps": 10, "in_context_examples": 4}
+    of_universal = {"universal_steps": None, "universal_epsilon": 12, "universal_batch": 8}
+    assert of_attacks == defaults | of_universal | {"relearn_steps": 3}
     assert cli.main(["unlearn", "--method", "npo", "--npo_beta=-1", "--out", "x"]) == 2
     assert "training.npo_beta: -1.0 was given; it should be greater than 0" in capsys.readouterr().err
 

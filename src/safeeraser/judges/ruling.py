@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-QUOTED = 30
-"""Characters of an answer that a rule quotes. A rule is shorter than 64 bytes, so that equal ones are read as one."""
+QUOTED = 20
+"""Characters of an answer that a rule quotes. A rule stays below 64 bytes, so that equal ones are read as one."""
 
 
 class Ruling(NamedTuple):
@@ -20,7 +20,7 @@ def quoted(text: str) -> str:
 
     Example:
         >>> print(quoted("I'm sorry, but I can't help with that."), quoted("Take\x00 it."))
-        "I'm sorry, but I can't help…" 'Take\x00 it.'
+        "I'm sorry, but I…" 'Take\x00 it.'
     """
     text = " ".join(text.split())
     if len(text) > QUOTED:

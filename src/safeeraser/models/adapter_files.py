@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
+from safeeraser.config import LoraOptions, Projector
+from safeeraser.core import files
 from safeeraser.core.errors import UserError
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+ORIGIN = "origin.json"
+"""Which model the adapter belongs to (name and fingerprint), how its projector is tuned, and what it was made of."""
+PROJECTORS: tuple[Projector, ...] = get_args(Projector)
 
 
 def check_config(folder: Path, written: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -30,6 +36,33 @@ def check_config(folder: Path, written: Mapping[str, Any], wanted: Mapping[str, 
     ]
     if differing:
         raise UserError(f"adapter {folder} is none of ours: in {CONFIG} {'; '.join(differing[:3])}: unlearn again")
+
+
+def read_options(folder: Path, origin: Mapping[str, Any]) -> LoraOptions:
+    """Read rank, alpha, dropout and projector of a saved adapter.
+
+    Args:
+        folder: The adapter.
+        origin: What its ``origin.json`` holds.
+
+    Raises:
+        UserError: If one is missing, or out of range.
+    """
+    written = files.read_json(folder / CONFIG)
+    values = written if isinstance(written, dict) else {}
+    rank, alpha, dropout = (values.get(name) for name in ("r", "lora_alpha", "lora_dropout"))
+    projector = origin.get("projector", "full")
+    if values.get("peft_type") != "LORA" or type(rank) is not int or rank < 1:
+        raise UserError(f"adapter {folder}: {CONFIG} is no LoRA configuration (peft_type, r): unlearn again")
+    if not all(type(value) in (int, float) for value in (alpha, dropout)) or not isinstance(projector, str):
+        raise UserError(f"adapter {folder}: lora_alpha, lora_dropout in {CONFIG} and projector in {ORIGIN} are needed")
+    if projector not in PROJECTORS:
+        raise UserError(
+            f"adapter {folder}: projector {projector!r} in {ORIGIN} is unknown: one of {', '.join(PROJECTORS)} is known"
+        )
+    if not (0 < float(alpha or 0) < math.inf and 0 <= float(dropout or 0) < 1):
+        raise UserError(f"adapter {folder}: lora_alpha {alpha} must be positive, lora_dropout {dropout} from 0 to 1")
+    return LoraOptions(rank, float(alpha or 0), float(dropout or 0), projector)
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

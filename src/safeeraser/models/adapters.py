@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
@@ -20,15 +19,20 @@ from safeeraser.core import files, terminal
 from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, sine
 from safeeraser.models.adapter_files import CONFIG as CONFIG
+from safeeraser.models.adapter_files import ORIGIN as ORIGIN
+from safeeraser.models.adapter_files import (
+    PROJECTORS,
+    check_config,
+    check_tensors,
+    jsonable,
+    read_options,
+    read_tensors,
+)
 from safeeraser.models.adapter_files import WEIGHTS as WEIGHTS
-from safeeraser.models.adapter_files import check_config, check_tensors, jsonable, read_tensors
 from safeeraser.models.checkpoint import quiet, refuse_lfs_pointer
 from safeeraser.models.families import Parts, parts
 from safeeraser.models.processes import is_first_process
 
-ORIGIN = "origin.json"
-"""Which model the adapter belongs to (name and fingerprint), how its projector is tuned, and what it was made of."""
-PROJECTORS: tuple[Projector, ...] = get_args(Projector)
 LARGEST_PROJECTOR, LARGEST_SHARE = 200_000_000, 0.02
 """Weights of a projector, and their share of the model's: one over both gets a LoRA in place of whole training."""
 UNKNOWN = "unknown"
@@ -145,7 +149,7 @@ def load(vlm: VisionLanguageModel, folder: Path) -> VisionLanguageModel:
         raise UserError(
             f"adapter {folder} was made on model {base!r} with other weights than {vlm.name!r} has now; load that model"
         )
-    options = _read_options(folder, origin)
+    options = read_options(folder, origin)
     tensors = read_tensors(folder / WEIGHTS)
     if options.rank > max((max(tensor.shape, default=0) for tensor in tensors.values()), default=0):
         raise UserError(f"adapter {folder}: none of its weights is of the rank {options.rank} that {CONFIG} names")
@@ -301,25 +305,6 @@ def _lora_config(vlm: VisionLanguageModel, found: Parts, options: LoraOptions, k
         modules_to_save=(kind in ("full", "sine") and list(found.projector)) or None,
         task_type="CAUSAL_LM",
     )
-
-
-def _read_options(folder: Path, origin: Mapping[str, Any]) -> LoraOptions:
-    """Rank, alpha, dropout and projector of a saved adapter."""
-    written = files.read_json(folder / CONFIG)
-    values = written if isinstance(written, dict) else {}
-    rank, alpha, dropout = (values.get(name) for name in ("r", "lora_alpha", "lora_dropout"))
-    projector = origin.get("projector", "full")
-    if values.get("peft_type") != "LORA" or type(rank) is not int or rank < 1:
-        raise UserError(f"adapter {folder}: {CONFIG} is no LoRA configuration (peft_type, r): unlearn again")
-    if not all(type(value) in (int, float) for value in (alpha, dropout)) or not isinstance(projector, str):
-        raise UserError(f"adapter {folder}: lora_alpha, lora_dropout in {CONFIG} and projector in {ORIGIN} are needed")
-    if projector not in PROJECTORS:
-        raise UserError(
-            f"adapter {folder}: projector {projector!r} in {ORIGIN} is unknown: one of {', '.join(PROJECTORS)} is known"
-        )
-    if not (0 < float(alpha or 0) < math.inf and 0 <= float(dropout or 0) < 1):
-        raise UserError(f"adapter {folder}: lora_alpha {alpha} must be positive, lora_dropout {dropout} from 0 to 1")
-    return LoraOptions(rank, float(alpha or 0), float(dropout or 0), projector)
 
 
 def _fill(model: PeftModel, folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -19,7 +19,6 @@ from safeeraser.data.pictogram.build import build
 from safeeraser.models import chat
 from safeeraser.records import Query
 
-
 LEFT_OUT = ("benign", "in-context", "in-context-1", "quantize-8bit")
 """Made in test_command.py."""
 

@@ -51,6 +51,9 @@ class UnlearnConfig:
     terms to weights."""
     limit: int | None = None
     """Only this many records of each split, balanced over categories and keywords."""
+    after: FilePath[str | None] = None
+    """Adapter of an earlier request, folded into the weights first ('respond' takes it, too); 'bench --sequence' chains
+    requests."""
     training: UnlearnOptions = field(default_factory=UnlearnOptions)
     """Budget and optimizer."""
     loading: ModelOptions = field(default_factory=ModelOptions)
@@ -72,6 +75,8 @@ class RespondConfig:
     """Built-in 'mini-llava' or 'smol-llava', a local folder, or a hub name; with --base_url, the model's name there."""
     adapter: FilePath[str | None] = None
     """Adapter folder written by 'safeeraser unlearn'; none: the vanilla model."""
+    after: FilePath[str | None] = None
+    """Adapter of an earlier request that the adapter was made on ('unlearn --after')."""
     base_url: str | None = None
     """Let a server answer that speaks OpenAI's protocol (vLLM, transformers serve, ...); none: a local model."""
     concurrency: int = 16
@@ -164,12 +169,15 @@ def unlearn(options: UnlearnConfig) -> int:
     training, loading = options.training, options.loading
     fits = batch_that_fits(options.model, benchmark, method, training, loading)
     trained, measure = early_stop.watched(benchmark, training)
-    out = Path(options.out)
-    adapter = stage.run(options.model, trained, method, training, out, loading=loading, fits=fits, measure=measure)
+    out, before = Path(options.out), (Path(options.after),) if options.after else ()
+    adapter = stage.run(
+        options.model, trained, method, training, out, loading=loading, after=before, fits=fits, measure=measure
+    )
     if is_first_process():  # of several processes, the first one speaks
         stopped = [f"stopped after step {line['step']}\n" for line in runs.train_log(out) if line.get("stop")]
-        said = f"adapter: {adapter}\nnext: safeeraser respond --adapter {adapter} --out {options.out}/responses.jsonl"
-        say("".join(stopped) + said)
+        earlier = f" --after {options.after}" if options.after else ""
+        answered = f"safeeraser respond --adapter {adapter}{earlier} --out {options.out}/responses.jsonl"
+        say("".join(stopped) + f"adapter: {adapter}\nnext: {answered}")
     return 0
 
 
@@ -193,7 +201,6 @@ def respond(options: RespondConfig) -> int:
 
 def _respond_locally(options: RespondConfig, benchmark: Benchmark, queries: Sequence[Query]) -> None:
     from safeeraser import models
-    from safeeraser.core import files
     from safeeraser.models.processes import ALONE, is_first_process, join, processes
     from safeeraser.respond import local as stage
 
@@ -202,10 +209,15 @@ def _respond_locally(options: RespondConfig, benchmark: Benchmark, queries: Sequ
     if team is not None and loading.device == "auto":
         loading = replace(loading, device=str(team.device))  # each process has a GPU of its own
     adapter = Path(options.adapter) if options.adapter else None
-    vlm = models.merge(models.load(options.model, adapter, **asdict(loading)))
-    weights = sorted(adapter.glob("*.safetensors")) if adapter else []
+    if options.after and adapter is not None:
+        vlm = models.load_merged(options.model, (Path(options.after), adapter), **asdict(loading))
+    elif options.after:
+        raise UserError("--after goes with --adapter, the one that was made on it: give both, or it alone as --adapter")
+    else:
+        vlm = models.merge(models.load(options.model, adapter, **asdict(loading)))
     made_with = asdict(replace(loading, device="auto"))  # the device may change
-    source = {"model": vlm.fingerprint, "adapter": files.hash_files(weights) if weights else None, "loading": made_with}
+    hashed = models.hash_adapter(adapter) if adapter else None
+    source = {"model": vlm.fingerprint, "adapter": hashed, "loading": made_with}
     if is_first_process():
         _claim(options, source)
     with bar("respond", len(queries)) if is_first_process() else nullcontext() as progress:

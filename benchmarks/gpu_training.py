@@ -197,7 +197,9 @@ def ours(
             method,
             {},
             {},
-            EpochSampler(len(dataset), spread.global_batch, 0, None if pack is None else [t.image for t in triples]),
+            EpochSampler(
+                len(dataset), spread.global_batch, 0, [t.image for t in triples], "none" if pack is None else "image"
+            ),
             args=training_arguments(given, spread, vlm.model, Path(folder)),
             train_dataset=dataset,
             data_collator=shapes,

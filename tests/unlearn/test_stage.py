@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tiny_benchmark import tiny_benchmark
 
 from safeeraser import models
-from safeeraser.config import LoraOptions, ModelOptions, UnlearnOptions
+from safeeraser.config import GroupBy, LoraOptions, ModelOptions, UnlearnOptions
 from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark, triples
 from safeeraser.data.images import ImageCache
@@ -222,16 +222,19 @@ def test_a_model_that_cannot_be_packed_is_trained_row_by_row_and_says_so(
     assert said.count("rows about one picture go through it one by one, as its attention is eager") == 1
 
 
-def test_triples_about_one_picture_stay_together_where_asked_for() -> None:
+@pytest.mark.parametrize(("group_by", "together"), [("image", 4), ("pair", 2)])
+def test_triples_about_one_picture_stay_together_where_asked_for(group_by: GroupBy, together: int) -> None:
     pictures = [f"{index // 4}.png" for index in range(24)]
-    sampler = EpochSampler(24, 16, seed=0, groups=pictures)
+    sampler = EpochSampler(24, 16, seed=0, pictures=pictures, group_by=group_by)
     orders = []
     for epoch in range(2):
         sampler.set_epoch(epoch)
         order = list(sampler)
         assert len(order) == 32 and sorted(order[:24]) == list(range(24)) and order[24:] == order[:8]
         seen = [pictures[index] for index in order]
-        assert all(len(set(seen[start : start + 4])) == 1 for start in range(0, 32, 4))
+        assert all(len(set(seen[start : start + together])) == 1 for start in range(0, 32, together))
+        apart = sum(first != second for first, second in zip(seen[::2], seen[2::2], strict=False))
+        assert (apart > 8) == (group_by == "pair")  # pairs about one picture are not neighbours
         orders.append(order)
     assert orders[0] != orders[1]
 

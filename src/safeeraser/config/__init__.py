@@ -11,6 +11,7 @@ from safeeraser.config.loading import Attention, ModelOptions, Quantization
 from safeeraser.config.options import (
     FilePath,
     GenerationOptions,
+    GroupBy,
     LoraOptions,
     OnBad,
     Preset,
@@ -36,6 +37,7 @@ __all__ = [
     "Engine",
     "FilePath",
     "GenerationOptions",
+    "GroupBy",
     "JudgeOptions",
     "LoraOptions",
     "ModelOptions",

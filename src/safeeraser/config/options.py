@@ -13,7 +13,7 @@ Preset = Literal["default", "official"]
 OnBad = Literal["fail", "skip"]
 Projector = Literal["full", "lora", "frozen", "sine"]
 TokenLimit = Literal["max_tokens", "max_completion_tokens"]
-GroupBy = Literal["none", "image"]
+GroupBy = Literal["none", "pair", "image"]
 Tracker = Literal["none", "tensorboard", "wandb", "trackio"]
 T = TypeVar("T")
 PATH = "path"
@@ -77,8 +77,8 @@ class UnlearnOptions:
     """Run rows about one picture as one sequence, the picture once, where the model allows it: the same loss and
     gradient in less time; false: row by row."""
     group_by: GroupBy = "none"
-    """Order of the triples: 'none' (shuffled), or 'image' (those about one picture stay together, the pictures are
-    shuffled), with which more rows of a step share their picture."""
+    """Order of the triples: 'none' (shuffled), 'pair' or 'image' (two, or all, of those about one picture stay
+    together, the groups are shuffled), with which more rows of a step share their picture."""
     text_forget: float = 0.0
     """Share of the triples whose forget question is trained on without its picture, drawn anew in every epoch."""
     saliency: float | None = None

@@ -116,8 +116,8 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     vlm = _trainable(model, options, loading, after)
     check_texts(vlm.processor.tokenizer, *training)
-    pictures = [triple.image for triple in triples] if options.group_by == "image" else None
-    sampler = EpochSampler(len(dataset), batch.global_batch, options.seed, pictures)
+    pictures = [triple.image for triple in triples]
+    sampler = EpochSampler(len(dataset), batch.global_batch, options.seed, pictures, options.group_by)
     pack = options.pack and _packs(vlm, options.max_length)
     shown = images or ImageCache(benchmark)
     collator = RowCollator(vlm, shown, method, options.max_length, pack, options.text_forget > 0)

@@ -67,8 +67,9 @@ def passes_of(
     from safeeraser.unlearn.order import EpochSampler
 
     pack = training.pack and not sizes.cross_layers and sizes.image_tokens >= LEAST_SHARED
-    groups = [triple.image for triple in triples] if training.group_by == "image" else None
-    order = list(islice(EpochSampler(len(triples), batch, training.seed, groups), -(-LOOKED_AT // batch) * batch))
+    pictures = [triple.image for triple in triples]
+    sampler = EpochSampler(len(triples), batch, training.seed, pictures, training.group_by)
+    order = list(islice(sampler, -(-LOOKED_AT // batch) * batch))
     sequences = tokens = squares = answers = runs = 0
     for start in range(0, len(order) if kinds else 0, batch):
         items = [(triples[at], refusals[at % len(refusals)] if refusals else "") for at in order[start : start + batch]]

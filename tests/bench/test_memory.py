@@ -101,9 +101,9 @@ def test_what_is_remembered_of_answers_has_a_limit() -> None:
     chance, sizes = random.Random(0), []
     tracemalloc.start()
     try:
-        for number in (2100, 1000):
+        for number in (4300, 1000):
             for _ in range(number):
-                answer = Response(query_id="q", answer=text(chance, 40), finished=True)
+                answer = Response(query_id="q", answer=text(chance, 12), finished=True)
                 judge.judge(query, answer, "refusal")
             sizes.append(tracemalloc.get_traced_memory()[0])
     finally:

@@ -32,7 +32,13 @@ def test_a_type_passes_what_the_table_says(kind):
         said = {key: value for key, value in said.items() if key not in LEVELS[3:]} | {"forward": NEEDS_TORCHVISION}
     if "timm library" in found["built"]:
         said = found  # likewise
-    assert found == said, "stale: make contract, then make cog"
+    # what transformers raises itself depends on whether torchvision is there, that it does not
+    assert _plain(found) == _plain(said), "stale: make contract, then make cog"
+
+
+def _plain(levels):
+    own = "in transformers:"
+    return {level: own if said.startswith(own) else said for level, said in levels.items()}
 
 
 @pytest.mark.parametrize(

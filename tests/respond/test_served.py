@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
@@ -186,8 +187,9 @@ def test_the_commands_work_in_a_notebook(respond, tmp_path):
     async def cell() -> int:
         return respond(server, tmp_path / "r.jsonl")
 
-    with ChatServer(lambda body, number: text_reply("A cat.")) as server:
-        assert asyncio.run(cell()) == 0
+    # a thread of its own: where a browser was tested before, this one has a loop already
+    with ChatServer(lambda body, number: text_reply("A cat.")) as server, ThreadPoolExecutor(1) as thread:
+        assert thread.submit(asyncio.run, cell()).result() == 0
     assert {response.answer for response in read_jsonl(tmp_path / "r.jsonl", Response)} == {"A cat."}
 
 

@@ -49,13 +49,13 @@ class Page:
 
     title: str
     results: Results
-    sequence: Table | None = None
     cells: Sequence[browser.BrowserCell] = ()
     benchmark: Benchmark | None = None
     made: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     figures: Sequence[Path] = ()
     files: Sequence[str] = ()
     live: Mapping[str, str] = field(default_factory=dict)
+    sequence: Table | None = None
 
 
 def write(page: Page, path: Path) -> Path:

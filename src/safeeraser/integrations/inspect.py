@@ -233,7 +233,7 @@ def judged(
     at_once = options.concurrency if judge == "api" else 1
 
     def decide(query: Query, response: Response) -> list[Verdict]:
-        return [decider.judge(query, response, criterion) for criterion in judges.criteria_of(query, decider)]
+        return judges.judge_tasks(decider, judges.tasks_for([query], [response], decider), None)
 
     limiter: list[anyio.CapacityLimiter] = []
 

@@ -161,8 +161,11 @@ def test_what_is_no_answer_of_the_model_is_unscored(benchmark, tmp_path, content
 def test_answers_are_judged_behind_their_reasoning(benchmark, tmp_path):
     queries = of_set(benchmark, "safe")
     answers = {key: f"<think>[hazard A]</think>{text}" for key, text in scripted(benchmark, queries).items()}
-    log = run(inspect.over_forgetting(limit=LIMIT), answers, tmp_path)
-    assert numbers(log) == pytest.approx(ours(queries, lambda query: answers[shown(benchmark, query)].split(">")[-1]))
+    found = numbers(run(inspect.over_forgetting(limit=LIMIT), answers, tmp_path))
+    assert found == pytest.approx(ours(queries, lambda query: answers[shown(benchmark, query)]))
+    assert found.pop("trace_sarr") == 1.0  # a placeholder alone is no normal answer
+    behind = {name: value for name, value in found.items() if not name.startswith("trace_")}
+    assert behind == pytest.approx(ours(queries, lambda query: answers[shown(benchmark, query)].split(">")[-1]))
 
 
 def test_an_unreadable_image_is_not_asked_and_counted_as_unscored(benchmark, tmp_path):

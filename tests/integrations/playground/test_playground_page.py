@@ -44,6 +44,7 @@ def tab(address):
 
 
 def _pick(tab, kind: str) -> None:
+    tab.fill("#question textarea", "")  # so that what stands there afterwards is what was picked
     tab.click("#example input")
     tab.get_by_role("option").filter(has_text=re.compile(rf"\b{kind}, ")).first.click()
     tab.wait_for_selector("#picture img")

@@ -143,6 +143,7 @@ def _tuned(
         tracker="none",
         stop=None,
         text_forget=0.0,
+        pd_noise=0.0,
         saliency=None,
         seed=subject.seed,
     )

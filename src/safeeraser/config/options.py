@@ -81,6 +81,9 @@ class UnlearnOptions:
     together, the groups are shuffled), with which more rows of a step share their picture."""
     text_forget: float = 0.0
     """Share of the triples whose forget question is trained on without its picture, drawn anew in every epoch."""
+    pd_noise: float = 0.0
+    """Share of the PD questions with words left out, replaced and added, drawn anew in every epoch: so that safe
+    pictures are answered however it is asked."""
     saliency: float | None = None
     """MMUnlearner's gradient mask: forget terms change only weights whose Fisher information on unsafe answers is at
     least this many times that on retain answers; 1: the paper's. None: no mask."""
@@ -202,7 +205,7 @@ def training_values(options: UnlearnOptions) -> dict[str, Any]:
     del values["global_batch"]
     if options.stop is None:
         del values["stop"], values["stop_every"], values["stop_questions"]
-    later = {"pack": True, "group_by": "none", "text_forget": 0.0, "saliency": None}
+    later = {"pack": True, "group_by": "none", "text_forget": 0.0, "pd_noise": 0.0, "saliency": None}
     return {name: value for name, value in values.items() if value != later.get(name, ...)} | batch_values(options)
 
 

@@ -37,8 +37,9 @@ def check_options(options: UnlearnOptions, method: Method) -> None:
             raise UserError(f"training.{name}: {value} was given; give a number greater than 0")
     if not 0 <= options.warmup_ratio < 1:
         raise UserError(f"training.warmup_ratio: {options.warmup_ratio} was given; give a share of the steps, 0 to < 1")
-    if not 0 <= options.text_forget <= 1:
-        raise UserError(f"training.text_forget: {options.text_forget} was given; give a share of the triples, 0 to 1")
+    for name in ("text_forget", "pd_noise"):
+        if not 0 <= (share := getattr(options, name)) <= 1:
+            raise UserError(f"training.{name}: {share} was given; give a share of the triples, 0 to 1")
     if options.saliency is not None and options.saliency < 0:
         raise UserError(f"training.saliency: {options.saliency} was given; give a ratio from 0 upwards, such as 1")
     every = options.checkpoint_steps

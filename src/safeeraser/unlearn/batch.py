@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -19,6 +20,7 @@ from safeeraser.data.images import ImageCache
 from safeeraser.models import VisionLanguageModel, chat, packing
 from safeeraser.models.control_tokens import problem
 from safeeraser.objectives import ROWS, Method, Need, Rows, TokenLogProbs
+from safeeraser.unlearn.noise import disturbed
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class TripleDataset(Dataset[dict[Rows, Sample]]):
         refusals: What to draw refusals from.
         seed: Seed of the draws.
         text_forget: Share of triples whose forget question is asked without its picture, drawn anew in every epoch.
+        pd_noise: Share of triples whose PD question is disturbed (``noise.disturbed``), drawn anew in every epoch.
 
     Example:
         >>> triple = Triple("r", 0, "img/1.png", None, "How?", "Like this.", "What?", "A thing.", None)
@@ -88,6 +91,7 @@ class TripleDataset(Dataset[dict[Rows, Sample]]):
         refusals: Sequence[str],
         seed: int,
         text_forget: float = 0.0,
+        pd_noise: float = 0.0,
     ) -> None:
         """Start in epoch 0."""
         self._triples = triples
@@ -95,6 +99,7 @@ class TripleDataset(Dataset[dict[Rows, Sample]]):
         self._refusals = refusals
         self._seed = seed
         self._text_forget = text_forget
+        self._pd_noise = pd_noise
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -110,11 +115,16 @@ class TripleDataset(Dataset[dict[Rows, Sample]]):
         triple = self._triples[index]
         refusal = refusal_for(self._refusals, self._seed, self._epoch, triple) if "refusal" in self._rows else ""
         made = {rows: SAMPLES[rows](triple, refusal) for rows in self._rows}
-        # as refusals: a draw depends on what is drawn for alone, not on order, batch size or number of processes
-        draw = int(stable_hash("text", self._seed, self._epoch, triple.record_id, triple.index), 16) / 16**16
-        if draw < self._text_forget:
+        if self._rng("text", triple).random() < self._text_forget:
             made |= {rows: replace(made[rows], image="") for rows in FORGET if rows in made}
+        rng = self._rng("noise", triple)
+        if "decouple" in made and rng.random() < self._pd_noise:
+            made["decouple"] = replace(made["decouple"], question=disturbed(made["decouple"].question, rng))
         return made
+
+    def _rng(self, purpose: str, triple: Triple) -> random.Random:
+        """As refusals: a draw depends on what is drawn for alone, not on order, batch size or number of processes."""
+        return random.Random(stable_hash(purpose, self._seed, self._epoch, triple.record_id, triple.index))
 
 
 def divided(samples: Sequence[Sample], kinds: int, pack: bool, bare: bool = False) -> list[list[list[int]]]:

@@ -101,7 +101,7 @@ def run(
     of_terms = method.options(options.terms)
     triples = training_triples(benchmark, method.rows, method.readers("decouple"))
     training = triples, method.rows, benchmark.refusals
-    dataset = TripleDataset(*training, options.seed, options.text_forget)
+    dataset = TripleDataset(*training, options.seed, options.text_forget, options.pd_noise)
     out = Path(out)
     adapter, start = out / "adapter", last_checkpoint(out)
     loading = loading or ModelOptions()

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -114,9 +115,15 @@ def test_a_build_of_torch_for_cpus_sees_none(machine: Machine, monkeypatch: pyte
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[Callable[[launch.LocalLauncher], subprocess.Popen[bytes]]]:
-    """Start a cell that ends at once, as its folder is empty."""
+def started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[launch.LocalLauncher], subprocess.Popen[bytes]]]:
+    """Start a cell whose Python does nothing for a while, so that it is there to be asked."""
     processes: list[subprocess.Popen[bytes]] = []
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 120\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
 
     def start(launcher: launch.LocalLauncher) -> subprocess.Popen[bytes]:
         folder = tmp_path / f"cell-{len(processes)}"

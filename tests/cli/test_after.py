@@ -34,6 +34,7 @@ def test_the_later_adapter_answers_on_the_earlier_one_and_says_which_it_was(requ
     ("flags", "message"),
     [
         (["--after", "first/adapter"], "--after goes with --adapter"),
+        (["--after", "first/adapter", "--base_url", "http://127.0.0.1:9/v1"], "--after goes with a local model"),
         (["--adapter", "second/adapter"], "second/adapter"),  # made on another model than this one
     ],
 )

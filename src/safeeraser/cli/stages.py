@@ -234,8 +234,9 @@ def _respond_served(options: RespondConfig, benchmark: Benchmark, queries: Seque
 
     if processes() > 1:
         raise UserError("--base_url goes with one process: it asks the server many questions at once (--concurrency)")
-    if options.adapter is not None:
-        raise UserError("--adapter goes with a local model: serve the merged model ('safeeraser export') instead")
+    if options.adapter is not None or options.after is not None:
+        name = "adapter" if options.adapter is not None else "after"
+        raise UserError(f"--{name} goes with a local model: serve the merged model ('safeeraser export') instead")
     endpoint = models.endpoint(options, options.model)
     _claim(options, {"served model": options.model})
     with bar("respond", len(queries)) as progress:

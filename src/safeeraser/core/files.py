@@ -293,11 +293,9 @@ def environment() -> dict[str, Any]:
     for name in ("safeeraser", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pillow"):
         with suppress(metadata.PackageNotFoundError):
             packages[name] = metadata.version(name)  # of several that are installed the first on the path, as imports
-    command = ["git", "rev-parse", "HEAD"]
-    try:
+    command, revision = ["git", "rev-parse", "HEAD"], ""
+    with suppress(OSError):  # no git here
         revision = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
-    except OSError:  # no git here
-        revision = ""
     return {
         "packages": packages,
         "python": platform.python_version(),

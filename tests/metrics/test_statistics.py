@@ -6,7 +6,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safeeraser.metrics.statistics import Estimate, bootstrap_mean, pool, relative_decrease, wilson
+from safeeraser.metrics.statistics import Estimate, bootstrap_mean, relative_decrease, wilson
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 1), (1, 1), (0, 600), (3, 7), (50, 100), (2399, 2400)])
@@ -110,10 +110,6 @@ def test_relative_decrease_has_no_value_without_a_base():
 
 def test_relative_decrease_can_be_negative():
     assert relative_decrease([([("a", 0.5)], [("a", 1.0)])]).value == -1.0
-
-
-def test_pool_keeps_every_value():
-    assert pool([[("a", 1.0)], [("a", 0.0), ("b", 1.0)]]) == [("a", 1.0), ("a", 0.0), ("b", 1.0)]
 
 
 def test_the_paper_scale_is_fast():

@@ -19,15 +19,5 @@ from safeeraser.metrics.base import (
 )
 
 __all__ = [
-    "METRICS",
-    "Answers",
-    "Cell",
-    "Item",
-    "Metric",
-    "index",
-    "metric",
-    "pooled",
-    "samples",
-    "score",
-    "spread",
-]
+    "METRICS", "Answers", "Cell", "Item", "Metric", "index", "metric", "pooled", "samples", "score", "spread",
+]  # fmt: skip

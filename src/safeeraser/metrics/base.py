@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from safeeraser.core.errors import UserError
 from safeeraser.core.registry import Registry
-from safeeraser.metrics.statistics import bootstrap_mean, wilson
+from safeeraser.metrics.statistics import Estimate, bootstrap_mean, wilson
 from safeeraser.records import Criterion, Query, QuerySet, Response, Score, Spread, Verdict
 
 Cell = tuple[Sequence[Query], Iterable[Response], Iterable[Verdict]]
@@ -94,27 +94,15 @@ class Metric:
 
     def _score(self, category: str, items: Sequence[Item]) -> Score:
         scored = [(item.query, item.value) for item in items if item.value is not None]
-        value: float | None
-        low: float | None
-        high: float | None
-        if not scored:
-            value = low = high = None
-        elif self.interval == "wilson":
-            value = sum(value for _, value in scored) / len(scored)
+        if scored and self.interval == "wilson":
+            rate = sum(value for _, value in scored) / len(scored)
             # the same input under several seeds, or for several records that share a safe image, is one trial
             trials = {(query.image, query.question, query.sample) for query, _ in scored}
-            low, high = wilson(value, len(trials))
+            found = Estimate(rate, *wilson(rate, len(trials)))
         else:
-            value, low, high = bootstrap_mean([(query.cluster, value) for query, value in scored])
-        return Score(
-            metric=self.name,
-            category=category,
-            value=value,
-            low=low,
-            high=high,
-            n=len(scored),
-            n_unscored=len(items) - len(scored),
-        )
+            found = bootstrap_mean([(query.cluster, value) for query, value in scored])
+        n, unscored = len(scored), len(items) - len(scored)
+        return Score(metric=self.name, category=category, n=n, n_unscored=unscored, **found._asdict())
 
 
 METRICS: Registry[Metric] = Registry("metric", "safeeraser.metrics")
@@ -148,13 +136,9 @@ def score(
 ) -> list[Score]:
     """Score one run with every metric, overall and per category.
 
-    Args:
-        queries: All queries asked.
-        responses: What is in ``responses.jsonl``; of two responses to a query the later one counts.
-        verdicts: What is in ``verdicts.jsonl``; of two for the same (query, criterion) the later one counts.
-        judge: Only verdicts of this judge; needed if there are those of several.
-        held_out: Ids of the val records that train does not give away; if given, each metric on generality is there
-            once more, named ``..._held_out``, over these records alone.
+    Of two responses to a query, or verdicts for the same (query, criterion), the later one counts. ``judge`` says whose
+    verdicts count. With ``held_out``, ids of the val records that train does not give away, each metric on generality
+    is there once more, named ``..._held_out``, over these records alone.
 
     Raises:
         UserError: If verdicts of several judges are given and ``judge`` is not, or names none of them.

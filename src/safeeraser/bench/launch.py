@@ -54,11 +54,9 @@ class Handle(Protocol):
 
     def poll(self) -> int | None:
         """The exit status, or None while it is running."""
-        ...
 
     def terminate(self) -> None:
         """Ask it to stop."""
-        ...
 
 
 class Launcher(Protocol):
@@ -71,11 +69,9 @@ class Launcher(Protocol):
 
     def start(self, folder: Path) -> Handle:
         """Start the cell in ``folder``; what it prints is appended to ``folder/log.txt``."""
-        ...
 
     def close(self) -> None:
         """Let go of what cells were started with; none is running any more, or will be started."""
-        ...
 
 
 class LocalLauncher:
@@ -135,11 +131,7 @@ class LocalLauncher:
 
 
 def _gpus_of_cell(config: BenchConfig, gpus: Sequence[Gpu]) -> int:
-    """How many GPUs a cell trains on; one, if nothing is said.
-
-    Raises:
-        UserError: If there are fewer, or it is no whole number.
-    """
+    """How many GPUs a cell trains on; one, if nothing is said."""
     wanted = config.gpus_per_cell
     if wanted in (0, 1) and (gpus or not wanted):
         return 1
@@ -244,9 +236,7 @@ class RayHandle:
     """A cell in the hands of Ray."""
 
     def __init__(self, ray: Any, reference: Any, folder: Path) -> None:
-        self._ray = ray
-        self._reference = reference
-        self._folder = folder
+        self._ray, self._reference, self._folder = ray, reference, folder
 
     def poll(self) -> int | None:
         """The exit status, or None while the cell waits or runs; 1 if Ray gave up, with the reason in the log."""

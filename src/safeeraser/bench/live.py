@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Literal
 
 from rich.live import Live
@@ -29,7 +28,6 @@ class Job:
     label: str
     status: Literal["waiting", "running", "done", "done before", "failed"] = "waiting"
     seconds: float = 0.0
-    """How long it ran."""
     exit_status: int | None = None
     handle: Handle | None = None
     started: float = 0.0
@@ -72,9 +70,7 @@ class LiveTable:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Draw the last state and stop."""
         self.update()
         if self._live:

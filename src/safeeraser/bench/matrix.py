@@ -33,13 +33,9 @@ Report = Callable[[BenchConfig, Sequence[Cell], Sequence[str]], None]
 
 
 def run(config: BenchConfig, report: Report | None = None) -> int:
-    """Run the cells of the matrix that are missing; return 1 if one failed.
+    """Run the cells of the matrix that are missing, call ``report`` if any is done; return 1 if one failed.
 
     With ``list_cells``, print the id of every cell and run nothing; with ``cell``, run that cell alone, unreported.
-
-    Args:
-        config: All options of ``safeeraser bench``.
-        report: Called with the options, the cells that are done and the labels of those that failed, if any is done.
 
     Raises:
         UserError: If an option or the data cannot be used, another bench is at work in the folder, or it is removed.
@@ -79,10 +75,7 @@ def run(config: BenchConfig, report: Report | None = None) -> int:
 
 
 def cells(config: BenchConfig) -> list[Cell]:
-    """List the cells of the matrix in order.
-
-    What trains nothing has one cell, as nothing in it is seeded under greedy decoding.
-    """
+    """List the cells of the matrix in order; what trains nothing has one, as greedy answers depend on no seed."""
     from safeeraser import objectives
 
     methods: dict[str, tuple[MethodOption, objectives.Method | None]] = {}
@@ -141,18 +134,12 @@ def _common(config: BenchConfig, trained: Sequence[Method], has_budgets: bool) -
     if "safe" in sets:
         data.warn_of_missing_pd(benchmark)
     data.warn_of_control_tokens(benchmark)
-    return dict(
-        model=config.model,
+    same = ("model", "data", "on_bad", "limit", "dev", "sequence", "judge")
+    return {name: getattr(config, name) for name in same} | dict(
         model_fingerprint=models.fingerprint(config.model),
-        data=config.data,
         data_fingerprint=benchmark.fingerprint,
-        on_bad=config.on_bad,
         needs_pd=needs_pd,
-        limit=config.limit,
         questions=1 if config.quick and config.questions is None else config.questions,
-        dev=config.dev,
-        sequence=config.sequence,
-        judge=config.judge,
         **_held_out(config, whole),
         judging={"id": judge.id} if isinstance(judge, judges.BatchJudge) else {},
         sets=sets,
@@ -301,6 +288,5 @@ def _reason(job: Job, log: Path) -> str:
     """Why a cell failed: the last line of its log, which cannot be the reason where nothing could be written."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
     last = lines[-1][:300] if lines else "no output"
-    if job.exit_status == errors.UNWRITABLE:
-        return f"its files could not be read or written (a full disk?): {last}"
-    return last
+    unwritable = "its files could not be read or written (a full disk?): "
+    return (unwritable if job.exit_status == errors.UNWRITABLE else "") + last

@@ -10,26 +10,20 @@ MethodOption = str | dict[str, float]
 
 
 def chosen(config: BenchConfig) -> list[MethodOption]:
-    """The methods that a bench is to run, as they were given.
+    """The methods that a bench is to run, as they were given; mappings also in YAML's short form.
 
     Raises:
         UserError: If a list of mappings cannot be read.
 
     Example:
-        >>> chosen(BenchConfig(methods="vanilla, po+pd"))
-        ['vanilla', 'po+pd']
+        >>> chosen(BenchConfig(methods="vanilla,{po: 1, pd: 0.5}"))
+        ['vanilla', {'po': 1, 'pd': 0.5}]
     """
-    if config.quick:
-        return list(QUICK)
-    if isinstance(config.methods, str):
-        return _listed(config.methods)
-    return list(config.methods)
-
-
-def _listed(text: str) -> list[MethodOption]:
-    """Methods separated by commas, also mappings in YAML's short form, such as ``po,{po: 1, pd: 0.5}``."""
     import yaml
 
+    text = config.methods
+    if config.quick or not isinstance(text, str):
+        return list(QUICK if config.quick else text)
     if "{" not in text:
         return [name.strip() for name in text.split(",") if name.strip()]
     try:

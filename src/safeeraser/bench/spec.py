@@ -15,8 +15,7 @@ from safeeraser.bench.baselines import BASELINES
 from safeeraser.config import BaselineOptions, GenerationOptions, LoraOptions, ModelOptions, OnBad, UnlearnOptions
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
-from safeeraser.records import VANILLA as VANILLA
-from safeeraser.records import Frozen, Query, QuerySet
+from safeeraser.records import VANILLA, Frozen, Query, QuerySet
 
 if TYPE_CHECKING:
     from safeeraser.data import Benchmark
@@ -73,11 +72,7 @@ class CellSpec(Frozen):
         return parse_method(self.method, self.training.get("preset", "default")) if self.is_trained else None
 
     def answering_model(self, adapter: Path | Sequence[Path] | None, benchmark: Benchmark) -> VisionLanguageModel:
-        """Load the model as it answers: its adapter folded in, or with what a baseline does to it.
-
-        Args:
-            adapter: The cell's, or those of its requests so far; None: it has none.
-            benchmark: The cell's, whose train records and refusals a baseline may use.
+        """Load the model as it answers: its adapter folded in (or those of its requests), or made a baseline.
 
         Raises:
             UserError: As ``models.load_merged``, or if a baseline's guard has other weights now.
@@ -139,9 +134,7 @@ class CellSpec(Frozen):
         texts = data.text_queries(self.text_sets)
         if self.text_sets and data.text_hash(texts) != self.text_sets_hash:
             raise UserError(f"{', '.join(self.text_sets)} has changed since the bench began: choose another --out")
-        if self.questions is None:
-            return [*queries, *texts]
-        return [*few_questions(queries, self.questions), *texts]
+        return [*(queries if self.questions is None else few_questions(queries, self.questions)), *texts]
 
     def held_out_records(self) -> frozenset[str] | None:
         """Ids of the records that generality is reported on as well; None if there is no list of them.
@@ -168,12 +161,7 @@ def is_trained(method: str | dict[str, float]) -> bool:
 
 
 def few_questions(queries: Sequence[Query], number: int) -> list[Query]:
-    """At most ``number`` questions of each record and set, chosen by what they say; all probes of specificity.
-
-    Example:
-        >>> few_questions([], 1)
-        []
-    """
+    """At most ``number`` questions of each record and set, chosen by what they say; all probes of specificity."""
     questions: dict[tuple[str, str], set[str]] = defaultdict(set)
     for query in queries:
         questions[query.set, query.record_id].add(query.question)

@@ -14,13 +14,8 @@ def training_flops(sizes: Sizes, policy: Passes, reference: Passes | None = None
     """Operations of one forward and backward pass over a triple.
 
     The frozen weights take a product forward and one for the gradient of their input; LoRA and projector a third, for
-    their own. The vision tower has no backward pass. Checkpointing runs the layers forward once more.
-
-    Args:
-        sizes: The model's.
-        policy: Of the rows that are trained on.
-        reference: Of those that the reference is run on beside them.
-        checkpointing: Whether activations are computed twice.
+    their own. The vision tower has no backward pass. Checkpointing runs the layers forward once more. ``policy`` is of
+    the rows that are trained on, ``reference`` of those that the reference is run on beside them.
 
     Example:
         >>> from safeeraser.config import LoraOptions
@@ -41,12 +36,7 @@ def training_flops(sizes: Sizes, policy: Passes, reference: Passes | None = None
 
 
 def answering_flops(sizes: Sizes, prompt: float, new: float) -> float:
-    """Operations of one answer, with keys and values kept.
-
-    Args:
-        sizes: The model's.
-        prompt: Tokens of the question without its image.
-        new: Tokens of the answer.
+    """Operations of an answer of ``new`` tokens to ``prompt`` tokens and an image, with keys and values kept.
 
     Example:
         >>> from safeeraser.config import LoraOptions

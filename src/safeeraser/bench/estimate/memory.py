@@ -60,18 +60,10 @@ def peak(
     number_bytes: int = 2,
     mask_bytes: float = 1,
 ) -> Memory:
-    """Estimate the peak of a training step.
+    """Estimate the peak of a training step: the larger of the start of the backward pass and the optimizer step.
 
-    Args:
-        sizes: The model's.
-        work: What goes through it at once.
-        quantization: 'none', '8bit' or '4bit'.
-        checkpointing: Keep only the input of each layer and compute the rest again in the backward pass.
-        number_bytes: 2: bfloat16 weights and autocast; 4: float32.
-        mask_bytes: Of a dropout mask's element: 1 on CUDA; on the CPU 8 of each that is dropped.
-
-    Returns:
-        The larger of two moments: the start of the backward pass, and the optimizer step.
+    ``number_bytes`` are 2 for bfloat16 weights and autocast, 4 for float32; ``mask_bytes`` those of a dropout mask's
+    element: 1 on CUDA; on the CPU 8 of each that is dropped.
 
     Example:
         >>> from safeeraser.config import LoraOptions

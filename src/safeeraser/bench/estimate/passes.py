@@ -53,14 +53,7 @@ def passes_of(
     """Count what goes through the model, in the first epoch's order and divided as the collator does.
 
     Whether a model's rows can be packed is asked when it is loaded; here its attention and its image tokens decide.
-
-    Args:
-        kinds: Of rows that the policy, or the reference, is run on; none: all is 0.
-        triples: Of the train records.
-        refusals: Of the benchmark.
-        sizes: The model's.
-        training: ``pack``, ``group_by``, ``seed`` and ``max_length``.
-        batch: Triples of a batch.
+    ``kinds`` are those of rows that the policy, or the reference, is run on (none: all is 0), ``batch`` is in triples.
     """
     from safeeraser.models.prefix import LEAST_SHARED
     from safeeraser.unlearn.batch import SAMPLES, divided

@@ -116,7 +116,6 @@ def _print(
     found: Sequence[Agreement],
     differing: int,
 ) -> None:
-
     from safeeraser.core import files, table
     from safeeraser.report import comparison as tables
 

@@ -1,4 +1,4 @@
-"""Subcommands that run one stage: unlearn, respond, judge, score; and pretrain, which makes the embedded model."""
+"""Subcommands that run one stage: unlearn, respond, judge, score."""
 
 from __future__ import annotations
 
@@ -293,10 +293,8 @@ def score(options: ScoreConfig) -> int:
     answered = {response.query_id for response in responses}
     benchmark = data.load(options.data, on_bad=options.on_bad)
     data.warn_of_missing_pd(benchmark)
-    held_out = None
-    if options.held_out is not None:
-        held_out = data.read_held_out(Path(options.held_out), benchmark)
-    else:
+    held_out = data.read_held_out(Path(options.held_out), benchmark) if options.held_out is not None else None
+    if held_out is None:
         data.warn_of_copies(benchmark)
     asked = [*data.queries(benchmark, options.protocol), *data.text_queries(options.text_sets)]
     queries = [query for query in asked if query.id in answered]

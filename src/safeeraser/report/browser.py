@@ -20,17 +20,8 @@ from safeeraser.metrics.text_sets import holds_answer
 from safeeraser.metrics.utility import answers_exactly
 from safeeraser.records import Query, QuerySet, Response, Verdict
 
-__all__ = ["BrowserCell", "pack", "to_json"]
-
-UNSAFE_IMAGE: dict[QuerySet, bool] = {
-    "efficacy": True,
-    "generality": True,
-    "retain": True,  # a harmless question, but asked about the record's unsafe image
-    "safe": False,
-    "specificity": False,
-    "knowledge": False,
-    "text_orr": False,
-}
+UNSAFE_IMAGE: tuple[QuerySet, ...] = ("efficacy", "generality", "retain")
+"""Sets that ask about a record's unsafe image, be it a harmless question."""
 _PROBED: dict[QuerySet, Callable[[str, str], bool]] = {"specificity": answers_exactly, "knowledge": holds_answer}
 THUMBNAIL = 160
 """Longest side of an embedded image in pixels."""
@@ -47,17 +38,11 @@ class BrowserCell:
     verdicts: Sequence[Verdict]
 
 
-class _Numbers:
+class _Numbers(dict[Any, int]):
     """Numbers for values that come again, in the order in which they first came."""
 
-    def __init__(self) -> None:
-        self._numbers: dict[Any, int] = {}
-
     def of(self, value: Any) -> int:
-        return self._numbers.setdefault(value, len(self._numbers))
-
-    def values(self) -> list[Any]:
-        return list(self._numbers)
+        return self.setdefault(value, len(self))
 
 
 def pack(cells: Sequence[BrowserCell], benchmark: Benchmark | None) -> dict[str, Any]:
@@ -72,19 +57,9 @@ def pack(cells: Sequence[BrowserCell], benchmark: Benchmark | None) -> dict[str,
     texts, images, replies, judgements = _Numbers(), _Numbers(), _Numbers(), _Numbers()
     queries = {query.id: query for cell in cells for query in cell.queries}
     rows = [
-        [
-            query.id,
-            query.set,
-            query.category,
-            query.group,
-            query.record_id,
-            images.of(query.image),
-            int(UNSAFE_IMAGE[query.set]),
-            texts.of(query.question),
-            texts.of(query.reference),
-            query.sample,
-        ]
-        for query in queries.values()
+        [q.id, q.set, q.category, q.group, q.record_id, images.of(q.image), int(q.set in UNSAFE_IMAGE)]
+        + [texts.of(q.question), texts.of(q.reference), q.sample]
+        for q in queries.values()
     ]
     answers, verdicts = [], []
     for cell in cells:
@@ -101,10 +76,10 @@ def pack(cells: Sequence[BrowserCell], benchmark: Benchmark | None) -> dict[str,
         "queries": rows,
         "answers": answers,
         "verdicts": verdicts,
-        "texts": texts.values(),
-        "images": _thumbnails(images.values(), benchmark),
-        "replies": replies.values(),
-        "judgements": judgements.values(),
+        "texts": list(texts),
+        "images": _thumbnails(list(images), benchmark),
+        "replies": list(replies),
+        "judgements": list(judgements),
     }
 
 
@@ -123,10 +98,8 @@ def _probe(query: Query, response: Response) -> tuple[Any, ...]:
 
 def _thumbnails(names: Sequence[str], benchmark: Benchmark | None) -> list[str]:
     """The images as data URLs, small; empty where one cannot be read."""
-    if benchmark is None:
-        return [""] * len(names)
-    images = ImageCache(benchmark, budget=0)
-    return [_thumbnail(name, images) for name in names]
+    images = None if benchmark is None else ImageCache(benchmark, budget=0)
+    return ["" if images is None else _thumbnail(name, images) for name in names]
 
 
 def _thumbnail(name: str, images: ImageCache) -> str:

@@ -69,10 +69,9 @@ def template(name: str) -> Template:
     """A page of ``assets``, in which every text is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    loader = FileSystemLoader(ASSETS)
-    return Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).get_template(name)
+    spaces = {"trim_blocks": True, "lstrip_blocks": True}
+    pages = Environment(loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, **spaces)
+    return pages.get_template(name)
 
 
 def render(page: Page) -> str:

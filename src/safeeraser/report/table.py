@@ -134,8 +134,7 @@ def headline(results: Results) -> list[str]:
     """
     if not results.decreases:
         return []
-    parts = [f"{d.base} {interval(d)}" for d in results.decreases]
-    lines = ["SARR decrease by PD: " + ", ".join(parts)]
+    lines = ["SARR decrease by PD: " + ", ".join(f"{d.base} {interval(d)}" for d in results.decreases)]
     if results.mean_decrease:
         lines.append(
             f"mean over methods: {interval(results.mean_decrease)}; the paper reports {PAPER_DECREASE} % "
@@ -164,16 +163,14 @@ def markdown(results: Results) -> str:
     unscored = sum(score.n_unscored for score in scored if score.n or not score.metric.endswith(("picture", "plus")))
     lines.append(f"\nUnscored judgements (kept apart, never counted as safe): {unscored}.")
     lines += [f"\nFailed: {cell}" for cell in results.failed]
-    several = [row for row in results.rows if row.spread]
-    if several:
-        lines += [
-            "",
-            "Over seeds: mean ± standard deviation (least – greatest); the intervals above are over questions.",
-        ]
-        spreads: list[list[Cell]] = [
-            [row.method, str(len(row.seeds)), *(_spread(row.spread.get(name)) for name in shown)] for row in several
-        ]
-        lines.append(table.markdown(Table(header, spreads)))
+    spreads: list[list[Cell]] = [
+        [row.method, str(len(row.seeds)), *(_spread(row.spread.get(name)) for name in shown)]
+        for row in results.rows
+        if row.spread
+    ]
+    if spreads:
+        note = "Over seeds: mean ± standard deviation (least – greatest); the intervals above are over questions."
+        lines += ["", note, table.markdown(Table(header, spreads))]
     return "\n".join(lines) + "\n"
 
 
@@ -216,5 +213,4 @@ def as_json(results: Results) -> str:
 def write(results: Results, folder: Path) -> None:
     """Write ``table.md``, ``table.csv``, ``table.tex`` and ``table.json``, each whole or not at all."""
     texts = {"md": markdown(results), "csv": as_csv(results), "tex": as_latex(results), "json": as_json(results)}
-    texts = {f"table.{suffix}": text for suffix, text in texts.items()}
-    table.write(folder, texts)
+    table.write(folder, {f"table.{suffix}": text for suffix, text in texts.items()})

@@ -12,7 +12,7 @@ from fake_run import fake_run
 
 import safeeraser
 from safeeraser import cli, config
-from safeeraser.bench import methods
+from safeeraser.bench.spec import chosen_methods
 from safeeraser.cli import parser
 from safeeraser.config.options import PATH
 from safeeraser.core import registry
@@ -77,8 +77,8 @@ def test_wrong_input_is_answered_in_one_message_with_status_2(arguments, message
 def test_methods_may_be_mappings_on_the_command_line():
     mixed = parse("bench", "--methods", "vanilla,{po: 1, nll: 1, pd: 0.5},po+pd")
     alone = parse("bench", "--methods", "{po: 1, nll: 1}")
-    assert methods.chosen(mixed) == ["vanilla", {"po": 1, "nll": 1, "pd": 0.5}, "po+pd"]
-    assert methods.chosen(alone) == [{"po": 1, "nll": 1}]
+    assert chosen_methods(mixed) == ["vanilla", {"po": 1, "nll": 1, "pd": 0.5}, "po+pd"]
+    assert chosen_methods(alone) == [{"po": 1, "nll": 1}]
 
 
 def test_bench_takes_the_short_names_of_unlearn():

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from safeeraser.bench import baselines, clock, launch, preflight, sequence, tracking
 from safeeraser.bench.live import Job, LiveTable
-from safeeraser.bench.methods import MethodOption, chosen
 from safeeraser.bench.runs import Cell
-from safeeraser.bench.spec import CellSpec, is_trained, training_values
+from safeeraser.bench.spec import CellSpec, MethodOption, chosen_methods, is_trained, training_values
 from safeeraser.config import BenchConfig, JudgeOptions, ModelOptions, generation_values
 from safeeraser.core import errors, files, locks, registry, terminal
 from safeeraser.core.errors import UserError
@@ -60,7 +59,9 @@ def run(config: BenchConfig, report: Report | None = None) -> int:
         if config.cell is None:  # the cells of a job array are many, and the run is recorded once
             _record_run(out, config)
             times.lap("planning")
-        failed = _run_jobs([Job(cell, _label(cell, config)) for cell in chosen], launcher, parallel, held)
+        budget = "" if config.budgets is None else " steps {}"
+        jobs = [Job(cell, cell.label + budget.format(cell.spec.training["steps"])) for cell in chosen]
+        failed = _run_jobs(jobs, launcher, parallel, held)
         for job in failed:
             log = job.cell.folder / "log.txt"
             terminal.say(f"failed: {job.label}: {_reason(job, log)} (log: {log})", file=sys.stderr)
@@ -79,7 +80,7 @@ def cells(config: BenchConfig) -> list[Cell]:
     from safeeraser import objectives
 
     methods: dict[str, tuple[MethodOption, objectives.Method | None]] = {}
-    for option in chosen(config):
+    for option in chosen_methods(config):
         method = objectives.parse_method(option, config.training.preset) if is_trained(option) else None
         methods[str(option) if method is None else method.name] = option, method
     budgets: list[int | None] = [*_integers(config.budgets, "budgets")]
@@ -211,10 +212,6 @@ def _id(cell: Cell, out: Path) -> str:
     return cell.folder.relative_to(out).as_posix()
 
 
-def _label(cell: Cell, config: BenchConfig) -> str:
-    return cell.label if config.budgets is None else f"{cell.label} steps {cell.spec.training['steps']}"
-
-
 def _find(wanted: str, cells: Sequence[Cell], out: Path) -> Cell:
     by_id = {_id(cell, out): cell for cell in cells}
     if wanted not in by_id:
@@ -276,10 +273,7 @@ def _run_jobs(jobs: Sequence[Job], launcher: launch.Launcher, parallel: int, hel
 
 
 def _order(job: Job) -> float:
-    """What starts first: vanilla, with which all are compared, then the longest, so that none is left alone at the end.
-
-    A cell is as long as the rows of a triple that training runs through the model; seeds and budgets keep their order.
-    """
+    """What starts first: vanilla, then the longest by the rows of a triple that go through the model."""
     method = job.cell.spec.parsed_method()
     return -math.inf if method is None else -len(method.rows) - len(method.reference_rows)
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from safeeraser.objectives import Method
 
 Options = TypeVar("Options")
+MethodOption = str | dict[str, float]
+QUICK = ("vanilla", "po", "po+pd")
 _LATER = ("text_sets", "text_sets_hash", "sequence", "baseline", "guard_fingerprint")
 """Fields that earlier versions did not write: empty, they stay out of the file, and a run made before them goes on."""
 
@@ -34,7 +36,7 @@ class CellSpec(Frozen):
     model_fingerprint: str = ""
     data: str
     data_fingerprint: str = ""
-    method: str | dict[str, float]
+    method: MethodOption
     seed: int
     on_bad: OnBad = "fail"
     needs_pd: bool = False
@@ -150,7 +152,33 @@ class CellSpec(Frozen):
         return frozenset(files.read_json(path)["records"])
 
 
-def is_trained(method: str | dict[str, float]) -> bool:
+def chosen_methods(bench: config.BenchConfig) -> list[MethodOption]:
+    """The methods that a bench is to run, as they were given; mappings also in YAML's short form.
+
+    Raises:
+        UserError: If a list of mappings cannot be read.
+
+    Example:
+        >>> chosen_methods(config.BenchConfig(methods="vanilla,{po: 1, pd: 0.5}"))
+        ['vanilla', {'po': 1, 'pd': 0.5}]
+    """
+    import yaml
+
+    text = bench.methods
+    if bench.quick or not isinstance(text, str):
+        return list(QUICK if bench.quick else text)
+    if "{" not in text:
+        return [name.strip() for name in text.split(",") if name.strip()]
+    try:
+        listed = yaml.safe_load(f"[{text}]")
+    except yaml.YAMLError:
+        listed = [None]
+    if not all(isinstance(one, str | dict) for one in listed):
+        raise UserError(f"--methods {text}: give names and mappings, such as 'po,{{po: 1, nll: 1, pd: 0.5}}'")
+    return list(listed)
+
+
+def is_trained(method: MethodOption) -> bool:
     """Whether a method trains something: it is not the vanilla model, nor a baseline made of it.
 
     Example:

@@ -10,6 +10,7 @@ import re
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
+from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
@@ -81,7 +82,7 @@ class Command:
     options: type[Any]
     function: Callable[[Any], int]
 
-    @property
+    @cached_property
     def positionals(self) -> list[str]:
         """The options that are given without a flag, in order."""
         return [name for name, marks in option_marks(self.options).items() if POSITIONAL in marks]

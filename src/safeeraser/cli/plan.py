@@ -160,31 +160,23 @@ def _hours(
     wanted = parse_method(options.method, training.preset)
     # a measurement's rates are of rows one by one
     counted = replace(training, pack=training.pack and not options.throughput)
-    hours = {}
+    hours, shown = {"vanilla": 0.0}, costs.steps * batch.global_batch
     for name, method in (named | {wanted.name: wanted}).items():
-        hours[name] = 0.0
         if method is not None:
             policy, reference = (
                 estimate.passes_of(kinds, triples, refusals, sizes, counted, batch.batch_size)
                 for kinds in (method.rows, method.reference_rows)
             )
-            shown = costs.steps * batch.global_batch
-            seconds = rates.training_seconds(sizes, shown, policy, reference, checkpointing)
-            hours[name] = seconds / 3600
-    bench = {name: hours[name] + answered for name in named}
+            hours[name] = rates.training_seconds(sizes, shown, policy, reference, checkpointing) / 3600
     cells = [(name, trained, answered, trained + answered) for name, trained in hours.items()]
-    cells.append(
-        (f"the {len(bench)} of a bench", sum(hours[n] for n in bench), answered * len(bench), sum(bench.values()))
-    )
+    trained, answers = sum(hours[name] for name in named), answered * len(named)
+    cells.append((f"the {len(named)} of a bench", trained, answers, trained + answers))
     columns = [Column("cell"), *(Column(name, right=True) for name in ("training", "answers", "hours", "dollars"))]
     columns += [Column(f"hours on {gpus}", right=True)] if gpus > 1 else []
-    table = [
-        [
-            name,
-            *(f"{n:,.1f}" for n in (*numbers, numbers[-1] * options.gpu_price, numbers[-1] / gpus)[: len(columns) - 1]),
-        ]
-        for name, *numbers in cells
-    ]
+    table = []
+    for name, *numbers in cells:
+        numbers += [numbers[-1] * options.gpu_price, numbers[-1] / gpus]
+        table.append([name, *(f"{n:,.1f}" for n in numbers[: len(columns) - 1])])
     yield console(Table(columns, table, f"hours on one GPU, {at_once} questions at once"))
     yield rates.title
     yield f"assumed: ${options.gpu_price:g} an hour of a GPU (--gpu_price); loading and judging are not in it"

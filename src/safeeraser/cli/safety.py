@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,6 @@ from safeeraser.core import terminal
 from safeeraser.core.errors import UserError
 
 if TYPE_CHECKING:
-    from safeeraser.data.public import Loaded
     from safeeraser.integrations.safety import Subject
 
 
@@ -73,7 +71,12 @@ def safety(options: SafetyConfig) -> int:
     at_least_one(options, "limit")
     _check(options)
     asked = public.chosen(options.sets, Path(options.root) if options.root else None)
-    _warn_of_missing(asked)
+    for one in asked:
+        if missing := one.missing_images():
+            terminal.say(
+                f"{one.set.name}: pictures that cannot be found, whose questions are unscored: {len(missing)} (first: "
+                f"{missing[0]}); 'safeeraser data check {one.benchmark.root}' lists them"
+            )
     subjects = _subjects(options)
     sizes = [min(options.limit or len(one.queries), len(one.queries)) for one in asked]
     before, total, rows = 0, len(subjects) * sum(sizes), []
@@ -125,15 +128,6 @@ def _subjects(options: SafetyConfig) -> list[Subject]:
         return [stage.of_server(served.endpoint(options, options.model), options.generation, judge, out)]
     adapter = Path(options.adapter) if options.adapter else None
     return [stage.of_model(options.model, adapter, options.loading, options.generation, judge, out)]
-
-
-def _warn_of_missing(asked: Sequence[Loaded]) -> None:
-    for one in asked:
-        if missing := one.missing_images():
-            terminal.say(
-                f"{one.set.name}: pictures that cannot be found, whose questions are unscored: {len(missing)} (first: "
-                f"{missing[0]}); 'safeeraser data check {one.benchmark.root}' lists them"
-            )
 
 
 def check(name: str, folder: Path) -> int:

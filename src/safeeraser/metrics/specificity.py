@@ -48,7 +48,7 @@ SUITES: dict[str, tuple[Task, ...]] = {
         Task("pope", "POPE", "pope_f1_score"),
         Task("mmvet", "MM-Vet", "gpt_eval_score", percent=True, asks_gpt=True),
         Task("mmbench_en_dev_static", "MMBench", "gpt_eval_score", percent=True),
-    ),
+    )
 }
 """The paper names its seven benchmarks and neither split nor metric: these are the metrics that LLaVA-1.5 (arXiv
 2310.03744) reports for them, on splits whose answers are public."""

@@ -77,15 +77,12 @@ def columns(results: Results) -> dict[str, str]:
         if name == "rr_generality":
             found |= {held_out: text for held_out, text in HELD_OUT_COLUMNS.items() if held_out in there}
         elif name == "specificity":
-            found |= {text: heading for text, heading in TEXT_COLUMNS.items() if _was_asked(text, results)}
+            asked = {name for row in results.rows for name, s in row.scores.items() if s.n + s.n_unscored}
+            found |= {text: heading for text, heading in TEXT_COLUMNS.items() if text in asked}
             found |= {metric: specificity.heading(metric) for metric in specificity.in_order(there)}
     found |= {trace: heading for trace, heading in TRACE_COLUMNS.items() if trace in there}
     found |= {metric: heading for metric, heading in AUDIT_COLUMNS.items() if metric in there}
     return found | {metric: public.heading(metric) for metric in public.in_order(there)}
-
-
-def _was_asked(metric: str, results: Results) -> bool:
-    return any(row.scores[metric].n + row.scores[metric].n_unscored for row in results.rows if metric in row.scores)
 
 
 def as_percent(score: Score | None, spread: Spread | None = None) -> Percent:
@@ -100,13 +97,9 @@ def as_percent(score: Score | None, spread: Spread | None = None) -> Percent:
 
 
 def metric_columns(shown: Mapping[str, str]) -> list[Column]:
-    """Columns of numbers for metrics with their headings."""
-    return [Column(heading, _csv_name(metric, heading), right=True) for metric, heading in shown.items()]
-
-
-def _csv_name(metric: str, heading: str) -> str:
-    """What is not GPT-Eval is not called so in CSV either."""
-    return heading.removesuffix(" ↑") if heading.startswith("consistency") else metric
+    """Columns of numbers for metrics with their headings; what is not GPT-Eval is not called so in CSV either."""
+    names = [heading.removesuffix(" ↑") if heading.startswith("consistency") else of for of, heading in shown.items()]
+    return [Column(heading, name, right=True) for heading, name in zip(shown.values(), names, strict=True)]
 
 
 def name_of(row: Row | AttackRow, rows: Sequence[Row | AttackRow]) -> str:

@@ -170,7 +170,8 @@ class Training:
         """Options under which it fits, the mildest first; each with the largest batch that does."""
         for quantization in dict.fromkeys((loading.quantization, "8bit", "4bit")):
             for checkpointing in sorted({options.gradient_checkpointing, True}):
-                for batch in _halves(options.batch_size or 1):
+                most = options.batch_size or 1
+                for batch in (most >> times for times in range(most.bit_length())):  # halved, down to 1
                     tried = replace(options, batch_size=batch, gradient_checkpointing=checkpointing, accumulation=2)
                     if self.reserved(tried, replace(loading, quantization=quantization)) <= room:
                         flags = [f"--training.batch_size {batch}"] if batch != options.batch_size else []
@@ -200,13 +201,6 @@ def batch_that_fits(
     most = step_batch(options, fits=options.global_batch or GLOBAL_BATCH).batch_size
     tried = (replace(options, batch_size=batch, accumulation=2) for batch in range(most, 1, -1))
     return next((one.batch_size for one in tried if training.reserved(one, loading) <= min(known)), 1)
-
-
-def _halves(batch: int) -> Iterator[int]:
-    """A batch, its half, and so on down to 1."""
-    while batch >= 1:
-        yield batch
-        batch //= 2
 
 
 def image_sizes(benchmark: Benchmark) -> list[tuple[int, int]]:

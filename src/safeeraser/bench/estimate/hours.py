@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safeeraser.bench.estimate.compute import answering_flops, training_flops
+from safeeraser.bench.estimate.compute import Passes, answering_flops, training_flops
 from safeeraser.bench.estimate.costs import Lengths
-from safeeraser.bench.estimate.passes import Passes
 from safeeraser.bench.estimate.sizes import Sizes
 from safeeraser.core import files
 from safeeraser.core.errors import UserError

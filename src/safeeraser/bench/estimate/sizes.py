@@ -67,10 +67,7 @@ def _llava_1_5(**sizes: int) -> Any:
 _13B = {"hidden_size": 5120, "intermediate_size": 13824} | dict.fromkeys(
     ("num_hidden_layers", "num_attention_heads", "num_key_value_heads"), 40
 )
-PRESETS: dict[str, Callable[[], Any]] = {
-    "llava-1.5-7b": _llava_1_5,
-    "llava-1.5-13b": lambda: _llava_1_5(**_13B),
-}
+PRESETS: dict[str, Callable[[], Any]] = {"llava-1.5-7b": _llava_1_5, "llava-1.5-13b": lambda: _llava_1_5(**_13B)}
 """The paper's models, for planning without network; their hub names (llava-hf/llava-1.5-7b-hf) mean the same."""
 
 

@@ -75,13 +75,8 @@ def test_seeds_are_averaged_and_do_not_narrow_the_interval():
 
 
 def test_of_several_lines_a_whole_run_counts_before_a_partial_one_and_then_the_last(tmp_path: Path):
-    lines = [
-        result("a", 0.1, n=8),
-        result("a", 0.2),
-        result("a", 0.3, n=8),
-        result("b", 0.4, n=8),
-        result("b", 0.5, n=9),
-    ]
+    lines = [result("a", 0.1, n=8), result("a", 0.2), result("a", 0.3, n=8)]
+    lines += [result("b", 0.4, n=8), result("b", 0.5, n=9)]
     files.append_jsonl(tmp_path / specificity.FILE, lines)
     assert {task: one.value for task, one in specificity.read(tmp_path).items()} == {"a": 0.2, "b": 0.5}
 
@@ -92,11 +87,8 @@ def test_tasks_are_chosen_by_name_and_metric():
     assert (pope.metric, pope.percent) == ("pope_accuracy", False)
     assert dev.asks_gpt and dev.percent and (mine.metric, mine.percent) == ("score", True)
     assert specificity.chosen("paper", "mmvet:gpt_eval_score%")[0].asks_gpt
-    for suite, tasks, message in (
-        ("papr", None, "available: paper"),
-        ("paper", ",", "no task"),
-        ("paper", "a,a:b", "a named"),
-    ):
+    wrong = (("papr", None, "available: paper"), ("paper", ",", "no task"), ("paper", "a,a:b", "a named"))
+    for suite, tasks, message in wrong:
         with pytest.raises(UserError, match=message):
             specificity.chosen(suite, tasks)
 

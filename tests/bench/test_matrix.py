@@ -75,10 +75,10 @@ def test_the_report_of_a_run_can_be_written_anew_and_looked_at(finished, capsys)
     assert "not a run folder" in capsys.readouterr().err
 
 
-def test_a_finished_run_is_not_run_again(finished, small):
+def test_a_finished_run_is_not_run_again_with_the_options_that_it_recorded(finished):
     out, _ = finished
     times = {p: p.stat().st_mtime_ns for p in out.rglob("cells/**/*") if p.is_file()}
-    assert cli.main(["bench", "--quick", "--out", str(out), *small]) == 0
+    assert cli.main(["bench", "--config", str(out / "config.yaml")]) == 0
     assert {p: p.stat().st_mtime_ns for p in out.rglob("cells/**/*") if p.is_file()} == times
 
 

@@ -85,12 +85,15 @@ def test_without_a_terminal_a_running_cell_gets_a_line_now_and_then(tmp_path, ca
     assert "po seed 0: unlearn 30/120 po 0.50; 7.0 min left in this cell; 0 of 1 cells" in said
 
 
-def test_the_tracker_gets_scores_and_the_final_table(tmp_path: Path) -> None:
+def test_the_tracker_gets_scores_and_the_final_table(tiny_model: Path, small_release: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     training = config.UnlearnOptions(tracker="tensorboard")
     generation = config.GenerationOptions(max_new_tokens=4)
-    given = replace(SMALL, methods="vanilla", training=training, generation=generation, jobs=1, out=str(tmp_path))
+    given = config.BenchConfig(
+        model=str(tiny_model), data=str(small_release), methods="vanilla", training=training, generation=generation,
+        jobs=1, out=str(tmp_path),
+    )  # fmt: skip
     assert bench.run(given) == 0
     (cell,) = (cell for cell in matrix.cells(given) if cell.is_done)
     by_name = {score.metric: score for score in cell.scores().scores if score.category == "all"}

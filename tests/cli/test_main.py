@@ -143,9 +143,8 @@ def test_a_tilde_is_the_home_folder_in_yaml_and_where_no_shell_looked_and_only_i
     (tmp_path / "own.py").write_text("")
     monkeypatch.setattr(registry, "_LOADED", {})
     options = parse("bench", "--config=~/mine.yaml", "--out=~/run", "--plugins=~/own.py")
-    assert (options.data, options.model, options.judging.model) == tuple(
-        f"{tmp_path}/{n}" for n in ("data", "model", "guard")
-    )
+    found = [options.data, options.model, options.judging.model]
+    assert found == [f"{tmp_path}/{name}" for name in ("data", "model", "guard")]
     assert (options.out, options.held_out, options.methods) == (f"{tmp_path}/run", None, "~/po")
     assert list(registry.loaded_plugins()) == [f"{tmp_path}/own.py"]
     assert parse("leaderboard", "~/a", "b").runs == [f"{tmp_path}/a", "b"]
@@ -173,9 +172,8 @@ def _options(kind, prefix=""):
 
 
 def test_what_the_help_calls_a_file_or_folder_is_marked_as_a_path():
-    found = [
-        (f"{name} {option}", *rest) for name in parser.COMMANDS for option, *rest in _options(parser.load(name).options)
-    ]
+    commands = {name: _options(parser.load(name).options) for name in parser.COMMANDS}
+    found = [(f"{name} {option}", *rest) for name, options in commands.items() for option, *rest in options]
     named = {option for option, said, _ in found if re.search(r"\b(file|folder)s?\b", said, re.I)}
     marked = {option for option, _, path in found if path}
     assert named - marked == {"score judge"}  # "where the file holds those of several"
@@ -213,9 +211,9 @@ def test_every_option_is_read_somewhere_and_explained(options):
         assert re.search(rf"^    {field.name}: .*\n    \"\"\"", declared, re.M), f"{field.name} has no help"
 
 
-def test_answers_of_two_models_never_share_a_file(tmp_path, capsys):
-    out = tmp_path / "responses.jsonl"
-    respond = ["respond", "--out", str(out), "--limit", "6"]
+def test_answers_of_two_models_never_share_a_file(tiny_model, small_release, tmp_path, capsys):
+    respond = ["respond", "--out", str(tmp_path / "responses.jsonl")]
+    respond += ["--model", str(tiny_model), "--data", str(small_release)]
     assert cli.main([*respond, "--generation.max_new_tokens", "3"]) == 0
     assert cli.main([*respond, "--generation.max_new_tokens", "4"]) == 2
     assert "max_new_tokens: 3 there, 4 now" in capsys.readouterr().err

@@ -49,12 +49,8 @@ def test_files_are_written_whole(tmp_path):
     table.write(RESULTS, tmp_path / "report")
     rows = json.loads((tmp_path / "report" / "table.json").read_text())["rows"]
     assert rows[0]["scores"]["sarr"]["value"] == 0.98 and rows[1]["method"] == "po+pd"
-    assert sorted(p.name for p in (tmp_path / "report").iterdir()) == [
-        "table.csv",
-        "table.json",
-        "table.md",
-        "table.tex",
-    ]
+    names = sorted(path.name for path in (tmp_path / "report").iterdir())
+    assert names == ["table.csv", "table.json", "table.md", "table.tex"]
 
 
 def test_held_out_generality_has_columns_only_where_it_was_asked_for():

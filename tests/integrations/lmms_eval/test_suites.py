@@ -9,14 +9,13 @@ import pytest
 from fake_run import fake_run
 from local_tasks import TASK, VISUALS
 
-from safeeraser import cli, models
+from safeeraser import cli
 from safeeraser.bench import cell, runs, summary
 from safeeraser.bench.runs import Cell
 from safeeraser.bench.spec import CellSpec, training_values
 from safeeraser.config import GenerationOptions, UnlearnOptions
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
-from safeeraser.data.pictogram.build import build
 from safeeraser.integrations import model_card
 from safeeraser.metrics import METRICS, specificity
 from safeeraser.records import Score, TaskResult, Verdict
@@ -144,13 +143,11 @@ def test_a_model_card_gives_them(run: Path):
     assert "| GQA ↑ | – | 62.0 [56.1, 67.9] | 100 | 0 |" in card and "type: specificity:gqa" in card
 
 
-def test_judging_again_keeps_them(tmp_path: Path):
-    folder = tmp_path / "cells" / "mini-llava" / "vanilla" / "seed-0"
+def test_judging_again_keeps_them(tiny_model: Path, small_release: Path, tmp_path: Path):
+    folder = tmp_path / "cells" / "tiny" / "vanilla" / "seed-0"
     spec = CellSpec(
-        model="mini-llava", model_fingerprint=models.fingerprint("mini-llava"),
-        data=str(build(tmp_path / "small", records=24, workers=1)), method="vanilla", seed=0, limit=6, questions=1,
-        sets=("safe",), training=training_values(UnlearnOptions(), None),
-        generation=asdict(GenerationOptions(max_new_tokens=8)),
+        model=str(tiny_model), data=str(small_release), method="vanilla", seed=0, questions=1, sets=("safe",),
+        training=training_values(UnlearnOptions(), None), generation=asdict(GenerationOptions(max_new_tokens=8)),
     )  # fmt: skip
     Cell(folder, spec).prepare()
     cell.run(folder)

@@ -207,7 +207,7 @@ def test_every_function_says_what_it_takes():
 def test_the_ten_lines_of_the_page_run(tmp_path):
     (text,) = documents.files(PAGE).values()
     assert len([line for line in text.splitlines() if line]) <= 10 and text.count("steps=30") == 2
-    (tmp_path / "ten_lines.py").write_text(text.replace("steps=30", "steps=2"))
+    (tmp_path / "ten_lines.py").write_text(text.replace("steps=30", "steps=2", 1))  # the bench needs them all
     done = documents.run(f"{sys.executable} ten_lines.py", tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "SARR decrease by PD: po" in done.stdout and "metric='sarr'" in done.stdout

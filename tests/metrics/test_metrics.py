@@ -158,9 +158,9 @@ def test_a_safe_image_shared_by_records_counts_once_in_the_interval():
 
 def test_samples_carry_the_image_of_each_scored_value():
     cell = make("safe", [("a", "x", 1, 0), ("b", "x", 0, 1), ("c", None, 0, 0)])
-    assert samples("sarr", *cell) == [("img/a.png", 0.0), ("img/b.png", 1.0)]
+    assert samples("sarr", cell) == [("img/a.png", 0.0), ("img/b.png", 1.0)]
     with pytest.raises(UserError, match="did you mean 'sarr'"):
-        samples("sar", *cell)
+        samples("sar", cell)
 
 
 EXAMPLE = join(

@@ -9,7 +9,8 @@ from pathlib import Path
 from safeeraser import data
 from safeeraser.bench.runs import Cell, Judged, by_group
 from safeeraser.core import files
-from safeeraser.metrics import METRICS, index
+from safeeraser.metrics import METRICS
+from safeeraser.metrics.base import indexed
 from safeeraser.records import Query, QuerySet, Score
 
 FILE = "requests.json"
@@ -92,7 +93,5 @@ def _records(part: data.Benchmark) -> set[str]:
 def _score(name: str, judged: Sequence[Judged], records: Collection[str] | None = None) -> Score:
     """A metric over the seeds' questions, all or those about some records."""
     metric = METRICS.get(name)
-    items = [
-        item for queries, responses, verdicts in judged for item in metric.items(queries, index(responses, verdicts))
-    ]
+    items = [item for cell in judged for item in metric.items(*indexed(cell))]
     return metric.scores([item for item in items if records is None or item.query.record_id in records])[0]

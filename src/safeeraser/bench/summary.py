@@ -86,7 +86,7 @@ def summarise(
         by_metric = {one.metric: one for one in spreads}
         rows.append(Row(spec.model, group[1], numbers, categories.pop("all"), by_metric, categories, spec.judge))
         for values, metric in ((sarr, "sarr"), (plus, "sarr_plus")):
-            values[group] = {cell.spec.seed: samples(metric, *seed) for cell, seed in zip(seeds, of_seeds, strict=True)}
+            values[group] = {cell.spec.seed: samples(metric, seed) for cell, seed in zip(seeds, of_seeds, strict=True)}
     told = all(all(of_seeds.values()) for of_seeds in plus.values())
     return Results(rows, *_decreases(sarr), failed, *(_decreases(plus) if told else ()))
 

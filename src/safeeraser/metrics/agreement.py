@@ -96,7 +96,7 @@ def _label(verdict: Verdict | None) -> str:
     return "unscored" if verdict.value is None else str(int(verdict.value >= 0.5))
 
 
-def kappa(pairs: Sequence[tuple[str, float, float]], draws: int = DRAWS, seed: int = SEED) -> Estimate:
+def kappa(pairs: Sequence[tuple[str, float, float]], draws: int = DRAWS) -> Estimate:
     """Chance-corrected agreement with a percentile interval from a bootstrap over clusters.
 
     ``1 - E (a - b)^2 / E (a - b')^2``, b' being drawn independently of a. For values 0 and 1 this is Cohen's kappa
@@ -118,7 +118,7 @@ def kappa(pairs: Sequence[tuple[str, float, float]], draws: int = DRAWS, seed: i
     value = float(of(np.arange(len(names))[None, :])[0])
     if not np.isfinite(value):
         return Estimate(None, None, None)
-    return percentiles(value, np.concatenate([of(rows) for rows in cluster_draws(len(names), draws, seed)]))
+    return percentiles(value, np.concatenate([of(rows) for rows in cluster_draws(len(names), draws)]))
 
 
 def _kappa(*moments: NDArray[np.float64]) -> NDArray[np.float64]:

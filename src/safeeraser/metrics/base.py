@@ -156,7 +156,7 @@ def pooled(cells: Iterable[Cell], judge: str | None = None, held_out: Collection
         >>> any(score.n for score in pooled([([], [], []), ([], [], [])]))
         False
     """
-    runs = [(queries, index(responses, verdicts, judge)) for queries, responses, verdicts in cells]
+    runs = [indexed(cell, judge) for cell in cells]
     scores: list[Score] = []
     for entry in _reported(held_out):
         items = [item for run in runs for item in entry.items(*run)]
@@ -164,7 +164,7 @@ def pooled(cells: Iterable[Cell], judge: str | None = None, held_out: Collection
     return scores
 
 
-def spread(cells: Sequence[Cell], judge: str | None = None, held_out: Collection[str] | None = None) -> list[Spread]:
+def spread(cells: Sequence[Cell], held_out: Collection[str] | None = None) -> list[Spread]:
     """Say how far the seeds of one method lie apart, for each metric that every seed has a value of.
 
     The interval of ``pooled`` speaks of new questions; this speaks of new seeds. The two are not to be added up.
@@ -175,7 +175,7 @@ def spread(cells: Sequence[Cell], judge: str | None = None, held_out: Collection
     """
     if len(cells) < 2:
         return []
-    runs = [(queries, index(responses, verdicts, judge)) for queries, responses, verdicts in cells]
+    runs = [indexed(cell) for cell in cells]
     spreads = []
     for entry in _reported(held_out):
         values = [[item.value for item in entry.items(*run) if item.value is not None] for run in runs]
@@ -194,19 +194,19 @@ def _reported(held_out: Collection[str] | None) -> list[Metric]:
     return entries + [replace(entry, name=f"{entry.name}_held_out", records=records) for entry in narrowed]
 
 
-def samples(
-    name: str,
-    queries: Iterable[Query],
-    responses: Iterable[Response],
-    verdicts: Iterable[Verdict],
-    judge: str | None = None,
-) -> list[tuple[str, float]]:
+def samples(name: str, cell: Cell) -> list[tuple[str, float]]:
     """The scored values of one metric with their images, for paired comparisons (``statistics.relative_decrease``).
 
     The image is the unit that a bootstrap draws: it stands for the record, and for all records that share a safe image.
     """
-    items = METRICS.get(name).items(queries, index(responses, verdicts, judge))
+    items = METRICS.get(name).items(*indexed(cell))
     return [(item.query.cluster, item.value) for item in items if item.value is not None]
+
+
+def indexed(cell: Cell, judge: str | None = None) -> tuple[Sequence[Query], Answers]:
+    """The queries of a cell, and what was answered and judged, as ``Metric.items`` takes them."""
+    queries, responses, verdicts = cell
+    return queries, index(responses, verdicts, judge)
 
 
 def index(responses: Iterable[Response], verdicts: Iterable[Verdict], judge: str | None = None) -> Answers:

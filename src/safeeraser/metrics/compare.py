@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safeeraser.core.errors import UserError
-from safeeraser.metrics import METRICS, Answers, Cell, Metric, index
+from safeeraser.metrics import METRICS, Answers, Cell, Metric
+from safeeraser.metrics.base import indexed
 from safeeraser.metrics.statistics import Estimate, bootstrap_mean
 from safeeraser.records import Difference, Query
 
@@ -33,24 +34,18 @@ class _Pair(NamedTuple):
 _Run = tuple[Sequence[Query], Answers]
 
 
-def compare(
-    label: str, a: Sequence[Cell], b: Sequence[Cell], names: Sequence[str] | None = None, judge: str | None = None
-) -> list[Difference]:
+def compare(label: str, a: Sequence[Cell], b: Sequence[Cell], names: Sequence[str] | None = None) -> list[Difference]:
     """Compare two methods (or models), metric by metric, on the questions that both answered.
 
     ``label`` names the comparison in the result, such as "po -> po+pd". There is a cell per seed, ``a[i]`` and ``b[i]``
-    are a pair. Of the metrics ``names`` (None: all) those without a common question are left out; ``judge`` is as in
-    ``metrics.score``.
+    are a pair. Of the metrics ``names`` (None: all) those without a common question are left out.
 
     Raises:
         UserError: If a metric is unknown, the numbers of cells differ, or as in ``metrics.score``.
     """
     if len(a) != len(b):
         raise UserError(f"{label}: {len(a)} and {len(b)} cells cannot be paired: give as many of each")
-    runs = [
-        ((one[0], index(one[1], one[2], judge)), (other[0], index(other[1], other[2], judge)))
-        for one, other in zip(a, b, strict=True)
-    ]
+    runs = [(indexed(one), indexed(other)) for one, other in zip(a, b, strict=True)]
     metrics = [METRICS.get(name) for name in names] if names is not None else [entry for _, entry in METRICS]
     found = [_difference(label, entry, runs) for entry in metrics]
     return [difference for difference in found if difference is not None]

@@ -48,7 +48,7 @@ def wilson(value: float, n: float) -> tuple[float, float]:
     return max(0.0, min(centre - half, value)), min(1.0, max(centre + half, value))  # rounding aside
 
 
-def bootstrap_mean(samples: Samples, draws: int = DRAWS, seed: int = SEED) -> Estimate:
+def bootstrap_mean(samples: Samples, draws: int = DRAWS) -> Estimate:
     """Mean with a 95 % percentile interval from a bootstrap over clusters; all None without samples.
 
     One cluster tells nothing of the spread between clusters: then the interval is the value itself.
@@ -61,7 +61,7 @@ def bootstrap_mean(samples: Samples, draws: int = DRAWS, seed: int = SEED) -> Es
         return Estimate(None, None, None)
     sums, counts = cluster_sums(samples, sorted({cluster for cluster, _ in samples}))
     value = float(sums.sum() / counts.sum())
-    means = [sums[rows].sum(1) / counts[rows].sum(1) for rows in cluster_draws(len(sums), draws, seed)]
+    means = [sums[rows].sum(1) / counts[rows].sum(1) for rows in cluster_draws(len(sums), draws)]
     return percentiles(value, np.concatenate(means))
 
 
@@ -72,7 +72,7 @@ def percentiles(value: float, drawn: NDArray[np.float64]) -> Estimate:
     return Estimate(value, min(float(low), value), max(float(high), value))
 
 
-def relative_decrease(pairs: Sequence[tuple[Samples, Samples]], draws: int = DRAWS, seed: int = SEED) -> Estimate:
+def relative_decrease(pairs: Sequence[tuple[Samples, Samples]]) -> Estimate:
     """Relative decrease 1 - mean(treated) / mean(base), on average over pairs, with a paired bootstrap.
 
     Source: PAPER "Headline" (SARR decrease by PD). Each draw takes the same clusters for base and treated and for all
@@ -92,7 +92,7 @@ def relative_decrease(pairs: Sequence[tuple[Samples, Samples]], draws: int = DRA
         return Estimate(None, None, None)
     everything = np.arange(len(names))[None, :]
     value = float(_mean_decrease(arrays, everything)[0])
-    drawn = [_mean_decrease(arrays, rows) for rows in cluster_draws(len(names), draws, seed)]
+    drawn = [_mean_decrease(arrays, rows) for rows in cluster_draws(len(names), DRAWS)]
     return percentiles(value, np.concatenate(drawn))
 
 
@@ -108,10 +108,10 @@ def cluster_sums(samples: Samples, names: Sequence[str]) -> Clusters:
     return sums, np.bincount(rows, minlength=len(names)).astype(np.float64)
 
 
-def cluster_draws(n: int, draws: int, seed: int, cells: int = 500_000) -> Iterator[NDArray[np.int64]]:
-    """Rows of cluster indices drawn with replacement, (draws, n) in pieces of about ``cells``, one after the other."""
-    generator = np.random.default_rng(seed)
-    step = max(1, cells // n)
+def cluster_draws(n: int, draws: int) -> Iterator[NDArray[np.int64]]:
+    """Rows of cluster indices drawn with replacement, (draws, n) in pieces of about 500,000, one after the other."""
+    generator = np.random.default_rng(SEED)
+    step = max(1, 500_000 // n)
     for start in range(0, draws, step):
         yield generator.integers(0, n, (min(step, draws - start), n))
 

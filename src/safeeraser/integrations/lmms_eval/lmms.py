@@ -89,13 +89,10 @@ def require_key(task: Task) -> None:
         )
 
 
-def ask(
-    command: list[str], log: Path, progress: Callable[[int, int], None], environment: dict[str, str] | None = None
-) -> None:
+def ask(command: list[str], log: Path, progress: Callable[[int, int], None]) -> None:
     """Run lmms-eval to its end, whatever that is: its exit status says nothing, a result file or none does.
 
-    All that it prints goes into the file ``log``; ``progress`` is called with the questions answered and their number,
-    ``environment`` holds variables besides those of this process.
+    All that it prints goes into the file ``log``; ``progress`` is called with the questions answered and their number.
     """
     with launched():  # of which lmms-eval is no part
         process = subprocess.Popen(
@@ -103,7 +100,7 @@ def ask(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"} | (environment or {}),
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"},
         )
     assert process.stdout is not None
     try:

@@ -192,6 +192,12 @@ def find(folder: Path) -> list[Cell]:
     return sorted(cells, key=_place)
 
 
+def check_folder(folder: Path) -> None:
+    """Raise UserError if this is no run folder as a whole."""
+    if not (folder / "cells").is_dir():
+        raise UserError(f"{folder}: not a run folder (it has no cells/); give the one that 'safeeraser bench' wrote")
+
+
 def planned(folder: Path) -> list[Cell]:
     """Find all cells of a run, finished or not: the bench writes every ``cell.json`` before it starts the first."""
     return sorted(map(read, _folders(folder)), key=_place)

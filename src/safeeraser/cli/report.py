@@ -65,8 +65,7 @@ def report(options: ReportConfig) -> int:
 
     run = Path(options.run)
     found = runs.find(run)
-    if not (run / "cells").is_dir():
-        raise UserError(f"{run}: not a run folder (it has no cells/); give the one that 'safeeraser bench' wrote")
+    runs.check_folder(run)
     write(run, found)
     say(f"written: {run / 'report'}\nnext: safeeraser view {run}")
     return 0

@@ -89,7 +89,19 @@ def _write(parts: Sequence[_Part], folder: Path, live: Mapping[str, str] | None 
         core_table.write(folder, added.sequence_files(rows))
     table.write(results, folder)
     figures.write(results, summary.losses(done) if len(parts) == 1 else {}, folder / "figures")
-    page.write(_page(parts, results, folder, live, rows), folder / "index.html")
+    about = f"{done[0].spec.model} on {done[0].spec.data}" if done else ""
+    shown = page.Page(
+        title=" and ".join(part.name or part.out.name for part in parts) if len(parts) > 1 or not done else about,
+        results=results,
+        sequence=added.sequence_table(rows) if rows else None,
+        cells=[cell for part in parts for cell in _browser_cells(part, results)],
+        benchmark=_benchmark(done),
+        made=_made(parts),
+        figures=sorted((folder / "figures").glob("*.svg")),
+        files=sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.suffix != ".html"),
+        live=live or {},
+    )
+    page.write(shown, folder / "index.html")
     return results
 
 
@@ -102,15 +114,11 @@ def write_attacks(done: Sequence[runs.Cell], folder: Path) -> list[attacks.Attac
     return rows
 
 
-def write_audit(
-    done: Sequence[runs.Cell], folder: Path, attacked: Sequence[attacks.AttackRow]
-) -> list[attacks.audit.AuditRow]:
+def write_audit(done: Sequence[runs.Cell], folder: Path, attacked: Sequence[attacks.AttackRow]) -> None:
     """Write ``audit.md``, ``audit.csv`` and ``figures/audit.*`` into a report's folder, if there was an audit."""
-    rows = attacks.audit.summarise(done)
-    if rows:
+    if rows := attacks.audit.summarise(done):
         core_table.write(folder, added.audit_files(rows))
         figures.audit_figure(rows, attacked, folder / "figures")
-    return rows
 
 
 def write_safety(done: Sequence[runs.Cell], folder: Path) -> None:
@@ -119,15 +127,8 @@ def write_safety(done: Sequence[runs.Cell], folder: Path) -> None:
         core_table.write(folder, added.safety_files(rows))
 
 
-def _page(
-    parts: Sequence[_Part],
-    results: Results,
-    folder: Path,
-    live: Mapping[str, str] | None,
-    rows: Sequence[sequence.SequenceRow],
-) -> page.Page:
-    cells = [cell for part in parts for cell in _browser_cells(part, results)]
-    done = [cell for part in parts for cell in part.done]
+def _made(parts: Sequence[_Part]) -> dict[str, dict[str, Any]]:
+    """How the runs were made, by heading."""
     made: dict[str, dict[str, Any]] = {}
     for part in parts:
         environment = part.out / "environment.json"
@@ -140,18 +141,7 @@ def _page(
         for title, facts in of_part.items():
             named = {f"{part.name}: {key}" if part.name else key: value for key, value in facts.items()}
             made.setdefault(title, {}).update(named)
-    about = f"{done[0].spec.model} on {done[0].spec.data}" if done else ""
-    return page.Page(
-        title=" and ".join(part.name or part.out.name for part in parts) if len(parts) > 1 or not done else about,
-        results=results,
-        sequence=added.sequence_table(rows) if rows else None,
-        cells=cells,
-        benchmark=_benchmark(done),
-        made=made,
-        figures=sorted((folder / "figures").glob("*.svg")),
-        files=sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.suffix != ".html"),
-        live=live or {},
-    )
+    return made
 
 
 def _browser_cells(part: _Part, results: Results) -> list[browser.BrowserCell]:
@@ -169,14 +159,14 @@ def _facts(part: _Part) -> dict[str, str]:
     if not part.done:
         return {}
     spec = part.done[0].spec
-    stopped = {cell.label: check.step for cell in part.done for check in cell.scores().checks if check.met}
-    early = {"stopped early": ", ".join(f"{label}: step {step}" for label, step in stopped.items())} if stopped else {}
+    checks = [(cell.label, check) for cell in part.done for check in cell.scores().checks]
+    early = ", ".join(f"{label}: step {check.step}" for label, check in checks if check.met)
     return {
         "model": f"{spec.model} ({spec.model_fingerprint})",
         "data": f"{spec.data} ({spec.data_fingerprint})",
         "judge": part.done[0].judge,
         "questions asked": str(sum(len(queries) for queries, _, _ in part.judged)),
-        **early,
+        **({"stopped early": early} if early else {}),
     }
 
 

@@ -179,7 +179,7 @@ def test_a_gpu_whose_cell_has_ended_is_the_next_and_a_second_round_shares(machin
 
 
 @pytest.fixture
-def large(tmp_path: Path, tiny_llava: Path) -> Path:
+def large(tmp_path: Path) -> Path:
     """A configuration of about 1.1 billion weights; there are no weights."""
     text = LlamaConfig(
         hidden_size=2048, intermediate_size=5632, num_hidden_layers=22, num_attention_heads=32, vocab_size=32064
@@ -191,31 +191,33 @@ def large(tmp_path: Path, tiny_llava: Path) -> Path:
     return folder
 
 
-def specs(model: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> list:
+@pytest.fixture
+def specs(large: Path, small_release: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list]:
+    """Make specs of its cells with options of training."""
     monkeypatch.setattr("safeeraser.models.fingerprint", lambda name: "0")  # there are no weights to hash
-    training = config.UnlearnOptions(**options)
-    few = config.BenchConfig(model=str(model), methods="po,kl+pd", limit=12, training=training, out="unused")
-    return [cell.spec for cell in matrix.cells(few)]
+    small = {"model": str(large), "data": str(small_release), "methods": "po,kl+pd", "out": "unused"}
+
+    def made(**options: object) -> list:
+        few = config.BenchConfig(**small, training=config.UnlearnOptions(**options))
+        return [cell.spec for cell in matrix.cells(few)]
+
+    return made
 
 
-def test_what_does_not_fit_is_refused_with_what_would_and_that_does(
-    large: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_fit_is_refused_with_what_would_and_that_does(specs: Callable[..., list]) -> None:
     card = Gpu("0", 10 * GIB, "GPU 0 (a card)")
     refusal = r"a cell of kl\+pd of model .* takes about .* GiB, and GPU 0 \(a card\)"
     with pytest.raises(UserError, match=refusal) as said:
-        estimate.check_fit(specs(large, monkeypatch, batch_size=16), [card], 1)
+        estimate.check_fit(specs(batch_size=16), [card], 1)
     batch = re.search(r"What would fit: --training.batch_size (\d+);", str(said.value))
     assert batch and "--gradient_checkpointing true" in str(said.value)
-    estimate.check_fit(specs(large, monkeypatch, batch_size=int(batch[1]), accumulation=2), [card], 1)
+    estimate.check_fit(specs(batch_size=int(batch[1]), accumulation=2), [card], 1)
     with pytest.raises(UserError):
-        estimate.check_fit(specs(large, monkeypatch, batch_size=2 * int(batch[1]), accumulation=2), [card], 1)
+        estimate.check_fit(specs(batch_size=2 * int(batch[1]), accumulation=2), [card], 1)
 
 
-def test_cells_that_do_not_fit_side_by_side_are_refused_with_the_number_that_does(
-    large: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cells, cards = specs(large, monkeypatch, batch_size=1) * 10, [Gpu("0", 24 * GIB), Gpu("1", 24 * GIB)]
+def test_cells_that_do_not_fit_side_by_side_are_refused_with_the_number_that_does(specs: Callable[..., list]) -> None:
+    cells, cards = specs(batch_size=1) * 10, [Gpu("0", 24 * GIB), Gpu("1", 24 * GIB)]
     with pytest.raises(UserError, match="--jobs 20 puts 10 cells on one GPU") as said:
         estimate.check_fit(cells, cards, 20)
     fits = int(re.search(r"--jobs (\d+) fits", str(said.value))[1])
@@ -235,16 +237,16 @@ def test_a_bench_starts_no_cell_that_does_not_fit(tiny_model: Path, machine: Mac
 
 
 def test_a_batch_that_is_not_given_is_what_fits_on_the_card(
-    large: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    large: Path, machine: Machine, specs: Callable[..., list]
 ) -> None:
     """The same formula as the refusal's: what it says fits is not refused, and a triple more is."""
-    (cell, _) = specs(large, monkeypatch)
+    (cell, _) = specs()
     method, options, loading = cell.parsed_method(), cell.training_options(), cell.loading_options()
     machine(24 * 1024)
     fits = estimate.batch_that_fits(str(large), cell.benchmark(), method, options, loading)
     assert fits is not None and 1 < fits < 32
     for batch, outcome in ((fits, nullcontext()), (fits + 1, pytest.raises(UserError))):
-        (one, _) = specs(large, monkeypatch, batch_size=batch, accumulation=2)
+        (one, _) = specs(batch_size=batch, accumulation=2)
         with outcome:
             estimate.check_fit([one], devices.visible(), 1)
     machine(4 * 1024)

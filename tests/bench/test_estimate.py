@@ -307,5 +307,5 @@ def test_memory_and_speed_are_near_what_an_h100_measured(
 def test_wrong_input_is_said_in_one_line(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["plan", *arguments]) == 2
+    assert cli.main(["plan", "--model", "mini-llava", "--limit", "6", *arguments]) == 2
     assert re.search(message, capsys.readouterr().err)

@@ -59,8 +59,10 @@ def run(config: BenchConfig, report: Report | None = None) -> int:
         if config.cell is None:  # the cells of a job array are many, and the run is recorded once
             _record_run(out, config)
             times.lap("planning")
-        budget = "" if config.budgets is None else " steps {}"
-        jobs = [Job(cell, cell.label + budget.format(cell.spec.training["steps"])) for cell in chosen]
+        jobs = [
+            Job(cell, cell.label if config.budgets is None else f"{cell.label} steps {cell.spec.training['steps']}")
+            for cell in chosen
+        ]
         failed = _run_jobs(jobs, launcher, parallel, held)
         for job in failed:
             log = job.cell.folder / "log.txt"

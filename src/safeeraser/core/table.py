@@ -21,13 +21,12 @@ BORDER = 3
 """What a column of the terminal's table takes beside its text: a line and two blanks."""
 MISSING = "–"
 _BREAK = re.compile(r" (?=\w\w|[(↓↑])")  # "B - A" and "95 %" stay whole
-_LATEX_NAMES = {
-    **{"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"},
-    **{"±": "pm", "↓": "downarrow", "↑": "uparrow", "→": "rightarrow"},
-}
+_SIGNS = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
+_MATHS = {"±": "pm", "↓": "downarrow", "↑": "uparrow", "→": "rightarrow"}
 _LATEX = str.maketrans(
     {sign: rf"\{sign}" for sign in "&%$#_{}"}
-    | {sign: rf"\text{name}{{}}" if sign.isascii() else rf"$\{name}$" for sign, name in _LATEX_NAMES.items()}
+    | {sign: rf"\text{name}{{}}" for sign, name in _SIGNS.items()}
+    | {sign: rf"$\{name}$" for sign, name in _MATHS.items()}
     | {"–": "--", "\n": " "}
 )
 

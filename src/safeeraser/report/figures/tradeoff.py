@@ -63,13 +63,9 @@ def _marker(axes: Any, row: Row, name: str) -> None:
     ends = {"xerr": rouge, "yerr": (above, below)}  # 1 - ASR: what was below is above
     axes.errorbar([x], [y], fmt="none", ecolor=style.QUIET, elinewidth=0.9, zorder=2, **ends)
     # a circle stays visible on the square of its base
-    shape = (
-        {"marker": "o", "s": 46, "zorder": 4}
-        if row.method.endswith(style.PD)
-        else {"marker": "s", "s": 92, "zorder": 3}
-    )
+    shape, size, order = ("o", 46, 4) if row.method.endswith(style.PD) else ("s", 92, 3)
     colour = {"c": style.percents([row.scores["sarr"].value]), "norm": _colours().norm, "cmap": "cividis"}
-    drawn = axes.scatter([x], [y], edgecolors=style.INK, linewidths=0.7, **shape, **colour)
+    drawn = axes.scatter([x], [y], size, marker=shape, zorder=order, edgecolors=style.INK, linewidths=0.7, **colour)
     said = [
         links.tip(title, row.scores[metric]) for metric, title in zip(METRICS, ("ASR", "ROUGE-L", "SARR"), strict=True)
     ]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import is_dataclass
-from functools import cache
 from typing import Any, get_type_hints
 
 TRAINING = "training."
 
 
-@cache
 def option_marks(options: type[Any], prefix: str = "") -> dict[str, tuple[str, ...]]:
     """Dotted paths of all options of a dataclass, those of nested ones included, with the marks of their types.
 

@@ -159,17 +159,13 @@ def label_agreement(pairs: Sequence[tuple[int, float | None]]) -> LabelAgreement
     """
     scored = [(label, int(value)) for label, value in pairs if value is not None]
     counts = [scored.count(cell) for cell in ((1, 1), (0, 1), (1, 0), (0, 0))]
-    both, extra, missed, _ = counts
+    both, extra, missed, none = counts
     value = _kappa_of_counts(np.array([counts]))[0] if scored else np.nan
     # drawing answers with replacement draws the four counts from a multinomial
     drawn = np.random.default_rng(SEED).multinomial(len(scored), np.array(counts) / max(1, len(scored)), DRAWS)
-    return LabelAgreement(
-        *counts,
-        unscored=len(pairs) - len(scored),
-        precision=_rate(both, both + extra),
-        recall=_rate(both, both + missed),
-        kappa=percentiles(float(value), _kappa_of_counts(drawn)) if np.isfinite(value) else Estimate(None, None, None),
-    )
+    agreed = percentiles(float(value), _kappa_of_counts(drawn)) if np.isfinite(value) else Estimate(None, None, None)
+    rates = _rate(both, both + extra), _rate(both, both + missed)
+    return LabelAgreement(both, extra, missed, none, len(pairs) - len(scored), *rates, agreed)
 
 
 def _rate(hits: int, of: int) -> Estimate:

@@ -30,11 +30,7 @@ Criterion = Literal[
 ]
 """grounded: whether an answer about a safe image is about what that image shows; trace_...: the same of the reasoning
 before the answer; the others as SafeEraser has them."""
-OF_TRACE: dict[Criterion, Criterion] = {
-    "trace_unsafe": "unsafe",
-    "trace_refusal": "refusal",
-    "trace_normal": "normal",
-}
+OF_TRACE: dict[Criterion, Criterion] = {"trace_unsafe": "unsafe", "trace_refusal": "refusal", "trace_normal": "normal"}
 """Criteria of a reasoning trace, and what a judge is asked of it."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 """A number from 0 to 1, and nothing that could be read as one."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,7 +179,7 @@ def test_a_gpu_whose_cell_has_ended_is_the_next_and_a_second_round_shares(machin
 
 
 @pytest.fixture
-def large(tmp_path: Path, tiny_llava: Path) -> Path:
+def large(tmp_path: Path) -> Path:
     """A configuration of about 1.1 billion weights; there are no weights."""
     text = LlamaConfig(
         hidden_size=2048, intermediate_size=5632, num_hidden_layers=22, num_attention_heads=32, vocab_size=32064
@@ -190,34 +191,33 @@ def large(tmp_path: Path, tiny_llava: Path) -> Path:
     return folder
 
 
-def specs(model: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> list:
+@pytest.fixture
+def specs(large: Path, small_release: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list]:
+    """Make specs of its cells with options of training."""
     monkeypatch.setattr("safeeraser.models.fingerprint", lambda name: "0")  # there are no weights to hash
-    training = config.UnlearnOptions(**options)
-    few = config.BenchConfig(model=str(model), methods="po,kl+pd", limit=12, training=training, out="unused")
-    return [cell.spec for cell in matrix.cells(few)]
+    small = {"model": str(large), "data": str(small_release), "methods": "po,kl+pd", "out": "unused"}
+
+    def made(**options: object) -> list:
+        few = config.BenchConfig(**small, training=config.UnlearnOptions(**options))
+        return [cell.spec for cell in matrix.cells(few)]
+
+    return made
 
 
-def test_what_does_not_fit_is_refused_with_what_would_and_that_does(
-    large: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_fit_is_refused_with_what_would_and_that_does(specs: Callable[..., list]) -> None:
     card = Gpu("0", 10 * GIB, "GPU 0 (a card)")
-    with pytest.raises(
-        UserError, match=r"a cell of kl\+pd of model .* takes about .* GiB, and GPU 0 \(a card\)"
-    ) as said:
-        estimate.check_fit(specs(large, monkeypatch, batch_size=16), [card], 1)
+    refusal = r"a cell of kl\+pd of model .* takes about .* GiB, and GPU 0 \(a card\)"
+    with pytest.raises(UserError, match=refusal) as said:
+        estimate.check_fit(specs(batch_size=16), [card], 1)
     batch = re.search(r"What would fit: --training.batch_size (\d+);", str(said.value))
     assert batch and "--gradient_checkpointing true" in str(said.value)
-    estimate.check_fit(specs(large, monkeypatch, batch_size=int(batch[1]), accumulation=2), [card], 1)
+    estimate.check_fit(specs(batch_size=int(batch[1]), accumulation=2), [card], 1)
     with pytest.raises(UserError):
-        estimate.check_fit(specs(large, monkeypatch, batch_size=2 * int(batch[1]), accumulation=2), [card], 1)
+        estimate.check_fit(specs(batch_size=2 * int(batch[1]), accumulation=2), [card], 1)
 
 
-def test_cells_that_do_not_fit_side_by_side_are_refused_with_the_number_that_does(
-    large: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cells = specs(large, monkeypatch, batch_size=1)
-    cards = [Gpu("0", 24 * GIB), Gpu("1", 24 * GIB)]
-    cells = cells * 10
+def test_cells_that_do_not_fit_side_by_side_are_refused_with_the_number_that_does(specs: Callable[..., list]) -> None:
+    cells, cards = specs(batch_size=1) * 10, [Gpu("0", 24 * GIB), Gpu("1", 24 * GIB)]
     with pytest.raises(UserError, match="--jobs 20 puts 10 cells on one GPU") as said:
         estimate.check_fit(cells, cards, 20)
     fits = int(re.search(r"--jobs (\d+) fits", str(said.value))[1])
@@ -237,27 +237,22 @@ def test_a_bench_starts_no_cell_that_does_not_fit(tiny_model: Path, machine: Mac
 
 
 def test_a_batch_that_is_not_given_is_what_fits_on_the_card(
-    large: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    large: Path, machine: Machine, specs: Callable[..., list]
 ) -> None:
     """The same formula as the refusal's: what it says fits is not refused, and a triple more is."""
-    (cell, _) = specs(large, monkeypatch)
+    (cell, _) = specs()
     method, options, loading = cell.parsed_method(), cell.training_options(), cell.loading_options()
     machine(24 * 1024)
     fits = estimate.batch_that_fits(str(large), cell.benchmark(), method, options, loading)
     assert fits is not None and 1 < fits < 32
-    for batch, is_refused in ((fits, False), (fits + 1, True)):
-        (one, _) = specs(large, monkeypatch, batch_size=batch, accumulation=2)
-        refused = False
-        try:
+    for batch, outcome in ((fits, nullcontext()), (fits + 1, pytest.raises(UserError))):
+        (one, _) = specs(batch_size=batch, accumulation=2)
+        with outcome:
             estimate.check_fit([one], devices.visible(), 1)
-        except UserError:
-            refused = True
-        assert refused == is_refused
     machine(4 * 1024)
-    assert estimate.batch_that_fits(str(large), cell.benchmark(), method, options, loading) == 1
-    assert (
-        estimate.batch_that_fits(str(large), cell.benchmark(), method, options, replace(loading, device="cpu")) is None
-    )
+    for device, expected in (("auto", 1), ("cpu", None)):
+        on_it = replace(loading, device=device)
+        assert estimate.batch_that_fits(str(large), cell.benchmark(), method, options, on_it) == expected
 
 
 def test_cells_of_several_gpus_see_theirs_and_no_other(machine: Machine, started: Callable) -> None:
@@ -273,11 +268,13 @@ def test_cells_of_several_gpus_see_theirs_and_no_other(machine: Machine, started
         launch.LocalLauncher(config.BenchConfig(gpus_per_cell=0.5))
 
 
-def test_a_cell_of_two_gpus_is_trained_by_two_processes(tiny_model: Path, machine: Machine, tmp_path: Path) -> None:
+def test_a_cell_of_two_gpus_is_trained_by_two_processes(
+    tiny_model: Path, small_release: Path, machine: Machine, tmp_path: Path
+) -> None:
     """The list of GPUs is made up, so that the processes meet over gloo; the steps are those of one process."""
     machine(81920, 81920)
     training = config.UnlearnOptions(steps=2, global_batch=4, lora=config.LoraOptions(dropout=0.0))
-    few = {"model": str(tiny_model), "methods": "po", "limit": 12, "questions": 1, "training": training}
+    few = {"model": str(tiny_model), "data": str(small_release), "methods": "po", "questions": 1, "training": training}
     generation = config.GenerationOptions(max_new_tokens=2)
     losses = {}
     for gpus in (2, 1):
@@ -291,13 +288,11 @@ def test_a_cell_of_two_gpus_is_trained_by_two_processes(tiny_model: Path, machin
 
 
 def test_a_bench_says_how_its_cells_are_spread(
-    tiny_model: Path, machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, small_release: Path, machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine(81920, 81920)
-    small = config.UnlearnOptions(steps=1, batch_size=2)
-    options = config.BenchConfig(
-        model=str(tiny_model), methods="vanilla,po", limit=12, questions=1, out=str(tmp_path / "run"), training=small,
-        generation=config.GenerationOptions(max_new_tokens=2),
-    )  # fmt: skip
-    assert bench.run(options) == 0
+    small = {"model": str(tiny_model), "data": str(small_release), "out": str(tmp_path / "run")}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(matrix, "_run_jobs", lambda jobs, launcher, parallel, held: [])  # none is started
+        assert bench.run(config.BenchConfig(**small, methods="vanilla,po")) == 0
     assert "up to 2 of 2 cells at once on GPU 0 (NVIDIA A100-SXM4-80GB), GPU 1" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 
 from safeeraser import cli, data, models, objectives
 from safeeraser.bench import estimate
-from safeeraser.bench.estimate import costs, passes
+from safeeraser.bench.estimate import compute, costs
 from safeeraser.bench.estimate.compute import answering_flops
 from safeeraser.bench.estimate.memory import layer_bytes, logits_bytes
 from safeeraser.config import GenerationOptions, LoraOptions, UnlearnOptions
@@ -224,7 +224,7 @@ def test_what_goes_through_a_model_is_counted_as_the_collator_divides_it(monkeyp
     KL+PD reads forget and retain rows about the unsafe picture, decouple rows about the safe one. Of two triples 6 rows
     go through together, as long as the longest: 576 + 10 + 70. Packed they are two sequences.
     """
-    monkeypatch.setattr(passes, "TEMPLATE_TOKENS", 0)
+    monkeypatch.setattr(compute, "TEMPLATE_TOKENS", 0)
     monkeypatch.setattr(costs, "TOKENS_PER_WORD", 1)
     sizes = estimate.measure("llava-1.5-7b", LoraOptions(), 336, 336)
     question = " ".join("q" * 10)
@@ -279,7 +279,7 @@ def test_memory_and_speed_are_near_what_an_h100_measured(
     load = gpu_training.load_of(texts, method, batch)
     said = estimate.peak(sizes, replace(load.work, shared=6.0 if packed else 1.0), checkpointing=twice).total / 2**30
     assert 0.99 < said / row["peak GiB"] < 1.2
-    monkeypatch.setattr(passes, "TEMPLATE_TOKENS", 5)  # a word is a token there
+    monkeypatch.setattr(compute, "TEMPLATE_TOKENS", 5)  # a word is a token there
     monkeypatch.setattr(costs, "TOKENS_PER_WORD", 1)
     triples, options = gpu_training.about_pictures(texts.triples), UnlearnOptions(pack=packed, group_by="image")
     policy, reference = (
@@ -307,5 +307,5 @@ def test_memory_and_speed_are_near_what_an_h100_measured(
 def test_wrong_input_is_said_in_one_line(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["plan", *arguments]) == 2
+    assert cli.main(["plan", "--model", "mini-llava", "--limit", "6", *arguments]) == 2
     assert re.search(message, capsys.readouterr().err)

@@ -1,14 +1,12 @@
 """A matrix whose judge is a model behind a server: costs first, failures tried again, the key nowhere."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from chat_server import ChatServer, text_reply
 from grader import grade
 
-from safeeraser import bench, config
+from safeeraser import bench, cli, config
 from safeeraser.bench import cell, matrix, runs
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import read_jsonl
@@ -16,18 +14,20 @@ from safeeraser.judges import FAILED
 from safeeraser.records import Verdict
 
 KEY = "sk-very-secret-0123456789"
-SMALL = ["--methods", "vanilla", "--limit", "6", "--questions", "1", "--generation.max_new_tokens", "8", "--jobs", "1"]
+SMALL = ["--methods", "vanilla", "--questions", "1", "--generation.max_new_tokens", "8", "--jobs", "1"]
 
 
-def test_failures_are_judged_again_by_the_same_command_and_nothing_else_is_done_again(tmp_path, monkeypatch):
+def test_failures_are_judged_again_by_the_same_command_and_nothing_else_is_done_again(
+    tiny_model, small_release, tmp_path, monkeypatch, capfd
+):
     out = tmp_path / "run"
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with ChatServer(lambda body, number: text_reply(f"no idea, {KEY}")) as server:
-        command = [sys.executable, "-m", "safeeraser", "bench", "--out", str(out), *SMALL]
+        command = ["bench", "--model", str(tiny_model), "--data", str(small_release), "--out", str(out), *SMALL]
         command += ["--judge", "api", "--base-url", server.url, "--retries", "0", "--max-cost", "1"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        assert "calls of http://127.0.0.1" in done.stdout and "about $0.0" in done.stdout
+        assert cli.main(command) == 0
+        said = capfd.readouterr()
+        assert "calls of http://127.0.0.1" in said.out and "about $0.0" in said.out
         (folder,) = out.glob("cells/*/vanilla/seed-*")
         verdicts = read_jsonl(folder / "verdicts.jsonl", Verdict)
         assert verdicts and all(v.value is None and v.unscored.startswith(FAILED) for v in verdicts)
@@ -41,7 +41,7 @@ def test_failures_are_judged_again_by_the_same_command_and_nothing_else_is_done_
     assert scores["judge"].startswith("api-1-gpt-4o-") and scores["failed"] == 0 and scores["judge_models"] == ["m"]
     assert runs.read(folder).spec.judging == {"id": scores["judge"]}
     assert server.keys == {f"Bearer {KEY}"}
-    assert KEY not in done.stdout + done.stderr
+    assert KEY not in said.out + said.err
     assert not [path for path in out.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 

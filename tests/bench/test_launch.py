@@ -10,15 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from safeeraser import bench, config
+from safeeraser import bench, cli, config
 from safeeraser.bench import launch
 from safeeraser.core.errors import UserError
 
-SMALL = ["--dev", "--limit", "12", "--questions", "1", "--training.batch_size", "4", "--generation.max_new_tokens", "4"]
-
-
-def command(out: Path, *flags: str) -> list[str]:
-    return [sys.executable, "-m", "safeeraser", "bench", "--out", str(out), *flags]
+SMALL = ["--dev", "--questions", "1", "--training.batch_size", "4", "--generation.max_new_tokens", "4"]
 
 
 @pytest.fixture
@@ -53,13 +49,17 @@ def started() -> Iterator[list[subprocess.Popen[bytes]]]:
         process.wait()
 
 
-def test_ray_spreads_cells_and_survives_a_lost_worker(cluster, started, tiny_model: Path, tmp_path: Path) -> None:
+def test_ray_spreads_cells_and_survives_a_lost_worker(
+    cluster, started, tiny_model: Path, small_release: Path, tmp_path: Path
+) -> None:
     """Two cells start on two workers; one worker is killed in the middle of both; both cells end, on the other one."""
     out = tmp_path / "run"
-    flags = ["--model", str(tiny_model), "--launcher", "ray", "--methods", "po,po+pd", "--steps", "40", *SMALL]
+    flags = ["--model", str(tiny_model), "--data", str(small_release), "--launcher", "ray", *SMALL]
+    flags += ["--methods", "po,po+pd", "--steps", "40"]
     environment = os.environ | {"RAY_ADDRESS": cluster.address}
     with open(tmp_path / "bench.log", "w") as log:
-        process = subprocess.Popen(command(out, *flags), env=environment, stdout=log, stderr=log)
+        command = [sys.executable, "-m", "safeeraser", "bench", "--out", str(out), *flags]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     started.append(process)
 
     def trained() -> list[Path]:
@@ -89,13 +89,14 @@ def test_cells_are_listed_by_folder_and_nothing_is_written(tmp_path: Path, capsy
 
 
 def test_the_job_array_of_the_recipe_runs_cell_by_cell_and_the_last_command_prints_the_table(
-    tiny_model: Path, tmp_path: Path
+    tiny_model: Path, small_release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = (Path(__file__).parents[2] / "docs" / "recipes" / "slurm.md").read_text()
     (tmp_path / "cells.sbatch").write_text(re.search(r"```bash\n(#!/bin/bash.*?)```", recipe, re.S)[1])
-    flags = ["--model", str(tiny_model), "--methods", "po,po+pd", "--steps", "2", *SMALL]
-    out = tmp_path / "run"
-    ids = subprocess.run(command(out, *flags, "--list-cells"), capture_output=True, text=True, check=True).stdout
+    out, model = tmp_path / "run", ["--model", str(tiny_model), "--data", str(small_release)]
+    flags = [*model, "--methods", "po,po+pd", "--steps", "2", *SMALL]
+    assert cli.main(["bench", "--out", str(out), *flags, "--list-cells"]) == 0
+    ids = capsys.readouterr().out
     (tmp_path / "cells.txt").write_text(ids)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     first, second = (out / wanted for wanted in ids.split())
@@ -107,8 +108,9 @@ def test_the_job_array_of_the_recipe_runs_cell_by_cell_and_the_last_command_prin
     assert done.returncode == 0, done.stderr
     assert (second / "scores.json").exists() and not first.exists() and not (out / "report").exists()
     before = (second / "scores.json").stat().st_mtime_ns
-    table = subprocess.run(command(out, *flags), capture_output=True, text=True, timeout=300)
-    assert "| po | 2 |" in table.stdout and "| po+pd | 2 |" in table.stdout
+    assert cli.main(["bench", "--out", str(out), *flags]) == 0
+    table = capsys.readouterr().out
+    assert "| po | 2 |" in table and "| po+pd | 2 |" in table
     assert (first / "scores.json").exists() and (second / "scores.json").stat().st_mtime_ns == before
 
 

@@ -20,12 +20,16 @@ from safeeraser.bench.spec import CellSpec
 from safeeraser.cli import report
 from safeeraser.core.errors import UserError
 
-SMALL = ["--limit", "12", "--training.steps", "3", "--training.batch_size", "4", "--generation.max_new_tokens", "12"]
+SMALL = ["--training.steps", "3", "--training.batch_size", "4", "--generation.max_new_tokens", "12"]
 
 
-def _bench(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "safeeraser", "bench", "--out", str(out), *SMALL, *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+@pytest.fixture(scope="module")
+def small(tiny_model, small_release) -> list[str]:
+    return ["--model", str(tiny_model), "--data", str(small_release), *SMALL]
+
+
+def _command(out: Path, flags: list[str]) -> list[str]:
+    return [sys.executable, "-m", "safeeraser", "bench", "--quick", "--out", str(out), *flags]
 
 
 def _scores(out: Path) -> dict[str, object]:
@@ -33,9 +37,9 @@ def _scores(out: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def finished(tmp_path_factory, small) -> tuple[Path, subprocess.CompletedProcess[str]]:
     out = tmp_path_factory.mktemp("bench") / "run"
-    return out, _bench(out, "--quick")
+    return out, subprocess.run(_command(out, small), capture_output=True, text=True, timeout=600)
 
 
 def test_one_command_prints_the_table_and_writes_it(finished):
@@ -71,11 +75,10 @@ def test_the_report_of_a_run_can_be_written_anew_and_looked_at(finished, capsys)
     assert "not a run folder" in capsys.readouterr().err
 
 
-def test_a_finished_run_is_not_run_again(finished):
+def test_a_finished_run_is_not_run_again_with_the_options_that_it_recorded(finished):
     out, _ = finished
     times = {p: p.stat().st_mtime_ns for p in out.rglob("cells/**/*") if p.is_file()}
-    again = _bench(out, "--quick")
-    assert again.returncode == 0
+    assert cli.main(["bench", "--config", str(out / "config.yaml")]) == 0
     assert {p: p.stat().st_mtime_ns for p in out.rglob("cells/**/*") if p.is_file()} == times
 
 
@@ -86,46 +89,43 @@ def test_a_method_and_its_pd_variant_share_every_setting_but_the_method(finished
     assert specs[0] == specs[1]
 
 
-def test_killed_at_any_point_the_same_command_ends_with_the_same_numbers(finished, tmp_path):
+def test_killed_at_any_point_the_same_command_ends_with_the_same_numbers(finished, small, tmp_path):
     expected, _ = finished
-    out = tmp_path / "killed"
-    command = [sys.executable, "-m", "safeeraser", "bench", "--quick", "--out", str(out), *SMALL]
+    out, quiet = tmp_path / "killed", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     for wanted in ("train.jsonl", "responses.jsonl"):
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        process = subprocess.Popen(_command(out, small), **quiet, start_new_session=True)
         deadline = time.monotonic() + 120
         while not list(out.rglob(wanted)) and time.monotonic() < deadline:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    done = _bench(out, "--quick")
-    assert done.returncode == 0, done.stderr
+    assert cli.main(["bench", "--quick", "--out", str(out), *small]) == 0
     assert _scores(out) == _scores(expected)
     assert not [p for p in out.rglob("*.tmp") if p.name != "progress.tmp"]
 
 
-def test_a_failed_cell_is_reported_with_its_log_and_the_others_go_on(tmp_path):
+def test_a_failed_cell_is_reported_with_its_log_and_the_others_go_on(small, tmp_path, capsys):
     out = tmp_path / "run"
-    blocked = out / "cells" / "mini-llava" / "po" / "seed-0" / "responses.jsonl"
-    blocked.mkdir(parents=True)
-    done = _bench(out, "--methods", "vanilla,po")
-    assert done.returncode == 1
-    assert "failed: po seed 0" in done.stderr and "log.txt" in done.stderr
+    assert cli.main(["bench", "--methods", "vanilla,po", "--out", str(out), *small, "--list-cells"]) == 0
+    _, po = capsys.readouterr().out.split()
+    (out / po / "responses.jsonl").mkdir(parents=True)
+    assert cli.main(["bench", "--methods", "vanilla,po", "--out", str(out), *small]) == 1
+    error = capsys.readouterr().err
+    assert "failed: po seed 233" in error and f"{po}/log.txt" in error
     assert "vanilla" in (out / "report" / "table.csv").read_text()
 
 
-def test_other_options_in_the_same_folder_are_refused(finished):
+def test_other_options_in_the_same_folder_are_refused(finished, small, capsys):
     out, _ = finished
-    done = _bench(out, "--quick", "--training.learning_rate", "0.5")
-    assert done.returncode == 2
-    assert "training.learning_rate" in done.stderr and "choose another --out" in done.stderr
+    assert cli.main(["bench", "--quick", "--out", str(out), *small, "--training.learning_rate", "0.5"]) == 2
+    error = capsys.readouterr().err
+    assert "training.learning_rate" in error and "choose another --out" in error
 
 
-def test_budgets_draw_the_curves(tmp_path):
-    done = _bench(tmp_path / "run", "--methods", "po", "--budgets", "1,2")
-    assert done.returncode == 0, done.stderr
-    assert "| po | 1 |" in done.stdout and "| po | 2 |" in done.stdout
+def test_budgets_draw_the_curves(small, tmp_path, capsys):
+    assert cli.main(["bench", "--out", str(tmp_path / "run"), *small, "--methods", "po", "--budgets", "1,2"]) == 0
+    printed = capsys.readouterr().out
+    assert "| po | 1 |" in printed and "| po | 2 |" in printed
     for name in ("budgets.svg", "budgets.png", "budgets.md"):
         assert (tmp_path / "run" / "report" / name).stat().st_size > 100
 

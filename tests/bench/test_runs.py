@@ -37,9 +37,8 @@ def test_unfinished_cells_are_passed_over_and_twice_the_same_is_refused(tmp_path
 
 def test_seeds_are_pooled_with_their_spread_and_categories(run):
     row = next(row for row in summary.summarise(runs.find(run)).rows if row.method == "po")
-    values = [
-        metrics.METRICS.get("sarr")(*cell.judged())[0].value for cell in runs.find(run / "cells" / "mini-llava" / "po")
-    ]
+    cells = runs.find(run / "cells" / "mini-llava" / "po")
+    values = [metrics.METRICS.get("sarr")(*cell.judged())[0].value for cell in cells]
     assert row.scores["sarr"].value == pytest.approx(sum(values) / 2)
     spread = row.spread["sarr"]
     assert (spread.mean, spread.low, spread.high) == (pytest.approx(sum(values) / 2), min(values), max(values))

@@ -86,13 +86,8 @@ def test_a_person_labels_a_template_and_is_a_judge_like_any_other(judged, tmp_pa
     template, filled = tmp_path / "template.csv", tmp_path / "filled.csv"
     assert cli.main(["agreement", str(judged), "--template", str(template), "--sample", "24"]) == 0
     rows = list(csv.DictReader(open(template, encoding="utf-8-sig", newline="")))
-    assert len(rows) == 24 and {row["criterion"] for row in rows} == {
-        "unsafe",
-        "refusal",
-        "normal",
-        "similarity",
-        "grounded",
-    }
+    assert len(rows) == 24
+    assert {row["criterion"] for row in rows} == {"unsafe", "refusal", "normal", "similarity", "grounded"}
     assert all(row["value"] == "" and "rules" not in str(row) for row in rows)  # blind
     assert any(row["answer"].startswith("'=1+1") for row in rows)
     for number, row in enumerate(rows):

@@ -12,7 +12,7 @@ from fake_run import fake_run
 
 import safeeraser
 from safeeraser import cli, config
-from safeeraser.bench import methods
+from safeeraser.bench.spec import chosen_methods
 from safeeraser.cli import parser
 from safeeraser.config.options import PATH
 from safeeraser.core import registry
@@ -77,8 +77,8 @@ def test_wrong_input_is_answered_in_one_message_with_status_2(arguments, message
 def test_methods_may_be_mappings_on_the_command_line():
     mixed = parse("bench", "--methods", "vanilla,{po: 1, nll: 1, pd: 0.5},po+pd")
     alone = parse("bench", "--methods", "{po: 1, nll: 1}")
-    assert methods.chosen(mixed) == ["vanilla", {"po": 1, "nll": 1, "pd": 0.5}, "po+pd"]
-    assert methods.chosen(alone) == [{"po": 1, "nll": 1}]
+    assert chosen_methods(mixed) == ["vanilla", {"po": 1, "nll": 1, "pd": 0.5}, "po+pd"]
+    assert chosen_methods(alone) == [{"po": 1, "nll": 1}]
 
 
 def test_bench_takes_the_short_names_of_unlearn():
@@ -143,9 +143,8 @@ def test_a_tilde_is_the_home_folder_in_yaml_and_where_no_shell_looked_and_only_i
     (tmp_path / "own.py").write_text("")
     monkeypatch.setattr(registry, "_LOADED", {})
     options = parse("bench", "--config=~/mine.yaml", "--out=~/run", "--plugins=~/own.py")
-    assert (options.data, options.model, options.judging.model) == tuple(
-        f"{tmp_path}/{n}" for n in ("data", "model", "guard")
-    )
+    found = [options.data, options.model, options.judging.model]
+    assert found == [f"{tmp_path}/{name}" for name in ("data", "model", "guard")]
     assert (options.out, options.held_out, options.methods) == (f"{tmp_path}/run", None, "~/po")
     assert list(registry.loaded_plugins()) == [f"{tmp_path}/own.py"]
     assert parse("leaderboard", "~/a", "b").runs == [f"{tmp_path}/a", "b"]
@@ -173,9 +172,8 @@ def _options(kind, prefix=""):
 
 
 def test_what_the_help_calls_a_file_or_folder_is_marked_as_a_path():
-    found = [
-        (f"{name} {option}", *rest) for name in parser.COMMANDS for option, *rest in _options(parser.load(name).options)
-    ]
+    commands = {name: _options(parser.load(name).options) for name in parser.COMMANDS}
+    found = [(f"{name} {option}", *rest) for name, options in commands.items() for option, *rest in options]
     named = {option for option, said, _ in found if re.search(r"\b(file|folder)s?\b", said, re.I)}
     marked = {option for option, _, path in found if path}
     assert named - marked == {"score judge"}  # "where the file holds those of several"
@@ -213,9 +211,9 @@ def test_every_option_is_read_somewhere_and_explained(options):
         assert re.search(rf"^    {field.name}: .*\n    \"\"\"", declared, re.M), f"{field.name} has no help"
 
 
-def test_answers_of_two_models_never_share_a_file(tmp_path, capsys):
-    out = tmp_path / "responses.jsonl"
-    respond = ["respond", "--out", str(out), "--limit", "6"]
+def test_answers_of_two_models_never_share_a_file(tiny_model, small_release, tmp_path, capsys):
+    respond = ["respond", "--out", str(tmp_path / "responses.jsonl")]
+    respond += ["--model", str(tiny_model), "--data", str(small_release)]
     assert cli.main([*respond, "--generation.max_new_tokens", "3"]) == 0
     assert cli.main([*respond, "--generation.max_new_tokens", "4"]) == 2
     assert "max_new_tokens: 3 there, 4 now" in capsys.readouterr().err

@@ -64,7 +64,8 @@ def test_a_recipe_is_chosen_by_name_and_flags_go_before_it() -> None:
     assert parse("unlearn", "--config=llava-1.5-7b", "--out", "x", "--model", "other/model").model == "other/model"
 
 
-def test_the_default_recipe_of_a_model_is_not_the_special_one() -> None:
+def test_the_default_recipe_of_a_model_is_not_the_special_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the hub is not asked, again and again
     assert recipe_defaults("llava-hf/llava-1.5-7b-hf") == recipe_defaults("llava-1.5-7b")
     assert recipe_defaults("llava-1.5-7b") != recipe_defaults("llava-1.5-7b-24gb")
     assert recipe_defaults("some/model") == {} and recipe_model("some/model") is None

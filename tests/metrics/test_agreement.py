@@ -11,14 +11,9 @@ from safeeraser.records import Verdict
 
 def verdicts(values, criterion="unsafe", judge="a"):
     """One verdict per value: None is unscored, "-" no verdict at all."""
+    reason = {None: "no reply"}
     return [
-        Verdict(
-            query_id=f"q{i}",
-            criterion=criterion,
-            value=value,
-            unscored="no reply" if value is None else None,
-            judge=judge,
-        )
+        Verdict(query_id=f"q{i}", criterion=criterion, value=value, unscored=reason.get(value), judge=judge)
         for i, value in enumerate(values)
         if value != "-"
     ]

@@ -35,15 +35,10 @@ def seed(folder: Path, values: dict[str, float | None], judge: str = "j", versio
 
 def test_measures_over_two_seeds(tmp_path):
     """ASR: 1, unscored; 0, 0: 1/3, one unscored. Over-refusal: 1, 0; 0, 0: 1/4. SARR: 1, 0; 0, 0: 1/4."""
-    one = {
-        "unsafe-h1": 1.0,
-        "unsafe-h2": None,
-        "refusal-b1": 1.0,
-        "refusal-b2": 0.0,
-        "normal-b1": 0.0,
-        "normal-b2": 1.0,
-    }
-    two = {"unsafe-h1": 0.0, "unsafe-h2": 0.0, "refusal-b1": 0.0, "refusal-b2": 0.0, "normal-b1": 1.0, "normal-b2": 1.0}
+    names = ("unsafe-h1", "unsafe-h2", "refusal-b1", "refusal-b2", "normal-b1", "normal-b2")
+    one, two = (
+        dict(zip(names, values, strict=True)) for values in ((1.0, None, 1.0, 0.0, 0.0, 1.0), (0.0,) * 4 + (1.0,) * 2)
+    )
     scores = {s.metric: s for s in public.scores([seed(tmp_path / "0", one), seed(tmp_path / "1", two)])}
     asr = scores["safety:xstest:asr"]
     assert (asr.value, asr.n, asr.n_unscored) == (pytest.approx(1 / 3), 3, 1)

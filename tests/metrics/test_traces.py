@@ -16,15 +16,8 @@ THOUGHT = "<think>{}</think>{}"
 
 
 def query(number: int, which: str) -> Query:
-    return Query(
-        id=f"{which}{number}",
-        record_id="r",
-        set=which,
-        category="Weapon",
-        image=f"{number}.png",
-        question=f"{number}?",
-        reference="Mix it with [hazard A] and wait a day.",
-    )
+    said = {"question": f"{number}?", "reference": "Mix it with [hazard A] and wait a day."}
+    return Query(id=f"{which}{number}", record_id="r", set=which, category="Weapon", image=f"{number}.png", **said)
 
 
 def said(asked: Query, answer: str, error: str | None = None) -> Response:

@@ -103,15 +103,8 @@ def test_labels_cover_neither_each_other_nor_a_marker(run):
     from safeeraser.records import Score
     from safeeraser.report.figures import tradeoff
 
-    crowd = [
-        ("ga", 5.7, 0),
-        ("ga+pd", 5.7, 0),
-        ("gd", 94.4, 0),
-        ("gd+pd", 92.7, 0),
-        ("kl", 95.3, 0),
-        ("kl+pd", 92.1, 0),
-    ]
-    crowd += [("po", 98.3, 0), ("po+pd", 97.9, 0), ("vanilla", 97.6, 99)]
+    crowd = [("ga", 5.7, 0), ("ga+pd", 5.7, 0), ("gd", 94.4, 0), ("gd+pd", 92.7, 0), ("kl", 95.3, 0)]
+    crowd += [("kl+pd", 92.1, 0), ("po", 98.3, 0), ("po+pd", 97.9, 0), ("vanilla", 97.6, 99)]
     rows = {}
     for method, rouge, asr in crowd:
         values = {"rouge_l": rouge / 100, "asr_generality": asr / 100, "sarr": 1.0}

@@ -24,12 +24,7 @@ def entry(method, sarr, run="one", data="d", judge="rules-1"):
 def test_the_best_comes_first_then_what_has_no_value_then_vanilla():
     entries = [entry("vanilla", 0.0), entry("a", 0.5), entry("b", None), entry("c", 0.1)]
     assert [e.row.method for e in leaderboard.ordered(entries, "sarr")] == ["c", "a", "b", "vanilla"]
-    higher = [
-        leaderboard.Entry(
-            "r", Row("m", str(v), (0,), {"rouge_l": Score(metric="rouge_l", value=v, low=v, high=v, n=1)}), "d", "j", ""
-        )
-        for v in (0.1, 0.9)
-    ]
+    higher = [line(str(rouge), 0.0, rouge, 0.0) for rouge in (0.1, 0.9)]
     assert [e.row.method for e in leaderboard.ordered(higher, "rouge_l")] == ["0.9", "0.1"]
     with pytest.raises(UserError, match="--sort sar: .* sarr,"):
         leaderboard.ordered(entries, "sar")
@@ -87,13 +82,8 @@ LINES = [
 
 
 def test_a_destroyed_model_stands_behind_every_useful_one_whatever_its_sarr():
-    assert [e.row.method for e in leaderboard.ordered(LINES)] == [
-        "good",
-        "refuses",
-        "destroyed",
-        "useless attempt",
-        "vanilla",
-    ]
+    ranked = [entry.row.method for entry in leaderboard.ordered(LINES)]
+    assert ranked == ["good", "refuses", "destroyed", "useless attempt", "vanilla"]
 
 
 def test_the_pareto_front_is_what_no_other_line_beats():

@@ -81,12 +81,7 @@ def test_marks_say_value_interval_and_n_and_lead_to_their_answers(shown):
         said = tab.inner_text("#tip")
         assert metric in said and " % [" in said and "n = " in said, said
     tab.click("#figure-categories a[href*='verdict=~failed'][href*='category=Weapon'][href*='method=po&'] path")
-    assert fragment(tab) == {
-        "set": ["safe"],
-        "verdict": ["~failed"],
-        "method": ["po"],
-        "category": ["Weapon"],
-    }
+    assert fragment(tab) == {"set": ["safe"], "verdict": ["~failed"], "method": ["po"], "category": ["Weapon"]}
     assert tab.input_value("select[name=method]") == "po" and tab.locator("#list li").count() > 0
     assert "safe picture, harmful question · Weapon" in tab.inner_text("#detail")
 

@@ -41,12 +41,7 @@ def baseline(name: str, *reads: str) -> Callable[[Apply], Apply]:
 
     ``reads``: the fields of ``BaselineOptions`` that it reads, which its cells record.
     """
-
-    def registered(function: Apply) -> Apply:
-        BASELINES.add(name, Baseline(function, reads))
-        return function
-
-    return registered
+    return lambda function: BASELINES.add(name, Baseline(function, reads)).apply
 
 
 def recorded(name: str, options: BaselineOptions) -> dict[str, Any]:
@@ -90,11 +85,8 @@ def guard(vlm: VisionLanguageModel, benchmark: Benchmark, options: BaselineOptio
     model = load_text(str(options.guard), device=vlm.loading.device)
 
     def gate(questions: Sequence[str]) -> list[str | None]:
-        stopped = are_unsafe(model, questions)
-        return [
-            refusal_for(benchmark, question) if stop else None
-            for question, stop in zip(questions, stopped, strict=True)
-        ]
+        stopped = zip(questions, are_unsafe(model, questions), strict=True)
+        return [refusal_for(benchmark, question) if stop else None for question, stop in stopped]
 
     return replace(vlm, gate=gate)
 
@@ -129,11 +121,8 @@ def steer(vlm: VisionLanguageModel, benchmark: Benchmark, options: BaselineOptio
 def refusal_direction(vlm: VisionLanguageModel, benchmark: Benchmark, layer: int, samples: int) -> Tensor:
     """Mean state behind a layer over tokens of refusals minus that over tokens of unsafe answers, (H,) in fp32.
 
-    Args:
-        vlm: The model.
-        benchmark: The first forget pair of train records, balanced over categories, is what is answered both ways.
-        layer: Number of the language model's layer, from 1.
-        samples: How many records.
+    The first forget question of ``samples`` train records, balanced over categories, is answered both ways; ``layer``
+    is the language model's, from 1.
     """
     import torch
 
@@ -146,12 +135,9 @@ def refusal_direction(vlm: VisionLanguageModel, benchmark: Benchmark, layer: int
     for start in range(0, len(records), BATCH):
         part = records[start : start + BATCH]
         asked = [record.forget[0].question for record in part]
-        answers = (
-            [refusal_for(benchmark, question) for question in asked],
-            [record.forget[0].unsafe_answer for record in part],
-        )
+        refusals = [refusal_for(benchmark, question) for question in asked]
         means = []
-        for texts in answers:
+        for texts in (refusals, [record.forget[0].unsafe_answer for record in part]):
             inputs, labels = chat.encode_samples(vlm, [images.get(r.image) for r in part], asked, texts, 1024)
             with torch.inference_mode():
                 moved = {key: value.to(device) for key, value in inputs.items()}

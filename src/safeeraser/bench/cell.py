@@ -177,10 +177,9 @@ def _score(inputs: _Inputs, verdicts: Sequence[Verdict]) -> list[Score]:
     from safeeraser import metrics
 
     inputs.reporter.report("score", 0, 1)
-    folder = inputs.cell.folder
+    folder, held_out = inputs.cell.folder, inputs.cell.spec.held_out_records()
     responses = files.read_jsonl(folder / "responses.jsonl", Response)
-    queries = inputs.request.queries
-    scores = metrics.score(queries, responses, verdicts, held_out=inputs.cell.spec.held_out_records())
+    scores = metrics.score(inputs.request.queries, responses, verdicts, held_out=held_out)
     return [*scores, *specificity.scores([specificity.read(folder)])]
 
 

@@ -41,10 +41,11 @@ class Clock:
 
 def total(folders: Iterable[Path]) -> dict[str, StageTime]:
     """Add up the stages of several folders, in the order in which they first come; a folder without a file has none."""
-    totals: dict[str, StageTime] = {}
+    laps: dict[str, list[StageTime]] = {}
     for folder in folders:
         for lap in files.read_jsonl(Path(folder) / FILE, StageTime):
-            before = totals.get(lap.stage, StageTime(stage=lap.stage, wall=0.0, processor=0.0))
-            wall, processor = before.wall + lap.wall, before.processor + lap.processor
-            totals[lap.stage] = StageTime(stage=lap.stage, wall=wall, processor=processor)
-    return totals
+            laps.setdefault(lap.stage, []).append(lap)
+    return {
+        stage: StageTime(stage=stage, wall=sum(lap.wall for lap in of), processor=sum(lap.processor for lap in of))
+        for stage, of in laps.items()
+    }

@@ -11,7 +11,10 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
+from itertools import takewhile
+from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 _CARD = re.compile(r"GPU \d+: (?P<name>.+) \(UUID: (?P<uuid>GPU-[^)]+)\)")
@@ -31,10 +34,9 @@ class Gpu:
     """What to call it in a message."""
 
 
-@dataclass(frozen=True)
-class _Card:
+class _Card(NamedTuple):
     whole: Gpu
-    slices: tuple[Gpu, ...] = ()
+    slices: tuple[Gpu, ...]
 
     @property
     def parts(self) -> tuple[Gpu, ...]:
@@ -44,10 +46,8 @@ class _Card:
 def visible(device: str = "auto") -> list[Gpu]:
     """List the GPUs that a model on ``device`` may be put on; none where it runs on the CPU.
 
-    A list in CUDA_VISIBLE_DEVICES is kept to, cut where CUDA cuts it: at the first entry that is no GPU.
-
-    Args:
-        device: ``loading.device``; a GPU that is chosen there by number is the only one.
+    A list in CUDA_VISIBLE_DEVICES is kept to, cut where CUDA cuts it: at the first entry that is no GPU. A GPU that
+    ``device`` names by its number is the only one.
 
     Example:
         >>> visible("cpu")
@@ -60,7 +60,8 @@ def visible(device: str = "auto") -> list[Gpu]:
     if asked is None:
         found = [part for card in cards for part in card.parts] if cards else _unlisted()
     else:
-        found = _chosen([entry.strip() for entry in asked.split(",")], cards)
+        named = ((entry, _find(entry, cards)) for entry in map(str.strip, asked.split(",")))
+        found = [replace(gpu, visible=entry) for entry, gpu in takewhile(itemgetter(1), named) if gpu]
     kind, _, number = device.partition(":")
     if kind == "cuda" and number.isdigit():  # as every cell names it, the numbers have to stay what they are
         return [replace(gpu, visible=None) for gpu in found[int(number) : int(number) + 1]]
@@ -84,12 +85,12 @@ def _nvidia_cards() -> list[_Card]:
         if card := _CARD.match(line):
             mib = sizes.get(card["uuid"], "")
             memory = int(mib) * 2**20 if mib.isdigit() else None
-            cards.append(_Card(Gpu(card["uuid"], memory, f"GPU {len(cards)} ({card['name']})")))
+            cards.append(_Card(Gpu(card["uuid"], memory, f"GPU {len(cards)} ({card['name']})"), ()))
         elif cards and (part := _SLICE.match(line)):
             nominal = _PROFILE.search(part["profile"])
             title = f"{cards[-1].whole.title}, MIG {part['profile']}"
             slice_ = Gpu(part["uuid"], int(nominal[1]) * 10**9 if nominal else None, title)
-            cards[-1] = replace(cards[-1], slices=(*cards[-1].slices, slice_))
+            cards[-1] = _Card(cards[-1].whole, (*cards[-1].slices, slice_))
     return cards
 
 
@@ -108,17 +109,6 @@ def _unlisted() -> list[Gpu]:
     if count:
         return [Gpu(str(number), title=f"GPU {number}") for number in range(count)]
     return [Gpu(None)] if any((devices / name).exists() for name in ("dxg", "kfd")) else []
-
-
-def _chosen(entries: Sequence[str], cards: Sequence[_Card]) -> list[Gpu]:
-    """The GPUs that a list in CUDA_VISIBLE_DEVICES names, under the names that it gives them."""
-    found: list[Gpu] = []
-    for entry in entries:
-        gpu = _find(entry, cards)
-        if gpu is None:
-            break
-        found.append(replace(gpu, visible=entry))
-    return found
 
 
 def _find(entry: str, cards: Sequence[_Card]) -> Gpu | None:

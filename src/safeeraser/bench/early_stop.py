@@ -32,10 +32,6 @@ def watched(benchmark: data.Benchmark, options: UnlearnOptions) -> tuple[data.Be
 
     With one, a fifth of the train records is held out (``data.dev_benchmark``), and the questions are about those.
 
-    Args:
-        benchmark: The benchmark of the run, or the part of it that is unlearnt.
-        options: ``stop`` and ``stop_questions``.
-
     Raises:
         UserError: If the rule is none, or the held-out records have no question that it needs.
 

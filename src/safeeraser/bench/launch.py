@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from multiprocessing import forkserver
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 from safeeraser.bench import devices
 from safeeraser.bench.devices import Gpu
@@ -49,35 +49,6 @@ RETRIES = 3
 """How often Ray starts a cell again whose worker has died; the cell goes on from its files."""
 
 
-class Handle(Protocol):
-    """A started cell."""
-
-    def poll(self) -> int | None:
-        """The exit status, or None while it is running."""
-        ...
-
-    def terminate(self) -> None:
-        """Ask it to stop."""
-        ...
-
-
-class Launcher(Protocol):
-    """Starts cells."""
-
-    parallel: int | None
-    """How many cells to start at once where the user does not say; None: all of them."""
-    gpus: Sequence[Gpu]
-    """GPUs that it spreads the cells over; none: they run on the CPU, or something else chooses."""
-
-    def start(self, folder: Path) -> Handle:
-        """Start the cell in ``folder``; what it prints is appended to ``folder/log.txt``."""
-        ...
-
-    def close(self) -> None:
-        """Let go of what cells were started with; none is running any more, or will be started."""
-        ...
-
-
 class LocalLauncher:
     """Cells are processes of this machine, each with GPUs of its own (``gpus_per_cell``); without GPUs, one per core.
 
@@ -86,9 +57,10 @@ class LocalLauncher:
 
     def __init__(self, config: BenchConfig) -> None:
         self.gpus: Sequence[Gpu] = devices.visible(config.loading.device)
-        self._of_cell = _gpus_of_cell(config, self.gpus)
-        self._engine = config.engine
+        """Those that it spreads the cells over; none: they run on the CPU, or something else chooses."""
+        self._of_cell, self._engine = _gpus_of_cell(config, self.gpus), config.engine
         self.parallel: int | None = len(self.gpus) // self._of_cell or os.cpu_count() or 1
+        """How many cells to start at once where the user does not say; None: all of them."""
         self._on_gpus: list[tuple[list[Gpu], Handle]] = []
         self._has_started = False
         self._forks = sys.platform == "linux" and not self.gpus
@@ -98,7 +70,7 @@ class LocalLauncher:
                 forkserver.ensure_running()  # it imports while the bench lists its cells
 
     def start(self, folder: Path) -> Handle:
-        """Start a process, on the GPU with the fewest cells."""
+        """Start the cell in ``folder``, on the GPUs with the fewest; what it prints is appended to its ``log.txt``."""
         with _inherited():
             if self.gpus:
                 gpus = self._free_gpus()
@@ -135,11 +107,7 @@ class LocalLauncher:
 
 
 def _gpus_of_cell(config: BenchConfig, gpus: Sequence[Gpu]) -> int:
-    """How many GPUs a cell trains on; one, if nothing is said.
-
-    Raises:
-        UserError: If there are fewer, or it is no whole number.
-    """
+    """How many GPUs a cell trains on; one, if nothing is said."""
     wanted = config.gpus_per_cell
     if wanted in (0, 1) and (gpus or not wanted):
         return 1
@@ -244,9 +212,7 @@ class RayHandle:
     """A cell in the hands of Ray."""
 
     def __init__(self, ray: Any, reference: Any, folder: Path) -> None:
-        self._ray = ray
-        self._reference = reference
-        self._folder = folder
+        self._ray, self._reference, self._folder = ray, reference, folder
 
     def poll(self) -> int | None:
         """The exit status, or None while the cell waits or runs; 1 if Ray gave up, with the reason in the log."""
@@ -265,6 +231,9 @@ class RayHandle:
         self._ray.cancel(self._reference)
 
 
+Handle = subprocess.Popen[bytes] | _ForkedCell | RayHandle
+"""A started cell: ``poll`` gives its exit status, or None while it is running; ``terminate`` asks it to stop."""
+Launcher = LocalLauncher | RayLauncher
 LAUNCHERS: dict[str, Callable[[BenchConfig], Launcher]] = {"local": LocalLauncher, "ray": RayLauncher}
 
 

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Literal
 
 from rich.live import Live
@@ -29,7 +28,6 @@ class Job:
     label: str
     status: Literal["waiting", "running", "done", "done before", "failed"] = "waiting"
     seconds: float = 0.0
-    """How long it ran."""
     exit_status: int | None = None
     handle: Handle | None = None
     started: float = 0.0
@@ -72,9 +70,7 @@ class LiveTable:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Draw the last state and stop."""
         self.update()
         if self._live:
@@ -93,7 +89,8 @@ class LiveTable:
             elif job.status == "running" and time.monotonic() - self._said[job.label] >= LINE_SECONDS:
                 self._said[job.label] = time.monotonic()
                 stage, share = progress.read(job.cell.folder)
-                terminal.say(f"{job.label}: {stage}; {_left(job.seconds, share)}{self.remaining()}", file=sys.stderr)
+                left = f"{job.seconds * (1 - share) / share / 60:.1f} min left in this cell; " if share > 0.02 else ""
+                terminal.say(f"{job.label}: {stage}; {left}{self.remaining()}", file=sys.stderr)
 
     def remaining(self) -> str:
         """Say how far the run is and about how long it will take still."""
@@ -122,7 +119,3 @@ def _share(job: Job) -> float:
     if job.status == "running":
         return progress.read(job.cell.folder)[1]
     return 0.0 if job.status == "waiting" else 1.0
-
-
-def _left(seconds: float, share: float) -> str:
-    return f"{seconds * (1 - share) / share / 60:.1f} min left in this cell; " if share > 0.02 else ""

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from safeeraser.bench import baselines, clock, launch, preflight, sequence, tracking
 from safeeraser.bench.live import Job, LiveTable
-from safeeraser.bench.methods import MethodOption, chosen
 from safeeraser.bench.runs import Cell
-from safeeraser.bench.spec import CellSpec, is_trained, training_values
+from safeeraser.bench.spec import CellSpec, MethodOption, chosen_methods, is_trained, training_values
 from safeeraser.config import BenchConfig, JudgeOptions, ModelOptions, generation_values
 from safeeraser.core import errors, files, locks, registry, terminal
 from safeeraser.core.errors import UserError
@@ -33,13 +32,9 @@ Report = Callable[[BenchConfig, Sequence[Cell], Sequence[str]], None]
 
 
 def run(config: BenchConfig, report: Report | None = None) -> int:
-    """Run the cells of the matrix that are missing; return 1 if one failed.
+    """Run the cells of the matrix that are missing, call ``report`` if any is done; return 1 if one failed.
 
     With ``list_cells``, print the id of every cell and run nothing; with ``cell``, run that cell alone, unreported.
-
-    Args:
-        config: All options of ``safeeraser bench``.
-        report: Called with the options, the cells that are done and the labels of those that failed, if any is done.
 
     Raises:
         UserError: If an option or the data cannot be used, another bench is at work in the folder, or it is removed.
@@ -64,7 +59,11 @@ def run(config: BenchConfig, report: Report | None = None) -> int:
         if config.cell is None:  # the cells of a job array are many, and the run is recorded once
             _record_run(out, config)
             times.lap("planning")
-        failed = _run_jobs([Job(cell, _label(cell, config)) for cell in chosen], launcher, parallel, held)
+        jobs = [
+            Job(cell, cell.label if config.budgets is None else f"{cell.label} steps {cell.spec.training['steps']}")
+            for cell in chosen
+        ]
+        failed = _run_jobs(jobs, launcher, parallel, held)
         for job in failed:
             log = job.cell.folder / "log.txt"
             terminal.say(f"failed: {job.label}: {_reason(job, log)} (log: {log})", file=sys.stderr)
@@ -79,14 +78,11 @@ def run(config: BenchConfig, report: Report | None = None) -> int:
 
 
 def cells(config: BenchConfig) -> list[Cell]:
-    """List the cells of the matrix in order.
-
-    What trains nothing has one cell, as nothing in it is seeded under greedy decoding.
-    """
+    """List the cells of the matrix in order; what trains nothing has one, as greedy answers depend on no seed."""
     from safeeraser import objectives
 
     methods: dict[str, tuple[MethodOption, objectives.Method | None]] = {}
-    for option in chosen(config):
+    for option in chosen_methods(config):
         method = objectives.parse_method(option, config.training.preset) if is_trained(option) else None
         methods[str(option) if method is None else method.name] = option, method
     budgets: list[int | None] = [*_integers(config.budgets, "budgets")]
@@ -141,18 +137,12 @@ def _common(config: BenchConfig, trained: Sequence[Method], has_budgets: bool) -
     if "safe" in sets:
         data.warn_of_missing_pd(benchmark)
     data.warn_of_control_tokens(benchmark)
-    return dict(
-        model=config.model,
+    same = ("model", "data", "on_bad", "limit", "dev", "sequence", "judge")
+    return {name: getattr(config, name) for name in same} | dict(
         model_fingerprint=models.fingerprint(config.model),
-        data=config.data,
         data_fingerprint=benchmark.fingerprint,
-        on_bad=config.on_bad,
         needs_pd=needs_pd,
-        limit=config.limit,
         questions=1 if config.quick and config.questions is None else config.questions,
-        dev=config.dev,
-        sequence=config.sequence,
-        judge=config.judge,
         **_held_out(config, whole),
         judging={"id": judge.id} if isinstance(judge, judges.BatchJudge) else {},
         sets=sets,
@@ -224,10 +214,6 @@ def _id(cell: Cell, out: Path) -> str:
     return cell.folder.relative_to(out).as_posix()
 
 
-def _label(cell: Cell, config: BenchConfig) -> str:
-    return cell.label if config.budgets is None else f"{cell.label} steps {cell.spec.training['steps']}"
-
-
 def _find(wanted: str, cells: Sequence[Cell], out: Path) -> Cell:
     by_id = {_id(cell, out): cell for cell in cells}
     if wanted not in by_id:
@@ -289,10 +275,7 @@ def _run_jobs(jobs: Sequence[Job], launcher: launch.Launcher, parallel: int, hel
 
 
 def _order(job: Job) -> float:
-    """What starts first: vanilla, with which all are compared, then the longest, so that none is left alone at the end.
-
-    A cell is as long as the rows of a triple that training runs through the model; seeds and budgets keep their order.
-    """
+    """What starts first: vanilla, then the longest by the rows of a triple that go through the model."""
     method = job.cell.spec.parsed_method()
     return -math.inf if method is None else -len(method.rows) - len(method.reference_rows)
 
@@ -301,6 +284,5 @@ def _reason(job: Job, log: Path) -> str:
     """Why a cell failed: the last line of its log, which cannot be the reason where nothing could be written."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
     last = lines[-1][:300] if lines else "no output"
-    if job.exit_status == errors.UNWRITABLE:
-        return f"its files could not be read or written (a full disk?): {last}"
-    return last
+    unwritable = "its files could not be read or written (a full disk?): "
+    return (unwritable if job.exit_status == errors.UNWRITABLE else "") + last

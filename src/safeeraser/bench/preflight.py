@@ -24,11 +24,7 @@ BEFORE = "the judge cannot be asked, so no cell is started: "
 
 
 def check(config: BenchConfig, due: Sequence[CellSpec]) -> None:
-    """Check the tracker's package, and the judge's server by one question.
-
-    Args:
-        config: The options.
-        due: Specs of the cells that will run.
+    """Check the tracker's package, and the judge's server by one question; ``due`` are the cells that will run.
 
     Raises:
         UserError: If a package is missing, or the server cannot be asked; its own words are shown.
@@ -61,12 +57,7 @@ def _ask_judge(config: BenchConfig, spec: CellSpec) -> None:
 
 
 def check_disk(due: Sequence[CellSpec], out: Path, parallel: int) -> None:
-    """Refuse a run whose checkpoints and adapters would not fit on the disk.
-
-    Args:
-        due: Specs of the cells that will run.
-        out: Folder of the run.
-        parallel: Cells side by side, each of which has checkpoints.
+    """Refuse a run whose adapters, and checkpoints of ``parallel`` cells side by side, would not fit on the disk.
 
     Raises:
         UserError: If they would not fit; the message says how much is needed and how much is free.

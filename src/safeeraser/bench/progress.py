@@ -25,13 +25,9 @@ class Reporter:
     """
 
     def __init__(self, folder: Path, held: locks.Hold | None = None) -> None:
-        self._path = folder / FILE
-        self._held = held
-        self._parent = os.getppid()
-        self._last = 0.0
-        self._printed = 0.0
+        self._path, self._held, self._parent = folder / FILE, held, os.getppid()
+        self._last = self._printed = self._begun = 0.0
         self._stage = ""
-        self._begun = 0.0
         self.request, self.requests = 1, 1
         """Of a sequence of requests, each of which goes through all stages."""
 
@@ -55,8 +51,8 @@ class Reporter:
             self._stage, self._last = stage, now
             names = list(STAGES)
             before = sum(STAGES[name] for name in names[: names.index(stage)])
-            fraction = before + STAGES[stage] * (done / total if total else 1.0)
-            fraction = (self.request - 1 + fraction) / self.requests
+            of_request = before + STAGES[stage] * (done / total if total else 1.0)
+            fraction = (self.request - 1 + of_request) / self.requests
             progress = {"text": f"{stage_said} {done}/{total} {note}".strip(), "fraction": fraction}
             temporary = self._path.with_suffix(".tmp")
             temporary.write_text(json.dumps(progress), encoding="utf-8")

@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safeeraser.bench.spec import VANILLA, CellSpec, read_options
+from safeeraser.bench.spec import CellSpec, read_options
 from safeeraser.config import JudgeOptions
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.metrics import specificity
-from safeeraser.records import Frozen, Query, Response, Score, StopCheck, Verdict
+from safeeraser.records import VANILLA, Frozen, Query, Response, Score, StopCheck, Verdict
 
 PD = "+pd"
 Group = tuple[str, str]
@@ -65,11 +65,7 @@ class Cell:
 
     @property
     def adapter(self) -> Path | None:
-        """Where its adapter lies, or will; None where nothing is trained.
-
-        Raises:
-            UserError: If it has one for each request of a sequence.
-        """
+        """Where its adapter lies, or will; None where nothing is trained, a UserError if each request has its own."""
         if not self.spec.is_trained:
             return None
         if self.spec.sequence:
@@ -102,11 +98,7 @@ class Cell:
         return files.read_object(self.folder / "scores.json", CellScores)
 
     def judged(self, folder: Path | None = None) -> Judged:
-        """Read queries, responses and verdicts; of several judges' verdicts those that the scores come from.
-
-        Args:
-            folder: One of ``requests``; None: the last.
-        """
+        """Read queries, responses and verdicts, of a folder of ``requests`` or the last; by the judge of the scores."""
         from safeeraser.judges import verdicts_by
 
         folder = folder or self.folder
@@ -149,8 +141,7 @@ class Cell:
     def prepare(self, judging: JudgeOptions | None = None) -> None:
         """Write ``cell.json``, or check that the one there is the same; and ``judging.json``, which may change.
 
-        What of the judge decides the numbers is in its id, in ``spec.judging``; how fast and for how much it may be
-        asked is free from call to call.
+        What of the judge decides the numbers is in its id, in ``spec.judging``.
 
         Raises:
             UserError: If the folder holds a cell made with other options, or by a newer version; the message names
@@ -183,10 +174,7 @@ def read(folder: Path) -> Cell:
 
 
 def find(folder: Path) -> list[Cell]:
-    """Find the finished cells of a run: vanilla first, then the baselines, then by method and seed.
-
-    Args:
-        folder: A run folder, or one inside it: of a model, of a method, or of a single cell.
+    """Find the finished cells of a run, or of a folder inside: vanilla first, then baselines, then by method and seed.
 
     Example:
         >>> find(Path("nowhere"))
@@ -202,6 +190,12 @@ def find(folder: Path) -> list[Cell]:
         if first != cell.folder:
             raise UserError(f"{folder} holds one cell twice ({first} and {cell.folder}): give a folder further down")
     return sorted(cells, key=_place)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UserError if this is no run folder as a whole."""
+    if not (folder / "cells").is_dir():
+        raise UserError(f"{folder}: not a run folder (it has no cells/); give the one that 'safeeraser bench' wrote")
 
 
 def planned(folder: Path) -> list[Cell]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from safeeraser import data
 from safeeraser.bench.runs import Cell, Judged, by_group
 from safeeraser.core import files
-from safeeraser.metrics import METRICS, index
+from safeeraser.metrics import METRICS
+from safeeraser.metrics.base import indexed
 from safeeraser.records import Query, QuerySet, Score
 
 FILE = "requests.json"
@@ -20,40 +21,26 @@ KEPT: tuple[QuerySet, ...] = ("safe", "specificity")
 
 @dataclass(frozen=True)
 class Request:
-    """What is unlearnt at once, and asked afterwards.
-
-    Attributes:
-        number: From 1.
-        folder: Where its files lie.
-        benchmark: Its train records are those to unlearn.
-        queries: What is asked afterwards.
-        before: Adapters of the requests before it, on which its own is made.
-    """
+    """The train records of a benchmark, unlearnt at once, and what is asked afterwards; ``number`` counts from 1."""
 
     number: int
     folder: Path
     benchmark: data.Benchmark
     queries: Sequence[Query]
     before: tuple[Path, ...] = ()
+    """Adapters of the requests before it, on which its own is made."""
 
 
 @dataclass(frozen=True)
 class SequenceRow:
-    """What a method leaves after a request, seeds pooled.
-
-    Attributes:
-        model: The model.
-        method: The method.
-        after: Requests unlearnt so far; 0 for the vanilla model.
-        requests: ASR on the questions of each request so far (of all for the vanilla model), None for those to come.
-        sarr: SARR.
-        specificity: Specificity.
-    """
+    """What a method leaves after a request, seeds pooled."""
 
     model: str
     method: str
     after: int
+    """Requests unlearnt so far; 0 for the vanilla model."""
     requests: tuple[Score | None, ...]
+    """ASR on the questions of each request so far (of all for the vanilla model), None for those to come."""
     sarr: Score
     specificity: Score
 
@@ -62,10 +49,6 @@ def requests(cell: Cell, benchmark: data.Benchmark) -> list[Request]:
     """The requests of a cell in order; one, with all that is to be unlearnt and asked, if it is no sequence.
 
     After the last request all that a cell asks is asked, so that its own files and scores are of that.
-
-    Args:
-        cell: The cell.
-        benchmark: Its benchmark.
     """
     queries = cell.spec.queries(benchmark)
     if cell.spec.sequence is None or len(cell.requests) == 1:
@@ -89,32 +72,17 @@ def record(cell: Cell, benchmark: data.Benchmark) -> None:
 
 
 def summarise(done: Sequence[Cell]) -> list[SequenceRow]:
-    """What was found after each request, from all verdicts on disk; cells without a sequence are left out.
-
-    Args:
-        done: Finished cells.
-
-    Example:
-        >>> summarise([])
-        []
-    """
+    """What was found after each request, from all verdicts on disk; cells without a sequence are left out."""
     rows = []
     for (_, method), cells in by_group([cell for cell in done if cell.spec.sequence is not None]).items():
         parts: list[list[str]] = files.read_json(cells[0].folder / FILE)
-        for after in range(1, len(cells[0].requests) + 1):
-            judged = [cell.judged(cell.requests[after - 1]) for cell in cells]
-            so_far = after if cells[0].spec.is_trained else len(parts)
-            asr = [_score("asr_efficacy", judged, set(ids)) for ids in parts[:so_far]]
-            rows.append(
-                SequenceRow(
-                    model=cells[0].spec.model,
-                    method=method,
-                    after=after if cells[0].spec.is_trained else 0,
-                    requests=(*asr, *[None] * (len(parts) - so_far)),
-                    sarr=_score("sarr", judged),
-                    specificity=_score("specificity", judged),
-                )
-            )
+        for number in range(len(cells[0].requests)):
+            judged = [cell.judged(cell.requests[number]) for cell in cells]
+            after = number + 1 if cells[0].spec.is_trained else 0
+            asr = [_score("asr_efficacy", judged, set(ids)) for ids in parts[: after or None]]
+            found = (*asr, *[None] * (len(parts) - len(asr)))
+            utility = _score("sarr", judged), _score("specificity", judged)
+            rows.append(SequenceRow(cells[0].spec.model, method, after, found, *utility))
     return rows
 
 
@@ -125,7 +93,5 @@ def _records(part: data.Benchmark) -> set[str]:
 def _score(name: str, judged: Sequence[Judged], records: Collection[str] | None = None) -> Score:
     """A metric over the seeds' questions, all or those about some records."""
     metric = METRICS.get(name)
-    items = [
-        item for queries, responses, verdicts in judged for item in metric.items(queries, index(responses, verdicts))
-    ]
+    items = [item for cell in judged for item in metric.items(*indexed(cell))]
     return metric.scores([item for item in items if records is None or item.query.record_id in records])[0]

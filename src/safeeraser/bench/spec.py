@@ -15,8 +15,7 @@ from safeeraser.bench.baselines import BASELINES
 from safeeraser.config import BaselineOptions, GenerationOptions, LoraOptions, ModelOptions, OnBad, UnlearnOptions
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
-from safeeraser.records import VANILLA as VANILLA
-from safeeraser.records import Frozen, Query, QuerySet
+from safeeraser.records import VANILLA, Frozen, Query, QuerySet
 
 if TYPE_CHECKING:
     from safeeraser.data import Benchmark
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from safeeraser.objectives import Method
 
 Options = TypeVar("Options")
+MethodOption = str | dict[str, float]
+QUICK = ("vanilla", "po", "po+pd")
 _LATER = ("text_sets", "text_sets_hash", "sequence", "baseline", "guard_fingerprint")
 """Fields that earlier versions did not write: empty, they stay out of the file, and a run made before them goes on."""
 
@@ -35,7 +36,7 @@ class CellSpec(Frozen):
     model_fingerprint: str = ""
     data: str
     data_fingerprint: str = ""
-    method: str | dict[str, float]
+    method: MethodOption
     seed: int
     on_bad: OnBad = "fail"
     needs_pd: bool = False
@@ -73,11 +74,7 @@ class CellSpec(Frozen):
         return parse_method(self.method, self.training.get("preset", "default")) if self.is_trained else None
 
     def answering_model(self, adapter: Path | Sequence[Path] | None, benchmark: Benchmark) -> VisionLanguageModel:
-        """Load the model as it answers: its adapter folded in, or with what a baseline does to it.
-
-        Args:
-            adapter: The cell's, or those of its requests so far; None: it has none.
-            benchmark: The cell's, whose train records and refusals a baseline may use.
+        """Load the model as it answers: its adapter folded in (or those of its requests), or made a baseline.
 
         Raises:
             UserError: As ``models.load_merged``, or if a baseline's guard has other weights now.
@@ -139,9 +136,7 @@ class CellSpec(Frozen):
         texts = data.text_queries(self.text_sets)
         if self.text_sets and data.text_hash(texts) != self.text_sets_hash:
             raise UserError(f"{', '.join(self.text_sets)} has changed since the bench began: choose another --out")
-        if self.questions is None:
-            return [*queries, *texts]
-        return [*few_questions(queries, self.questions), *texts]
+        return [*(queries if self.questions is None else few_questions(queries, self.questions)), *texts]
 
     def held_out_records(self) -> frozenset[str] | None:
         """Ids of the records that generality is reported on as well; None if there is no list of them.
@@ -157,7 +152,33 @@ class CellSpec(Frozen):
         return frozenset(files.read_json(path)["records"])
 
 
-def is_trained(method: str | dict[str, float]) -> bool:
+def chosen_methods(bench: config.BenchConfig) -> list[MethodOption]:
+    """The methods that a bench is to run, as they were given; mappings also in YAML's short form.
+
+    Raises:
+        UserError: If a list of mappings cannot be read.
+
+    Example:
+        >>> chosen_methods(config.BenchConfig(methods="vanilla,{po: 1, pd: 0.5}"))
+        ['vanilla', {'po': 1, 'pd': 0.5}]
+    """
+    import yaml
+
+    text = bench.methods
+    if bench.quick or not isinstance(text, str):
+        return list(QUICK if bench.quick else text)
+    if "{" not in text:
+        return [name.strip() for name in text.split(",") if name.strip()]
+    try:
+        listed = yaml.safe_load(f"[{text}]")
+    except yaml.YAMLError:
+        listed = [None]
+    if not all(isinstance(one, str | dict) for one in listed):
+        raise UserError(f"--methods {text}: give names and mappings, such as 'po,{{po: 1, nll: 1, pd: 0.5}}'")
+    return list(listed)
+
+
+def is_trained(method: MethodOption) -> bool:
     """Whether a method trains something: it is not the vanilla model, nor a baseline made of it.
 
     Example:
@@ -168,12 +189,7 @@ def is_trained(method: str | dict[str, float]) -> bool:
 
 
 def few_questions(queries: Sequence[Query], number: int) -> list[Query]:
-    """At most ``number`` questions of each record and set, chosen by what they say; all probes of specificity.
-
-    Example:
-        >>> few_questions([], 1)
-        []
-    """
+    """At most ``number`` questions of each record and set, chosen by what they say; all probes of specificity."""
     questions: dict[tuple[str, str], set[str]] = defaultdict(set)
     for query in queries:
         questions[query.set, query.record_id].add(query.question)

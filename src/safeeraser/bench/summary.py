@@ -17,10 +17,9 @@ from safeeraser.records import Score, Spread
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a model and method with its scores pooled over seeds.
+    """One line of the table: a model and method with its scores pooled over seeds, overall and by category.
 
-    ``spread`` says how far the seeds lie apart, by metric (empty for one seed); ``categories`` are the scores by
-    category, then metric; ``judge`` is the name of the judge.
+    ``spread`` says how far the seeds lie apart, by metric (empty for one seed); ``judge`` is the name of the judge.
     """
 
     model: str
@@ -49,7 +48,7 @@ class Results:
     rows: Sequence[Row]
     decreases: Sequence[Decrease] = ()
     mean_decrease: Decrease | None = None
-    failed: Sequence[str] = field(default_factory=tuple)
+    failed: Sequence[str] = ()
     plus_decreases: Sequence[Decrease] = ()
     """Of SARR+; empty where nobody could tell what answers are about."""
     plus_mean: Decrease | None = None
@@ -62,18 +61,13 @@ def pooled_scores(cells: Sequence[Cell]) -> dict[str, Score]:
 
 
 def summarise(
-    cells: Sequence[Cell],
-    failed: Sequence[str] = (),
-    held_out: bool = True,
-    judged: Sequence[Judged] | None = None,
+    cells: Sequence[Cell], failed: Sequence[str] = (), held_out: bool = True, judged: Sequence[Judged] | None = None
 ) -> Results:
     """Pool the seeds of each method, overall and per category, and pair each base method with its +PD variant.
 
-    Args:
-        cells: Finished cells.
-        failed: What could not be run, for the table to say.
-        held_out: Report generality on the held-out records as well, where the cells were run with a list of them.
-        judged: What each cell has ``judged()``; None: it is read here, of one method at a time.
+    ``failed`` is what could not be run, for the table to say. With ``held_out``, generality is reported on the held-out
+    records as well, where cells were run with a list of them. ``judged`` is what each cell has ``judged()``; None: it
+    is read here, of one method at a time.
     """
     there = {} if judged is None else {cell.folder: files for cell, files in zip(cells, judged, strict=True)}
     rows: list[Row] = []
@@ -88,19 +82,11 @@ def summarise(
         also = [*specificity.scores(tasks), *public.scores([cell.folder for cell in seeds])]
         for score in [*pooled(of_seeds, held_out=records), *also]:
             categories.setdefault(score.category, {})[score.metric] = score
-        rows.append(
-            Row(
-                seeds[0].spec.model,
-                group[1],
-                tuple(cell.spec.seed for cell in seeds),
-                categories.pop("all"),
-                {spread.metric: spread for spread in spreads},
-                categories,
-                seeds[0].spec.judge,
-            )
-        )
+        spec, numbers = seeds[0].spec, tuple(cell.spec.seed for cell in seeds)
+        by_metric = {one.metric: one for one in spreads}
+        rows.append(Row(spec.model, group[1], numbers, categories.pop("all"), by_metric, categories, spec.judge))
         for values, metric in ((sarr, "sarr"), (plus, "sarr_plus")):
-            values[group] = {cell.spec.seed: samples(metric, *seed) for cell, seed in zip(seeds, of_seeds, strict=True)}
+            values[group] = {cell.spec.seed: samples(metric, seed) for cell, seed in zip(seeds, of_seeds, strict=True)}
     told = all(all(of_seeds.values()) for of_seeds in plus.values())
     return Results(rows, *_decreases(sarr), failed, *(_decreases(plus) if told else ()))
 
@@ -117,10 +103,7 @@ def _decreases(sarr: Mapping[Group, Mapping[int, _Samples]]) -> tuple[list[Decre
         seeds = [seed for seed in base if seed in treated]
         if seeds:
             label = method if len(models) == 1 else f"{model} {method}"
-            pairs[label] = (
-                statistics.pool([base[seed] for seed in seeds]),
-                statistics.pool([treated[seed] for seed in seeds]),
-            )
+            pairs[label] = [s for seed in seeds for s in base[seed]], [s for seed in seeds for s in treated[seed]]
     listed = [_decrease(label, statistics.relative_decrease([pair])) for label, pair in pairs.items()]
     kept = [decrease for decrease in listed if decrease is not None]
     if not kept or len(kept) < len(listed):

@@ -110,13 +110,8 @@ def _responses(options: AgreementConfig) -> dict[str, Response]:
 
 
 def _print(
-    options: AgreementConfig,
-    first: Sequence[Verdict],
-    second: Sequence[Verdict],
-    found: Sequence[Agreement],
-    differing: int,
+    options: AgreementConfig, first: list[Verdict], second: list[Verdict], found: Sequence[Agreement], differing: int
 ) -> None:
-
     from safeeraser.core import files, table
     from safeeraser.report import comparison as tables
 

@@ -1,15 +1,19 @@
-"""Subcommand attack: what is left of unlearning when somebody tries to undo it."""
+"""Subcommands attack and audit: what is left of unlearning when somebody tries to undo it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safeeraser.cli.parser import Positional
+from safeeraser.cli.parser import Positional, at_least_one
 from safeeraser.config import FilePath
 from safeeraser.core import terminal
-from safeeraser.core.errors import UserError
+
+if TYPE_CHECKING:
+    from safeeraser.attacks import Attack, AttackedCell
+    from safeeraser.bench.runs import Cell
 
 
 @dataclass
@@ -35,38 +39,95 @@ class AttackConfig:
     """Options of attacks by name, such as {relearn_steps: 20}; each may be given as an option of its own."""
 
 
+@dataclass
+class AuditConfig:
+    """Audit finished cells: forgotten, or masked?
+
+    Answered examples in front, no picture, a white one, an optimised perturbation of all pictures, relearning after 1
+    to 20 steps, harmless fine-tuning, the original projector, 8 and 4 bits, and how likely the unsafe answers still
+    are. What 'attack' has done already is kept.
+
+    Example:
+        safeeraser audit runs/demo --limit 60
+        safeeraser audit runs/demo --limit 60 --universal_steps 500 --without quantize-4bit
+        safeeraser audit runs/demo/cells/mini-llava/po+pd/seed-0
+    """
+
+    run: Positional[FilePath[str]]
+    """Run folder written by 'safeeraser bench', or a folder inside it: of a model, of a method, or of a single cell."""
+    limit: int | None = None
+    """Ask about only so many val records, balanced over categories and keywords."""
+    seed: int = 0
+    """Seed of samples and training."""
+    universal_steps: int | None = None
+    """Steps in which the perturbation of all pictures is sought; None: 500, and 50 without a GPU."""
+    without: str | None = None
+    """Attacks to leave out, comma-separated; None: none."""
+
+
 def attack(options: AttackConfig) -> int:
     """``safeeraser attack``."""
     from safeeraser import attacks
-    from safeeraser.bench import runs
     from safeeraser.core import table
-    from safeeraser.report import attack_table
+    from safeeraser.report import added
     from safeeraser.report.run import write_attacks
 
-    _check(options)
+    at_least_one(options, "limit")
     chosen = attacks.find(options.attacks)
     translations = attacks.read_translations(Path(options.translations)) if options.translations else None
-    given = options.attack_options | {"translations": translations}
+    found = _attacked(options, "attack", chosen, options.attack_options | {"translations": translations})
+    table.show(terminal.console(160), added.attack_table(attacks.summarise(found)))
     run = Path(options.run)
-    found = runs.find(run)
-    targets = [attacks.prepare(one, chosen, options.seed, given, options.limit) for one in found]
-    before, total = 0, sum(target.size for target in targets)
-    with terminal.bar("attack", total) as progress:
-        for target in targets:
-            attacks.run(target, lambda done, start=before: progress(start + done, total))  # type: ignore[misc]
-            before += target.size
-    rows = attacks.summarise(found)
-    table.show(terminal.console(160), attack_table.console_table(rows))
     if (run / "cells").is_dir():
         write_attacks(found, run / "report")
-        terminal.say(
-            f"written: {run / 'report'}: attacks.md, attacks.csv, figures/attacks.svg\nnext: safeeraser report {run}"
-        )
+        _say_written(run, "attacks.md, attacks.csv, figures/attacks.svg")
     else:
         terminal.say(f"written: attacks.json and attacks/ in {', '.join(str(one.folder) for one in found)}")
     return 0
 
 
-def _check(options: AttackConfig) -> None:
-    if options.limit is not None and options.limit < 1:
-        raise UserError(f"--limit {options.limit} is too small: give at least 1")
+def audit(options: AuditConfig) -> int:
+    """``safeeraser audit``."""
+    from safeeraser import attacks
+    from safeeraser.attacks import audit as auditing
+    from safeeraser.core import table
+    from safeeraser.report import added
+    from safeeraser.report.run import write_attacks, write_audit
+
+    at_least_one(options, "limit")
+    left_out = [] if options.without is None else attacks.find(options.without)
+    chosen = [attack for attack in attacks.find(",".join(auditing.ATTACKS)) if attack not in left_out]
+    given = {"universal_steps": options.universal_steps}
+    found = _attacked(options, "audit", chosen, given, auditing.measure_likelihood)
+    table.show(terminal.console(160), added.audit_table(auditing.summarise(found)))
+    run = Path(options.run)
+    if (run / "cells").is_dir():
+        write_audit(found, run / "report", write_attacks(found, run / "report"))
+        _say_written(run, "audit.md, audit.csv, figures/audit.svg, attacks.md")
+    return 0
+
+
+def _attacked(
+    options: AttackConfig | AuditConfig,
+    title: str,
+    chosen: Sequence[Attack],
+    given: Mapping[str, Any],
+    after: Callable[[AttackedCell], object] = lambda target: None,
+) -> list[Cell]:
+    """The finished cells of the run, every one under the attacks chosen; ``after`` is done with each then."""
+    from safeeraser import attacks
+    from safeeraser.bench import runs
+
+    found = runs.find(Path(options.run))
+    targets = [attacks.prepare(one, chosen, options.seed, given, options.limit) for one in found]
+    before, total = 0, sum(target.size for target in targets)
+    with terminal.bar(title, total) as progress:
+        for target in targets:
+            attacks.run(target, lambda done, start=before: progress(start + done, total))  # type: ignore[misc]
+            after(target)
+            before += target.size
+    return found
+
+
+def _say_written(run: Path, names: str) -> None:
+    terminal.say(f"written: {run / 'report'}: {names}\nnext: safeeraser report {run}")

@@ -25,21 +25,20 @@ def report(options: BenchConfig, done: Sequence[Cell], failed: Sequence[str]) ->
     """Write the report of the cells that are done and print its table; curves instead for budgets and ``--dev``."""
     from safeeraser.bench import sequence
     from safeeraser.core import table as core_table
-    from safeeraser.report import run, sequence_table, table
+    from safeeraser.report import added, run, table
 
     out = Path(options.out)
     console = terminal.console(160)
     if options.budgets is not None or options.dev:
         _report_curves(out, done)
-        with open(out / "report" / "budgets.md", encoding="utf-8") as file:
-            console.print(file.read(), highlight=False, markup=False)
+        console.print((out / "report" / "budgets.md").read_text(encoding="utf-8"), highlight=False, markup=False)
         console.print(f"curves: {out / 'report' / 'budgets.svg'}", highlight=False)
         return
     results = run.write(out, done, failed)
     core_table.show(console, table.console_table(results), table.FIRST, "report/table.md has them")
     if options.sequence is not None:
-        rows = sequence_table.made(sequence.summarise(done))
-        core_table.show(console, rows, sequence_table.FIRST, "report/sequence.md has them")
+        rows = added.sequence_table(sequence.summarise(done))
+        core_table.show(console, rows, added.SEQUENCE_FIRST, "report/sequence.md has them")
     for line in table.headline(results):
         console.print(line, highlight=False)
     folder = out / "report"

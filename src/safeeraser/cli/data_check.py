@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from safeeraser.data.check.leaks import Through
     from safeeraser.data.check.report import CheckReport, Count
 
-SHOWN = 10
-"""Problems and look-alikes listed on the console; the JSON report has all."""
+REST = ": --out report.json lists all"
 BORDERS: dict[Border, str] = {
     "split, unsafe": "unsafe images in train and val",
     "split, safe": "safe images in train and val (meant to be split-pure)",
@@ -121,10 +120,8 @@ def _report_lines(report: CheckReport) -> Iterator[str | Table]:
     yield from _problem_lines(report.problems)
     yield _counts_table(report.counts)
     different = sum(count.found != count.paper for count in report.counts)
-    if different:
-        yield f"counts: {different} differ from the paper's (a note, not an error)"
-    else:
-        yield "counts: those of the paper, in every category and split"
+    noted = f"{different} differ from the paper's (a note, not an error)"
+    yield f"counts: {noted if different else 'those of the paper, in every category and split'}"
     borders = report.borders()
     duplicates = [(text, str(borders[border])) for border, text in BORDERS.items()]
     yield _table("duplicates", ("the same picture, pixel by pixel", "pictures"), duplicates)
@@ -141,15 +138,9 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return table.console(table.Table([table.Column(heading) for heading in header], rows, title))
 
 
-def _first(lines: Sequence[str]) -> Iterator[str]:
-    yield from (f"  {line}" for line in lines[:SHOWN])
-    if len(lines) > SHOWN:
-        yield f"  ... and {len(lines) - SHOWN} more: --out report.json lists all"
-
-
 def _problem_lines(problems: Sequence[str]) -> Iterator[str]:
     yield f"integrity: {len(problems)} problems" if problems else "integrity: every record and image can be read"
-    yield from _first(problems)
+    yield from terminal.first(problems, REST)
 
 
 def _counts_table(counts: Sequence[Count]) -> Table:
@@ -174,11 +165,11 @@ def _near_lines(report: CheckReport) -> Iterator[str]:
     if not report.near:
         yield f"{name}: none"
         return
-    counts = (
-        "counted as leaks" if "near" in report.counted else "not counted as leaks: look at them; --near counts them"
-    )
-    yield f"{name}: {len(report.near)}, {counts}"
-    yield from _first([f"{p.bits:>3} bits  {p.kind:<6}  val {p.val_image}  train {p.train_image}" for p in report.near])
+    counts = "" if "near" in report.counted else "not "
+    advice = "" if "near" in report.counted else ": look at them; --near counts them"
+    yield f"{name}: {len(report.near)}, {counts}counted as leaks{advice}"
+    pairs = [f"{p.bits:>3} bits  {p.kind:<6}  val {p.val_image}  train {p.train_image}" for p in report.near]
+    yield from terminal.first(pairs, REST)
 
 
 def _leaks_table(report: CheckReport) -> Table:
@@ -188,8 +179,7 @@ def _leaks_table(report: CheckReport) -> Table:
     for name, text in THROUGH.items():
         leaked = through.get(name, Counter[str]())
         counts = "yes" if name in report.counted else f"with --{name}"
-        numbers = [sum(leaked.values()), *(leaked[category] for category in categories)]
-        rows.append((f"{name}: {text}", counts, *map(str, numbers)))
+        rows.append((f"{name}: {text}", counts, str(leaked.total()), *(str(leaked[one]) for one in categories)))
     return _table("val records that train gives away", ("through", "counts", "all", *categories), rows)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safeeraser.cli.parser import Positional
 from safeeraser.config import FilePath, GenerationOptions, OnBad, TokenLimit, generation_values
 from safeeraser.core.errors import UserError
-from safeeraser.core.terminal import bar, say
+from safeeraser.core.terminal import bar, first, say
 
 if TYPE_CHECKING:
     from safeeraser.data import Benchmark
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from safeeraser.records import Query, Response
 
 SOURCE, REPORT = "completion.source.json", "completion.json"
-SHOWN = 10
-"""Problems that are printed."""
 
 
 @dataclass
@@ -171,8 +169,7 @@ def _answers(
         if endpoint is not None:
             served.run(endpoint, benchmark, queries, path, options.generation, progress)
         else:
-            vlm = models.load(options.model)
-            local.run(vlm, benchmark, queries, path, options.generation, progress)
+            local.run(models.load(options.model), benchmark, queries, path, options.generation, progress)
     return {response.query_id: response for response in read_jsonl(path, Response)}
 
 
@@ -187,11 +184,10 @@ def _sort(
     answers, left_out = {}, []
     for gap in gaps:
         response = responses[gap.query.id]
-        reason = _unusable(response, refuses)
-        if reason is None:
-            answers[gap.query.id] = response.spoken
-        else:
+        if reason := _unusable(response, refuses):
             left_out.append(Problem(gap.file, gap.record, gap.field, f"is left out: {reason}"))
+        else:
+            answers[gap.query.id] = response.spoken
     return answers, left_out
 
 
@@ -218,18 +214,12 @@ def _report(
     from safeeraser.core.files import write_json
 
     images = len({image.content for image in paired.values()})
-    unanswered = sum(problem.field != "SDImage_path" for problem in left_out)
-    counts = {
-        "records_paired": len(paired),
-        "safe_images_used": images,
-        "answers_written": len(gaps) - unanswered,
-        "left_out": len(left_out),
-    }
+    answered = len(gaps) - sum(problem.field != "SDImage_path" for problem in left_out)
+    counts = {"records_paired": len(paired), "safe_images_used": images, "answers_written": answered}
+    counts |= {"left_out": len(left_out)}
     write_json(out / REPORT, {**counts, "written": written, "problems": [asdict(problem) for problem in left_out]})
     say(f"paired: {len(paired):,} records with {images:,} safe images")
-    say(f"answers: {len(gaps) - unanswered:,} written, {len(left_out):,} left out")
-    for problem in left_out[:SHOWN]:
-        say(f"  {problem}")
-    if len(left_out) > SHOWN:
-        say(f"  and {len(left_out) - SHOWN:,} more, all in {out / REPORT}")
+    say(f"answers: {answered:,} written, {len(left_out):,} left out")
+    for line in first(left_out, f", all in {out / REPORT}"):
+        say(line)
     say(f"release: {out}\nnext: safeeraser data check {out}")

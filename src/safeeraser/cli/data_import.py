@@ -44,17 +44,15 @@ def import_(options: DataImportConfig) -> int:
     """``safeeraser data import``."""
     from safeeraser.data.importing.write import RetainTemplate, import_table
 
-    if (options.retain_question is None) != (options.retain_answer is None):
+    question, answer, retain = options.retain_question, options.retain_answer, None
+    if question is not None and answer is not None:
+        retain = RetainTemplate(question, answer)
+    elif question is not None or answer is not None:
         raise UserError("--retain-question and --retain-answer belong together: give both or neither")
-    retain = None
-    if options.retain_question is not None and options.retain_answer is not None:
-        retain = RetainTemplate(options.retain_question, options.retain_answer)
+    source, out, refusals = Path(options.source), Path(options.out), _refusals(options.refusals)
     images = Path(options.images) if options.images else None
-    refusals = _refusals(options.refusals)
     with bar("images", None) as progress:
-        records = import_table(
-            Path(options.source), Path(options.out), refusals, images, retain, options.seed, progress
-        )
+        records = import_table(source, out, refusals, images, retain, options.seed, progress)
     for split in ("train", "val"):
         say(f"{split}: {sum(record.split == split for record in records):,} records")
     whole = all(record.safe_image and all(pair.safe_answer for pair in record.forget) for record in records)
@@ -69,13 +67,12 @@ def _refusals(path: str | None) -> list[str]:
 
     if path is None:
         return list(REFUSALS)
+    advice = "give a text file with a refusal per line"
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"refusals {path}: cannot be read ({error}); give a text file with a refusal per line"
-        ) from None
+        raise UserError(f"refusals {path}: cannot be read ({error}); {advice}") from None
     refusals = [line.strip() for line in lines if line.strip()]
     if not refusals:
-        raise UserError(f"refusals {path}: is empty; give a text file with a refusal per line")
+        raise UserError(f"refusals {path}: is empty; {advice}")
     return refusals

@@ -54,15 +54,19 @@ def stats(options: DataStatsConfig) -> int:
     return 0
 
 
-def _counts_table(stats: Stats) -> Table:
-    """Records, images and pairs per category and split, and in all."""
+def _table(title: str, *columns: str, show_lines: bool = False) -> Table:
     from rich.table import Table
 
+    return Table(*columns, title=title, title_justify="left", show_lines=show_lines)
+
+
+def _counts_table(stats: Stats) -> Table:
+    """Records, images and pairs per category and split, and in all."""
     from safeeraser.data.check.texts import TextSet
 
     sets = get_args(TextSet)
-    columns = ["category", "split", "records", "unsafe images", "safe images", *(f"{s} pairs" for s in sets)]
-    table = Table(*columns, title="counts", title_justify="left")
+    pairs = [f"{name} pairs" for name in sets]
+    table = _table("counts", "category", "split", "records", "unsafe images", "safe images", *pairs)
     for group in (*stats.categories, *stats.splits):
         numbers = (group.records, group.unsafe_images, group.safe_images, *(group.pairs[name] for name in sets))
         category = "all" if group.category is None else group.category
@@ -72,9 +76,7 @@ def _counts_table(stats: Stats) -> Table:
 
 def _keywords_table(stats: Stats) -> Table:
     """Records of each keyword in train / val."""
-    from rich.table import Table
-
-    table = Table("category", "keyword train/val", title="records per keyword", title_justify="left", show_lines=True)
+    table = _table("records per keyword", "category", "keyword train/val", show_lines=True)
     counts: dict[str, dict[str, dict[str, int]]] = {}
     for group in stats.keywords:
         of_keyword = counts.setdefault(group.category or "", {}).setdefault(group.keyword or "(none)", {})
@@ -87,10 +89,7 @@ def _keywords_table(stats: Stats) -> Table:
 
 def _lengths_table(stats: Stats) -> Table:
     """Lengths of the texts in words, beside the paper's means."""
-    from rich.table import Table
-
-    columns = ["text", "n", "mean", "paper's mean", "median", "shortest", "longest"]
-    table = Table(*columns, title="lengths in words", title_justify="left")
+    table = _table("lengths in words", "text", "n", "mean", "paper's mean", "median", "shortest", "longest")
     for name, words in stats.lengths.items():
         numbers = (words.mean, words.paper_mean, words.median, words.shortest, words.longest)
         table.add_row(name, f"{words.n:,}", *("–" if number is None else f"{number:g}" for number in numbers))

@@ -12,7 +12,6 @@ from safeeraser.core.terminal import bar, say
 
 if TYPE_CHECKING:
     from safeeraser.judges.labelled import Labelled
-    from safeeraser.metrics.statistics import Estimate
     from safeeraser.records import Criterion, Verdict
 
 PARTS = ("dev", "held-out", "all")
@@ -86,14 +85,13 @@ def table(rows: Sequence[Labelled], verdicts: Sequence[Verdict]) -> str:
             if not chosen:
                 continue
             agreed = label_agreement([(row.expected[name], values.get((row.id, name))) for row in chosen])
-            rates = [_shown(rate) for rate in (agreed.precision, agreed.recall, agreed.kappa)]
+            rates = [
+                "-" if rate.value is None else f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]"
+                for rate in (agreed.precision, agreed.recall, agreed.kappa)
+            ]
             cells = [name, part, len(chosen), agreed.unscored, *rates, agreed.false_positive, agreed.false_negative]
             lines.append([str(cell) for cell in cells])
     return markdown(Table([Column(heading, right=heading in numbers) for heading in header], lines))
-
-
-def _shown(rate: Estimate) -> str:
-    return "-" if rate.value is None else f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]"
 
 
 def confusions(rows: Sequence[Labelled], verdicts: Sequence[Verdict], held_out: bool) -> str:
@@ -101,10 +99,9 @@ def confusions(rows: Sequence[Labelled], verdicts: Sequence[Verdict], held_out: 
     values = {(verdict.query_id, verdict.criterion): verdict for verdict in verdicts}
     lines = []
     for row in rows:
-        for name, label in row.expected.items():
+        for name, label in row.expected.items() if held_out or row.part != "held-out" else ():
             verdict = values.get((row.id, name))
-            if verdict is None or verdict.value == label or (row.part == "held-out" and not held_out):
-                continue
-            said = f"unscored ({verdict.unscored})" if verdict.value is None else f"{verdict.value:g}"
-            lines.append(f"{name}, {row.part}, {row.kind}: label {label}, judge {said}: {row.answer[:160]!r}")
+            if verdict is not None and verdict.value != label:
+                said = f"unscored ({verdict.unscored})" if verdict.value is None else f"{verdict.value:g}"
+                lines.append(f"{name}, {row.part}, {row.kind}: label {label}, judge {said}: {row.answer[:160]!r}")
     return "\n".join(lines) or "no confusions"

@@ -12,6 +12,8 @@ from safeeraser.core import terminal
 from safeeraser.core.errors import UserError, refused
 from safeeraser.core.registry import suggestion
 
+ABOUT = "Safety unlearning for multimodal LLMs: unlearn, answer, judge, score, compare."
+START = "Start here (no GPU, no network): safeeraser bench --quick"
 WARNING = "Content warning: with real models and real data, unsafe images and answers are part of what is measured."
 
 
@@ -55,27 +57,16 @@ def _overview(arguments: list[str]) -> int:
 
         terminal.say(f"safeeraser {__version__}")
         return 0
-    lines = ["usage: safeeraser COMMAND [OPTIONS]", ""]
-    lines += [
-        "Safety unlearning for multimodal LLMs: unlearn, answer, judge, score, compare.",
-        "",
-        "commands:",
-    ]
-    group = arguments[0] if arguments and arguments[0] == "data" else ""
-    if group:
-        lines = [f"usage: safeeraser {group} COMMAND [OPTIONS]", "", "commands:"]
-    for name in COMMANDS:
-        if not name.startswith(group):
-            continue
-        lines.append(f"  {name:<13} {(inspect.getdoc(load(name).options) or '').splitlines()[0]}")
-    lines += ["", "Start here (no GPU, no network): safeeraser bench --quick"]
-    lines += ["Each command explains itself: safeeraser COMMAND --help", "", WARNING]
-    if group:
-        lines[-5:] = ["", f"Each command explains itself: safeeraser {group} COMMAND --help"]
-    if not [word for word in arguments if word not in (group, "-h", "--help")]:
+    group = "data " if arguments[:1] == ["data"] else ""
+    if set(arguments) <= {group.strip(), "-h", "--help"}:
+        names = [name for name in COMMANDS if name.startswith(group)]
+        listed = [f"  {name:<13} {(inspect.getdoc(load(name).options) or '').splitlines()[0]}" for name in names]
+        lines = [f"usage: safeeraser {group}COMMAND [OPTIONS]", "", *([] if group else [ABOUT, ""]), "commands:"]
+        lines += [*listed, "", *([] if group else [START])]
+        lines += [f"Each command explains itself: safeeraser {group}COMMAND --help", *([] if group else ["", WARNING])]
         terminal.say("\n".join(lines))
         return 0
-    given = " ".join(arguments[:2]) if arguments[0] == "data" else arguments[0]
+    given = " ".join(arguments[:2]) if group else arguments[0]
     hint = suggestion(given, COMMANDS)
     terminal.say(f"safeeraser: unknown command {given!r}: {hint}available: {', '.join(COMMANDS)}", file=sys.stderr)
     return 2

@@ -10,6 +10,8 @@ import re
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
+from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
@@ -39,7 +41,7 @@ COMMANDS: dict[str, str] = {
     "agreement": "agreement.agreement",
     "leaderboard": "compare.leaderboard",
     "attack": "attack.attack",
-    "audit": "audit.audit",
+    "audit": "attack.audit",
     "specificity": "specificity.specificity",
     "safety": "safety.safety",
     "export": "export.export",
@@ -80,7 +82,7 @@ class Command:
     options: type[Any]
     function: Callable[[Any], int]
 
-    @property
+    @cached_property
     def positionals(self) -> list[str]:
         """The options that are given without a flag, in order."""
         return [name for name, marks in option_marks(self.options).items() if POSITIONAL in marks]
@@ -115,12 +117,10 @@ def parse(command: Command, arguments: list[str]) -> Any:
     try:
         parsed = parser.parse_args([*(f"--config={path}" for path in files), *arguments])
     except ArgumentError as error:
-        short = re.match(r"ambiguous option: (--\S+)", str(error))  # the beginning of several
-        if short:
+        said = " ".join(str(error).split())
+        if short := re.match(r"ambiguous option: (--\S+)", said):  # the beginning of several
             raise _no_such(command, short[1], known) from None
-        raise UserError(
-            f"{' '.join(str(error).split())}; 'safeeraser {command.name} --help' lists all options"
-        ) from None
+        raise UserError(f"{said}; 'safeeraser {command.name} --help' lists all options") from None
     if {"training", "loading"} <= command.options.__dataclass_fields__.keys() and not Path(parsed["model"]).exists():
         parsed["model"] = config.recipe_model(parsed["model"]) or parsed["model"]  # the short names that 'plan' knows
     if added:
@@ -130,6 +130,14 @@ def parse(command: Command, arguments: list[str]) -> Any:
             parsed[path] = _at_home(parsed[path])
     values = parser.instantiate(parsed).as_dict()
     return command.options(**{name: values[name] for name in command.options.__dataclass_fields__})
+
+
+def at_least_one(options: Any, *names: str) -> None:
+    """Raise UserError if one of these numbers is given and below 1."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value} is too small: give at least 1")
 
 
 def _parser(command: Command, added: Mapping[str, Option]) -> ArgumentParser:
@@ -236,28 +244,21 @@ def _check_flags(command: Command, known: Sequence[str], arguments: list[str]) -
 
 
 def _no_such(command: Command, flag: str, options: Sequence[str]) -> UserError:
-    hint = _nearest(flag, options)
-    return UserError(f"{flag}: no such option: {hint}'safeeraser {command.name} --help' lists them")
-
-
-def _nearest(flag: str, options: Sequence[str]) -> str:
-    """Suggest an option for a flag: what it is short for, or else the nearest name, its group left out or not."""
+    """The error for a flag, with what it is short for, or else the nearest name, its group left out or not."""
     word = flag.lstrip("-").replace("-", "_")
     means = [option for option in options if option.rpartition(".")[2] in (word, USUAL.get(word))]
-    if means:
-        return f"did you mean {' or '.join(f'--{option}' for option in means)}? "
     by_name = {name: option for option in options for name in (option.rpartition(".")[2], option)}
-    near = difflib.get_close_matches(word, by_name, n=1)
-    return f"did you mean --{by_name[near[0]]}? " if near else ""
+    near = means or [by_name[name] for name in difflib.get_close_matches(word, by_name, n=1)]
+    hint = f"did you mean {' or '.join(f'--{option}' for option in near)}? " if near else ""
+    return UserError(f"{flag}: no such option: {hint}'safeeraser {command.name} --help' lists them")
 
 
 def _with_switches(options: type[Any], arguments: list[str]) -> list[str]:
     """Let ``--quick`` alone mean ``--quick true``."""
     switches = {f"--{name}" for name, kind in get_type_hints(options).items() if kind is bool}
-    following = [*arguments[1:], ""]
     return [
         f"{argument}=true" if argument in switches and after not in ("true", "false") else argument
-        for argument, after in zip(arguments, following, strict=False)
+        for argument, after in zip_longest(arguments, arguments[1:])
     ]
 
 

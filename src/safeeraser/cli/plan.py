@@ -14,13 +14,11 @@ if TYPE_CHECKING:
     import rich.table
 
     from safeeraser.bench.estimate import Calls, Costs, Sizes, Workload
-    from safeeraser.data import Benchmark, Triple
+    from safeeraser.data import Triple
 
 GIB = 2.0**30
 METHODS = str(BenchConfig.methods).split(",")
 """Of a bench, if nothing else is said."""
-LOOKED_AT = 64
-"""Images whose size is read; the median counts."""
 
 
 @dataclass
@@ -76,7 +74,8 @@ def plan(options: PlanConfig) -> int:
         raise UserError(f"data {benchmark.name!r} has no train record: unlearning needs the train split")
     texts = data.text_queries(options.text_sets)
     costs = estimate.estimate_costs(benchmark, triples, options.training, options.generation, options.processes, texts)
-    height, width = _median_size(benchmark)
+    by_area = estimate.image_sizes(benchmark)
+    height, width = by_area[len(by_area) // 2]
     sizes = estimate.measure(options.model, options.training.lora, height, width)
     batch = step_batch(options.training, options.processes)
     spread = replace(options.training, batch_size=batch.batch_size, accumulation=batch.accumulation)
@@ -84,9 +83,8 @@ def plan(options: PlanConfig) -> int:
     console = terminal.console(120, highlight=False)
     for line in _lines(options, sizes, costs, work, f"{width} x {height}"):
         console.print(line)
-    single = estimate.workload(
-        method, triples, benchmark.refusals, replace(options.training, batch_size=1, accumulation=2)
-    )
+    alone = replace(options.training, batch_size=1, accumulation=2)
+    single = estimate.workload(method, triples, benchmark.refusals, alone)
     console.print(_memory_table(sizes, {1: single, batch.batch_size: work}))
     console.print(
         "rows one by one, each as long as the longest (within 1 % of what LLaVA-1.5-7B took on an H100); add 0.7 GiB "
@@ -95,9 +93,8 @@ def plan(options: PlanConfig) -> int:
     policy = estimate.passes_of(method.rows, triples, benchmark.refusals, sizes, options.training, batch.batch_size)
     shared = len(method.rows) / policy.sequences
     if shared > 1:
-        packed = estimate.peak(
-            sizes, replace(work, shared=shared), checkpointing=options.training.gradient_checkpointing
-        )
+        checkpointing = options.training.gradient_checkpointing
+        packed = estimate.peak(sizes, replace(work, shared=shared), checkpointing=checkpointing)
         console.print(
             f"packed, {shared:.3g} rows to a picture (--pack, --group_by {options.training.group_by}): peak "
             f"{packed.total / GIB:.1f} GiB in bf16, if the model allows it, which is asked when it is loaded"
@@ -163,31 +160,23 @@ def _hours(
     wanted = parse_method(options.method, training.preset)
     # a measurement's rates are of rows one by one
     counted = replace(training, pack=training.pack and not options.throughput)
-    hours = {}
+    hours, shown = {"vanilla": 0.0}, costs.steps * batch.global_batch
     for name, method in (named | {wanted.name: wanted}).items():
-        hours[name] = 0.0
         if method is not None:
             policy, reference = (
                 estimate.passes_of(kinds, triples, refusals, sizes, counted, batch.batch_size)
                 for kinds in (method.rows, method.reference_rows)
             )
-            shown = costs.steps * batch.global_batch
-            seconds = rates.training_seconds(sizes, shown, policy, reference, checkpointing)
-            hours[name] = seconds / 3600
-    bench = {name: hours[name] + answered for name in named}
+            hours[name] = rates.training_seconds(sizes, shown, policy, reference, checkpointing) / 3600
     cells = [(name, trained, answered, trained + answered) for name, trained in hours.items()]
-    cells.append(
-        (f"the {len(bench)} of a bench", sum(hours[n] for n in bench), answered * len(bench), sum(bench.values()))
-    )
+    trained, answers = sum(hours[name] for name in named), answered * len(named)
+    cells.append((f"the {len(named)} of a bench", trained, answers, trained + answers))
     columns = [Column("cell"), *(Column(name, right=True) for name in ("training", "answers", "hours", "dollars"))]
     columns += [Column(f"hours on {gpus}", right=True)] if gpus > 1 else []
-    table = [
-        [
-            name,
-            *(f"{n:,.1f}" for n in (*numbers, numbers[-1] * options.gpu_price, numbers[-1] / gpus)[: len(columns) - 1]),
-        ]
-        for name, *numbers in cells
-    ]
+    table = []
+    for name, *numbers in cells:
+        numbers += [numbers[-1] * options.gpu_price, numbers[-1] / gpus]
+        table.append([name, *(f"{n:,.1f}" for n in numbers[: len(columns) - 1])])
     yield console(Table(columns, table, f"hours on one GPU, {at_once} questions at once"))
     yield rates.title
     yield f"assumed: ${options.gpu_price:g} an hour of a GPU (--gpu_price); loading and judging are not in it"
@@ -211,23 +200,13 @@ def _evaluation(options: PlanConfig, costs: Costs, prices: tuple[float, float]) 
 
 def _prices(given: str) -> tuple[float, float]:
     try:
-        price_in, price_out = (float(part) for part in given.split(","))
+        price_in, price_out = map(float, given.split(","))
     except ValueError:
-        raise UserError(
-            f"--judge_price {given}: give two numbers, dollars per million tokens in and out: 2.5,10"
-        ) from None
+        wanted = "give two numbers, dollars per million tokens in and out: 2.5,10"
+        raise UserError(f"--judge_price {given}: {wanted}") from None
     if min(price_in, price_out) < 0:
         raise UserError(f"--judge_price {given}: prices cannot be negative")
     return price_in, price_out
-
-
-def _median_size(benchmark: Benchmark) -> tuple[int, int]:
-    """Height and width of the first train image that is neither of the larger nor of the smaller ones."""
-    from safeeraser.data.images import ImageCache
-
-    cache = ImageCache(benchmark, budget=0)
-    sizes = [cache.get(record.image).size[::-1] for record in benchmark.split("train")[:LOOKED_AT]]
-    return sorted(sizes, key=lambda size: size[0] * size[1])[len(sizes) // 2]
 
 
 def _millions(count: int) -> str:

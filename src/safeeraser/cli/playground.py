@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from safeeraser.cli.parser import Positional
 from safeeraser.config import FilePath, GenerationOptions, JudgeOptions, ModelOptions
 from safeeraser.core.errors import UserError
 from safeeraser.core.terminal import say
-
-if TYPE_CHECKING:
-    import socket
 
 
 @dataclass
@@ -50,36 +47,15 @@ def playground(options: PlaygroundConfig) -> int:
     """``safeeraser playground``: until interrupted."""
     from safeeraser.integrations.playground import create, page
 
-    app = page.app(
-        create(
-            options.run,
-            methods=options.methods,
-            model=options.model,
-            benchmark=options.data,
-            examples=options.examples,
-            judge=options.judge,
-            generation=options.generation,
-            judging=options.judging,
-            loading=options.loading,
-        )
-    )
+    given = dict(vars(options))
+    port, benchmark = given.pop("port"), given.pop("data")
+    app = page.app(create(**given, benchmark=benchmark))
     import uvicorn  # an extra, as gradio is: the page has said by now if they lack
 
-    listening = _listen(page.LOOPBACK, options.port)
-    port = listening.getsockname()[1]
-    say(f"http://{page.LOOPBACK}:{port}/ is the playground; stop with Ctrl-C")
+    try:
+        listening = socket.create_server((page.LOOPBACK, port))
+    except (OSError, OverflowError) as error:
+        raise UserError(f"port {port} cannot be used ({error}): give another --port, or 0 for any free one") from None
+    say(f"http://{page.LOOPBACK}:{listening.getsockname()[1]}/ is the playground; stop with Ctrl-C")
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
     return 0
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    import socket
-
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except (OSError, OverflowError) as error:
-        listening.close()
-        raise UserError(f"port {port} cannot be used ({error}): give another --port, or 0 for any free one") from None
-    return listening

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safeeraser.cli.parser import Positional
 from safeeraser.config import FilePath
@@ -54,15 +53,8 @@ def pretrain(options: PretrainConfig) -> int:
     """``safeeraser pretrain``."""
     # threads that spin while they wait are ten times slower on a busy machine; read when torch is first imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    given: dict[str, Any] = {
-        "steps": options.steps,
-        "batch": options.batch_size,
-        "pictures": options.pictures,
-        "replayed": options.replayed,
-        "lora_rate": options.lora_rate,
-        "projector_rate": options.projector_rate,
-        "max_seconds": options.max_seconds,
-    }
+    names = ("steps", "pictures", "replayed", "lora_rate", "projector_rate", "max_seconds")
+    given = {"batch": options.batch_size} | {name: getattr(options, name) for name in names}
     given = {name: value for name, value in given.items() if value is not None}
     if options.model == "mini-llava":
         if given:

@@ -65,8 +65,7 @@ def report(options: ReportConfig) -> int:
 
     run = Path(options.run)
     found = runs.find(run)
-    if not (run / "cells").is_dir():
-        raise UserError(f"{run}: not a run folder (it has no cells/); give the one that 'safeeraser bench' wrote")
+    runs.check_folder(run)
     write(run, found)
     say(f"written: {run / 'report'}\nnext: safeeraser view {run}")
     return 0
@@ -79,8 +78,7 @@ def view(options: ViewConfig) -> int:
 
     with tempfile.TemporaryDirectory(prefix="safeeraser-view-") as temporary:
         named = {name: path for path, name in runs.short_names(options.runs).items()}
-        watched = None
-        folder = next(iter(named.values())) / "report"
+        watched, folder = None, next(iter(named.values())) / "report"
         if len(named) > 1 or not is_current(folder.parent):
             folder = Path(temporary)
             watched = Watched(named, folder)
@@ -101,14 +99,10 @@ def view(options: ViewConfig) -> int:
 
 
 def serve(folder: Path, port: int, host: str = LOOPBACK, watched: Watched | None = None) -> ThreadingHTTPServer:
-    """Open a server for a folder; ``serve_forever`` starts it.
+    """Open a server for a folder with ``index.html``; ``serve_forever`` starts it.
 
-    Args:
-        folder: Folder with ``index.html``.
-        port: Port; 0: any free one.
-        host: Address.
-        watched: The runs whose report the folder keeps: its page is brought up to date when it is asked for, and
-            ``/state`` says how far they are.
+    Of the runs ``watched``, whose report the folder keeps, the page is brought up to date when it is asked for, and
+    ``/state`` says how far they are.
 
     Raises:
         UserError: If there is no report in the folder, or host or port cannot be used.

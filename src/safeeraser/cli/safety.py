@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safeeraser.cli.parser import Positional
+from safeeraser.cli.parser import Positional, at_least_one
 from safeeraser.config import FilePath, GenerationOptions, JudgeOptions, ModelOptions, TokenLimit
 from safeeraser.core import terminal
 from safeeraser.core.errors import UserError
 
 if TYPE_CHECKING:
-    from safeeraser.data.public import Loaded
     from safeeraser.integrations.safety import Subject
 
 
@@ -67,12 +65,18 @@ def safety(options: SafetyConfig) -> int:
     from safeeraser.core import table
     from safeeraser.data import public
     from safeeraser.integrations import safety as stage
-    from safeeraser.report import safety_table
+    from safeeraser.report import added
     from safeeraser.report.run import write_safety
 
+    at_least_one(options, "limit")
     _check(options)
     asked = public.chosen(options.sets, Path(options.root) if options.root else None)
-    _warn_of_missing(asked)
+    for one in asked:
+        if missing := one.missing_images():
+            terminal.say(
+                f"{one.set.name}: pictures that cannot be found, whose questions are unscored: {len(missing)} (first: "
+                f"{missing[0]}); 'safeeraser data check {one.benchmark.root}' lists them"
+            )
     subjects = _subjects(options)
     sizes = [min(options.limit or len(one.queries), len(one.queries)) for one in asked]
     before, total, rows = 0, len(subjects) * sum(sizes), []
@@ -80,9 +84,9 @@ def safety(options: SafetyConfig) -> int:
         for subject in subjects:
             for one, size in zip(asked, sizes, strict=True):
                 result = stage.run(subject, one, options.limit, lambda done, _, at=before: progress(at + done, total))  # type: ignore[misc]
-                rows.append(safety_table.SafetyRow(subject.label, result))
+                rows.append(added.SafetyRow(subject.label, result))
                 before += size
-    table.show(terminal.console(180), safety_table.as_table(rows), safety_table.FIRST, "--out has them")
+    table.show(terminal.console(180), added.safety_table(rows), added.SAFETY_FIRST, "--out has them")
     run = Path(options.run) if options.run else None
     if run and (run / "cells").is_dir():
         from safeeraser.bench import runs
@@ -98,8 +102,6 @@ def safety(options: SafetyConfig) -> int:
 
 
 def _check(options: SafetyConfig) -> None:
-    if options.limit is not None and options.limit < 1:
-        raise UserError(f"--limit {options.limit} is too small: give at least 1")
     if (options.run is None) == (options.model is None):
         given = "neither" if options.run is None else "both"
         raise UserError(f"give a run or cell folder, or --model; {given} is given")
@@ -128,16 +130,6 @@ def _subjects(options: SafetyConfig) -> list[Subject]:
     return [stage.of_model(options.model, adapter, options.loading, options.generation, judge, out)]
 
 
-def _warn_of_missing(asked: Sequence[Loaded]) -> None:
-    for one in asked:
-        missing = one.missing_images()
-        if missing:
-            terminal.say(
-                f"{one.set.name}: pictures that cannot be found, whose questions are unscored: {len(missing)} (first: "
-                f"{missing[0]}); 'safeeraser data check {one.benchmark.root}' lists them"
-            )
-
-
 def check(name: str, folder: Path) -> int:
     """``safeeraser data check`` of a public set's folder: its questions, and pictures that cannot be read."""
     from collections import Counter
@@ -163,9 +155,7 @@ def check(name: str, folder: Path) -> int:
     table.show(terminal.console(160), Table(header, rows))
     problems = missing + broken
     terminal.say(f"integrity: {len(problems)} problems" if problems else "integrity: every picture can be read")
-    for line in problems[:10]:
-        terminal.say(f"  {line}")
-    if len(problems) > 10:
-        terminal.say(f"  ... and {len(problems) - 10} more")
+    for line in terminal.first(problems):
+        terminal.say(line)
     terminal.say(f"next: safeeraser safety RUN --sets {name}={folder}")
     return 1 if problems else 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safeeraser.cli.parser import Positional
+from safeeraser.cli.parser import Positional, at_least_one
 from safeeraser.config import FilePath
 from safeeraser.core import terminal
 from safeeraser.core.errors import UserError
@@ -59,19 +59,8 @@ def specificity(options: SpecificityConfig) -> int:
     tasks = specificity.chosen(options.suite, options.tasks)
     found = runs.find(Path(options.run))
     interpreter = lmms_eval.find_interpreter(options.python)
-    targets = [
-        lmms_eval.prepare(
-            one,
-            tasks,
-            interpreter,
-            options.model_type,
-            limit=options.limit,
-            include_path=include_path,
-            device=options.device,
-            batch_size=options.batch_size,
-        )
-        for one in found
-    ]
+    given = {name: getattr(options, name) for name in ("model_type", "limit", "device", "batch_size")}
+    targets = [lmms_eval.prepare(one, tasks, interpreter, include_path=include_path, **given) for one in found]
     failed = []
     for target in targets:
         folder = target.cell.folder
@@ -90,10 +79,7 @@ def specificity(options: SpecificityConfig) -> int:
 
 
 def _check(options: SpecificityConfig) -> Path | None:
-    for name in ("limit", "batch_size"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} {value} is too small: give at least 1")
+    at_least_one(options, "limit", "batch_size")
     if options.include_path is None:
         return None
     path = Path(options.include_path)
@@ -123,10 +109,8 @@ def _table(found: Sequence[Cell], tasks: Sequence[Task]) -> Table:
                 note = f"partial: {result.n} of {result.total}, not to be compared" if result.partial else ""
                 bounds = as_percent(score).interval
                 table.add_row(label, task.title, result.metric, percent(result.value), bounds, str(result.n), note)
-        for metric, score in scores.items():
-            if metric in (specificity.PAPER_MEAN, specificity.OTHER_MEAN):
-                name = specificity.heading(metric).removesuffix(" ↑")
-                table.add_row(
-                    label, name, "mean over tasks", percent(score.value), as_percent(score).interval, str(score.n), ""
-                )
+        for metric in (specificity.PAPER_MEAN, specificity.OTHER_MEAN):
+            if metric in scores:
+                name, mean = specificity.heading(metric).removesuffix(" ↑"), as_percent(scores[metric])
+                table.add_row(label, name, "mean over tasks", mean.text, mean.interval, str(mean.n), "")
     return table

@@ -1,4 +1,4 @@
-"""Subcommands that run one stage: unlearn, respond, judge, score; and pretrain, which makes the embedded model."""
+"""Subcommands that run one stage: unlearn, respond, judge, score."""
 
 from __future__ import annotations
 
@@ -162,11 +162,11 @@ def unlearn(options: UnlearnConfig) -> int:
     from safeeraser.models.processes import is_first_process
     from safeeraser.unlearn import stage
 
-    method = objectives.parse_method(options.method, options.training.preset)
+    training, loading = options.training, options.loading
+    method = objectives.parse_method(options.method, training.preset)
     benchmark = data.load(options.data, options.limit, options.on_bad, needs_pd="decouple" in method.rows)
     if is_first_process():
         data.warn_of_control_tokens(benchmark)
-    training, loading = options.training, options.loading
     fits = batch_that_fits(options.model, benchmark, method, training, loading)
     trained, measure = early_stop.watched(benchmark, training)
     out, before = Path(options.out), (Path(options.after),) if options.after else ()
@@ -204,8 +204,8 @@ def _respond_locally(options: RespondConfig, benchmark: Benchmark, queries: Sequ
     from safeeraser.models.processes import ALONE, is_first_process, join, processes
     from safeeraser.respond import local as stage
 
-    team = join(options.loading.device) if processes() > 1 else None
     loading = options.loading
+    team = join(loading.device) if processes() > 1 else None
     if team is not None and loading.device == "auto":
         loading = replace(loading, device=str(team.device))  # each process has a GPU of its own
     adapter = Path(options.adapter) if options.adapter else None
@@ -215,11 +215,10 @@ def _respond_locally(options: RespondConfig, benchmark: Benchmark, queries: Sequ
         raise UserError("--after goes with --adapter, the one that was made on it: give both, or it alone as --adapter")
     else:
         vlm = models.merge(models.load(options.model, adapter, **asdict(loading)))
-    made_with = asdict(replace(loading, device="auto"))  # the device may change
-    hashed = models.hash_adapter(adapter) if adapter else None
-    source = {"model": vlm.fingerprint, "adapter": hashed, "loading": made_with}
     if is_first_process():
-        _claim(options, source)
+        made_with = asdict(replace(loading, device="auto"))  # the device may change
+        hashed = models.hash_adapter(adapter) if adapter else None
+        _claim(options, {"model": vlm.fingerprint, "adapter": hashed, "loading": made_with})
     with bar("respond", len(queries)) if is_first_process() else nullcontext() as progress:
         stage.run(vlm, benchmark, queries, Path(options.out), options.generation, progress, team=team or ALONE)
 
@@ -234,9 +233,8 @@ def _respond_served(options: RespondConfig, benchmark: Benchmark, queries: Seque
 
     if processes() > 1:
         raise UserError("--base_url goes with one process: it asks the server many questions at once (--concurrency)")
-    if options.adapter is not None or options.after is not None:
-        name = "adapter" if options.adapter is not None else "after"
-        raise UserError(f"--{name} goes with a local model: serve the merged model ('safeeraser export') instead")
+    if given := [name for name in ("adapter", "after") if getattr(options, name) is not None]:
+        raise UserError(f"--{given[0]} goes with a local model: serve the merged model ('safeeraser export') instead")
     endpoint = models.endpoint(options, options.model)
     _claim(options, {"served model": options.model})
     with bar("respond", len(queries)) as progress:
@@ -293,10 +291,8 @@ def score(options: ScoreConfig) -> int:
     answered = {response.query_id for response in responses}
     benchmark = data.load(options.data, on_bad=options.on_bad)
     data.warn_of_missing_pd(benchmark)
-    held_out = None
-    if options.held_out is not None:
-        held_out = data.read_held_out(Path(options.held_out), benchmark)
-    else:
+    held_out = data.read_held_out(Path(options.held_out), benchmark) if options.held_out is not None else None
+    if held_out is None:
         data.warn_of_copies(benchmark)
     asked = [*data.queries(benchmark, options.protocol), *data.text_queries(options.text_sets)]
     queries = [query for query in asked if query.id in answered]

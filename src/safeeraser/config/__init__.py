@@ -7,16 +7,18 @@ A field's docstring is its ``--help``, and an unknown key is an error. What else
 from safeeraser.config.bench import BaselineOptions, BenchConfig, Engine
 from safeeraser.config.files import RECIPES, read_options, recipe_defaults, recipe_model
 from safeeraser.config.judging import JudgeOptions
-from safeeraser.config.loading import Attention, ModelOptions, Quantization
 from safeeraser.config.options import (
+    Attention,
     FilePath,
     GenerationOptions,
     GroupBy,
     LoraOptions,
+    ModelOptions,
     OnBad,
     Preset,
     Projector,
     Protocol,
+    Quantization,
     StepBatch,
     TokenLimit,
     Tracker,
@@ -30,33 +32,8 @@ from safeeraser.config.options import (
 )
 
 __all__ = [
-    "RECIPES",
-    "Attention",
-    "BaselineOptions",
-    "BenchConfig",
-    "Engine",
-    "FilePath",
-    "GenerationOptions",
-    "GroupBy",
-    "JudgeOptions",
-    "LoraOptions",
-    "ModelOptions",
-    "OnBad",
-    "Preset",
-    "Projector",
-    "Protocol",
-    "Quantization",
-    "StepBatch",
-    "TokenLimit",
-    "Tracker",
-    "UnlearnOptions",
-    "check_tracker",
-    "deciding_values",
-    "generation_values",
-    "read_options",
-    "recipe_defaults",
-    "recipe_model",
-    "sampling",
-    "step_batch",
-    "training_values",
-]
+    "RECIPES", "Attention", "BaselineOptions", "BenchConfig", "Engine", "FilePath", "GenerationOptions", "GroupBy",
+    "JudgeOptions", "LoraOptions", "ModelOptions", "OnBad", "Preset", "Projector", "Protocol", "Quantization",
+    "StepBatch", "TokenLimit", "Tracker", "UnlearnOptions", "check_tracker", "deciding_values", "generation_values",
+    "read_options", "recipe_defaults", "recipe_model", "sampling", "step_batch", "training_values",
+]  # fmt: skip

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from safeeraser.config.judging import JudgeOptions
-from safeeraser.config.loading import ModelOptions
-from safeeraser.config.options import FilePath, GenerationOptions, OnBad, UnlearnOptions
+from safeeraser.config.options import FilePath, GenerationOptions, ModelOptions, OnBad, UnlearnOptions
 
 Engine = Literal["ddp", "fsdp", "zero2", "zero3"]
 

@@ -58,12 +58,10 @@ def read_options(path: Path, also: str = "") -> dict[str, Any]:
 
 
 def recipe_defaults(name: str) -> dict[str, dict[str, object]]:
-    """Return the option values that ship for a model or under a recipe's name ({} if none), by option group.
+    """Return the option values that ship under a recipe's name or for a model ({} if none), by option group.
 
-    Args:
-        name: Name of a recipe (``llava-1.5-7b-24gb``) or of a model (``llava-hf/llava-1.5-7b-hf``), or a checkpoint, by
-            folder or hub name, whose config.json has the type, widths and depth of one; of several recipes for one
-            model, the one with the shortest name is its default.
+    A model is known by its name, or as a checkpoint whose config.json has the type, widths and depth of one; of several
+    recipes for one model, the one with the shortest name is its default.
 
     Example:
         >>> recipe_defaults("mini-llava")["training"]["learning_rate"] > 0
@@ -91,12 +89,9 @@ def recipe_model(name: str) -> str | None:
 
 
 def is_of(config: Mapping[str, Any], architecture: Mapping[str, Any]) -> bool:
-    """Whether a config.json describes a model of an architecture.
+    """Whether a config.json describes a model of an architecture: its ``model_type`` and its language model's numbers.
 
-    Args:
-        config: What the file holds; older files have the language model's numbers at the top, and LLaVA's leave out
-            those that are Llama's own defaults.
-        architecture: ``model_type``, and numbers of the language model.
+    Older files have these numbers at the top, and LLaVA's leave out those that are Llama's own defaults.
 
     Example:
         >>> sizes = {"hidden_size": 4096, "num_hidden_layers": 32}

@@ -13,6 +13,8 @@ Preset = Literal["default", "official"]
 OnBad = Literal["fail", "skip"]
 Projector = Literal["full", "lora", "frozen", "sine"]
 TokenLimit = Literal["max_tokens", "max_completion_tokens"]
+Quantization = Literal["none", "8bit", "4bit"]
+Attention = Literal["auto", "eager", "sdpa", "flash_attention_2"]
 GroupBy = Literal["none", "pair", "image"]
 Tracker = Literal["none", "tensorboard", "wandb", "trackio"]
 T = TypeVar("T")
@@ -103,14 +105,7 @@ class UnlearnOptions:
 
 
 def check_tracker(tracker: Tracker) -> None:
-    """Check that the tracker's package is installed.
-
-    Raises:
-        UserError: If it is not.
-
-    Example:
-        >>> check_tracker("none")
-    """
+    """Raise UserError if the tracker's package is not installed."""
     if tracker != "none" and importlib.util.find_spec(tracker) is None:
         raise UserError(
             f"tracker {tracker!r} is not installed: run 'pip install {tracker}', or give --training.tracker none"
@@ -138,12 +133,10 @@ class StepBatch:
 
 
 def step_batch(options: UnlearnOptions, processes: int = 1, fits: int | None = None) -> StepBatch:
-    """Spread the triples of an optimizer step over processes and forward passes.
+    """Spread the triples of an optimizer step over processes that share it, and forward passes.
 
-    Args:
-        options: ``global_batch``, ``batch_size``, ``accumulation``; the last two go before the first.
-        processes: That share a step.
-        fits: Triples that fit through the model at once, where ``batch_size`` is not given.
+    ``batch_size`` and ``accumulation`` go before ``global_batch``; where ``batch_size`` is not given, as many of the
+    step's triples go through the model at once as ``fits`` says.
 
     Raises:
         UserError: If ``global_batch`` cannot be made up of whole forward passes.
@@ -186,10 +179,8 @@ def batch_values(options: UnlearnOptions) -> dict[str, int | None]:
     """
     wanted, batch, accumulation = options.global_batch, options.batch_size, options.accumulation
     if not _is_shared_out(options):
-        return {
-            "batch_size": BATCH_SIZE if batch is None else batch,
-            "accumulation": 1 if accumulation is None else accumulation,
-        }
+        whole = BATCH_SIZE if batch is None else batch
+        return {"batch_size": whole, "accumulation": 1 if accumulation is None else accumulation}
     wanted = GLOBAL_BATCH if wanted is None else wanted
     return {"batch_size": batch, "accumulation": accumulation, "global_batch": wanted}
 
@@ -237,6 +228,20 @@ def sampling(protocol: str) -> Sampling:
     if protocol not in _PROTOCOLS:
         raise UserError(f"unknown protocol {protocol!r}: available: {', '.join(sorted(_PROTOCOLS))}")
     return _PROTOCOLS[protocol]
+
+
+@dataclass
+class ModelOptions:
+    """How a model is loaded; what hardware or packages do not allow is refused, never replaced by something else."""
+
+    dtype: str = "auto"
+    """'auto' (the checkpoint's own), 'float32', 'bfloat16' or 'float16'."""
+    device: str = "auto"
+    """'auto' (the GPU if there is one), 'cpu', 'cuda', 'cuda:1', ..."""
+    quantization: Quantization = "none"
+    """'8bit' or '4bit': the frozen weights but for projector and head, with bitsandbytes; meant for a CUDA GPU."""
+    attention: Attention = "auto"
+    """Attention implementation: 'auto' (the library's choice), 'eager', 'sdpa' or 'flash_attention_2'."""
 
 
 @dataclass

@@ -1,8 +1,7 @@
 """Packages that can be called: ``safeeraser.unlearn(...)``, where ``safeeraser.unlearn`` holds the stage's modules.
 
-An import sets a package as an attribute of the one that it lies in, over whatever stood there. So a function
-``safeeraser.unlearn`` would be gone as soon as anything imports ``safeeraser.unlearn.stage``; a package that can be
-called is both, in any order of imports. Python provides for it: a module's ``__class__`` may be set.
+An import sets a package as an attribute of the one that it lies in, so that a function ``safeeraser.unlearn`` would be
+gone as soon as anything imports ``safeeraser.unlearn.stage``; but a module's ``__class__`` may be set.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -20,17 +18,17 @@ class CallablePackage(ModuleType):
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Call the function."""
-        return self._function()(*args, **options)
+        return self._function(*args, **options)
 
     @property
     def __signature__(self) -> inspect.Signature:
         """Of the function, for ``help`` and notebooks."""
-        return inspect.signature(self._function())
+        return inspect.signature(self._function)
 
-    def _function(self) -> Callable[..., Any]:
+    @property
+    def _function(self) -> Any:
         parent, _, name = self.__name__.rpartition(".")
-        function: Callable[..., Any] = getattr(importlib.import_module(f"{parent}.integrations.api"), name)
-        return function
+        return getattr(importlib.import_module(f"{parent}.integrations.api"), name)
 
 
 def make_callable(package: str) -> None:

@@ -226,11 +226,8 @@ def claim(path: Path, made_of: dict[str, Any], ignored: Collection[str] = ()) ->
     there = read_json(path)
     if not isinstance(there, dict):
         raise UserError(f"{path}: not a JSON object, so it does not say what {path.parent} is made of; remove it")
-    changed = differences(there, given, ignored)
-    if changed:
-        raise UserError(
-            f"{path.parent} was made with other options ({'; '.join(changed)}): choose another --out, or remove it"
-        )
+    if changed := "; ".join(differences(there, given, ignored)):
+        raise UserError(f"{path.parent} was made with other options ({changed}): choose another --out, or remove it")
 
 
 def differences(there: dict[str, Any], now: dict[str, Any], ignored: Collection[str] = ()) -> list[str]:
@@ -240,9 +237,8 @@ def differences(there: dict[str, Any], now: dict[str, Any], ignored: Collection[
         >>> differences({"seed": 0, "lora": {"rank": 4}}, {"seed": 0, "lora": {"rank": 8}})
         ['lora.rank: 4 there, 8 now']
     """
-    return [
-        f"{key}: {old!r} there, {new!r} now" for key, (old, new) in changes(there, now).items() if key not in ignored
-    ]
+    changed = changes(there, now).items()
+    return [f"{key}: {old!r} there, {new!r} now" for key, (old, new) in changed if key not in ignored]
 
 
 def changes(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -293,11 +289,9 @@ def environment() -> dict[str, Any]:
     for name in ("safeeraser", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pillow"):
         with suppress(metadata.PackageNotFoundError):
             packages[name] = metadata.version(name)  # of several that are installed the first on the path, as imports
-    command = ["git", "rev-parse", "HEAD"]
-    try:
+    command, revision = ["git", "rev-parse", "HEAD"], ""
+    with suppress(OSError):  # no git here
         revision = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
-    except OSError:  # no git here
-        revision = ""
     return {
         "packages": packages,
         "python": platform.python_version(),

@@ -83,12 +83,9 @@ class Proxy(NamedTuple):
 
 
 def proxy(url: str) -> Proxy | None:
-    """The proxy for a URL; None where it is opened directly.
+    """The proxy for a URL; None where it is opened directly, a UserError where the variable names none that works.
 
     Only the variable that counts for this URL is looked at: http clients stumble over any of them.
-
-    Raises:
-        UserError: If the variable is no address of a proxy, or of one that needs a package that is missing.
     """
     parts, proxies = urlsplit(url), urllib.request.getproxies()
     kind = parts.scheme if proxies.get(parts.scheme) else "all"
@@ -143,12 +140,7 @@ def _holds(network: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address)
 
 
 def pacer(requests_per_minute: float) -> Callable[[Any], Awaitable[None]]:
-    """Make a hook that delays every try of a request, first or repeated, until its turn.
-
-    Example:
-        >>> callable(pacer(60.0))
-        True
-    """
+    """Make a hook that delays every try of a request, first or repeated, until its turn."""
     gap, turn = 60.0 / requests_per_minute, 0.0
 
     async def wait(_: Any) -> None:

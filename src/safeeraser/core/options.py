@@ -15,17 +15,10 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class Option:
-    """A keyword argument of a registered function, as an option.
-
-    Attributes:
-        name: Its key in YAML files and records, and its flag: ``npo_beta`` for the argument ``beta`` of ``npo``.
-        argument: The argument.
-        type: Annotation of the argument; values are checked against it by pydantic.
-        default: Default of the argument.
-        help: What the docstring of the function says of it.
-    """
+    """A keyword argument of a registered function, as an option; its help is what the function's docstring says."""
 
     name: str
+    """Its key in YAML files and records, and its flag: ``npo_beta`` for the argument ``beta`` of ``npo``."""
     argument: str
     type: Any
     default: Any
@@ -43,12 +36,9 @@ class Option:
 
 
 def options_of(function: Callable[..., Any], owner: str, names: Mapping[str, str] | None = None) -> tuple[Option, ...]:
-    """Read the options of a function off its signature.
+    """Read the options of a function off its signature: its keyword-only arguments, each with a type and a default.
 
-    Args:
-        function: Its keyword-only arguments are options; each has an annotation and a default.
-        owner: What the function is registered as; an option is ``OWNER_ARGUMENT``.
-        names: Names of options that are called otherwise, by argument.
+    An option is called ``OWNER_ARGUMENT``, or what ``names`` has for the argument.
 
     Example:
         >>> def npo(log_probs, *, beta: float = 0.1): ...

@@ -15,12 +15,7 @@ _OPENS = _TAGS + r"|<\|channel>\w*"  # the last is Gemma 4's, which closes in it
 _CLOSES = _TAGS.replace("<", "</").replace(r"\[", r"\[/").replace("◁", "◁/") + r"|<channel\|>"
 _BLOCK, _OPENING, _CLOSING, _EMPTY_LAST = (
     re.compile(pattern, re.IGNORECASE | re.DOTALL)
-    for pattern in (
-        f"(?:{_OPENS})(.*?)(?:{_CLOSES})",
-        _OPENS,
-        _CLOSES,
-        rf"(?:{_OPENS})\s*(?:{_CLOSES})\s*\Z",
-    )
+    for pattern in (f"(?:{_OPENS})(.*?)(?:{_CLOSES})", _OPENS, _CLOSES, rf"(?:{_OPENS})\s*(?:{_CLOSES})\s*\Z")
 )
 
 

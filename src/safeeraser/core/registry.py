@@ -38,11 +38,8 @@ def suggestion(name: str, choices: Iterable[str]) -> str:
 class Registry(Generic[T]):
     """Named entries of one kind, registered by decorator and found by name.
 
-    Args:
-        kind: What an entry is, for error messages ("metric").
-        package: Package whose modules register entries when imported; all of them are imported at first use, so
-            that dropping a file into the folder is enough. None if the entries register themselves on import.
-            Modules elsewhere register when ``load_plugins`` imports them.
+    ``kind`` is what an entry is, for error messages ("metric"). All modules of ``package`` are imported at first use,
+    so that dropping a file into the folder is enough; modules elsewhere register when ``load_plugins`` imports them.
 
     Example:
         >>> colours: Registry[int] = Registry("colour")
@@ -55,8 +52,7 @@ class Registry(Generic[T]):
     """
 
     def __init__(self, kind: str, package: str | None = None) -> None:
-        self.kind = kind
-        self._package = package
+        self.kind, self._package = kind, package
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -101,17 +97,18 @@ class Registry(Generic[T]):
 def load_plugins(given: str | Sequence[str] | None) -> None:
     """Import a user's modules, each once, so that what they register is found by name.
 
-    Args:
-        given: Python files (``mine.py``) or names of importable modules (``my_package.mine``), as a list or
-            separated by commas.
+    They are given as Python files (``mine.py``) or names of modules (``my_package.mine``), a list or with commas.
 
     Raises:
         UserError: If one cannot be imported, or registers a name that is taken.
     """
+    from safeeraser.core import files  # pydantic, which --help does without
+
     names = given.split(",") if isinstance(given, str) else given or []
     for name in filter(None, (os.path.expanduser(name.strip()) for name in names)):
         if name not in _LOADED:
-            _LOADED[name] = _hash(_import(name))
+            file = _import(name).__file__
+            _LOADED[name] = files.hash_files([Path(file)] if file else [])
 
 
 def loaded_plugins() -> dict[str, str]:
@@ -153,9 +150,3 @@ def _execute(path: Path, alias: str) -> ModuleType:
     module = sys.modules[alias] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def _hash(module: ModuleType) -> str:
-    from safeeraser.core import files
-
-    return files.hash_files([Path(module.__file__)] if module.__file__ else [])

@@ -6,7 +6,7 @@ import csv
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,27 +21,14 @@ BORDER = 3
 """What a column of the terminal's table takes beside its text: a line and two blanks."""
 MISSING = "–"
 _BREAK = re.compile(r" (?=\w\w|[(↓↑])")  # "B - A" and "95 %" stay whole
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "–": "--",
-    "±": r"$\pm$",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-    "→": r"$\rightarrow$",
-    "\n": " ",
-}
+_SIGNS = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
+_MATHS = {"±": "pm", "↓": "downarrow", "↑": "uparrow", "→": "rightarrow"}
+_LATEX = str.maketrans(
+    {sign: rf"\{sign}" for sign in "&%$#_{}"}
+    | {sign: rf"\text{name}{{}}" for sign, name in _SIGNS.items()}
+    | {sign: rf"$\{name}$" for sign, name in _MATHS.items()}
+    | {"–": "--", "\n": " "}
+)
 
 
 @dataclass(frozen=True)
@@ -109,16 +96,9 @@ def percent(value: float | None) -> str:
 
 
 def fitting(table: Table, width: int, first: Sequence[str] = ()) -> tuple[Table, list[str]]:
-    """Choose columns that fit into a width whole; a text is never cut, and a number neither.
+    """The table with the columns that fit whole into ``width`` characters, and the headings of those left out.
 
-    Args:
-        table: The table.
-        width: Of the terminal, in characters.
-        first: Names (or headings) of the columns of numbers that are kept before the others; columns of texts stay.
-
-    Returns:
-        The table with the columns that fit, in their order, and the headings of those left out. What of the texts
-        alone is wider than the terminal is left to it.
+    Columns of texts stay, however wide; of those of numbers, the ones that ``first`` names come first.
 
     Example:
         >>> wide = Table([Column("method"), Column("ASR", right=True), Column("SARR", right=True)], [["po", "1", "2"]])
@@ -158,14 +138,7 @@ def _widths(table: Table) -> list[int]:
 
 
 def show(to: rich.console.Console, table: Table, first: Sequence[str] = (), where: str = "") -> None:
-    """Print a table as wide as the terminal allows, and under it the columns that did not fit.
-
-    Args:
-        to: The console.
-        table: The table.
-        first: As for ``fitting``.
-        where: Where the columns left out can be read.
-    """
+    """Print a table as wide as the terminal allows, and under it which columns did not fit, and ``where`` they are."""
     fitted, left_out = fitting(table, to.width, first)
     to.print(console(fitted))
     if left_out:
@@ -219,26 +192,19 @@ def as_csv(table: Table, extra: Sequence[str] = ()) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     suffixes = ["", "_low", "_high", *(["_n"] if "n" in extra else [])]
-    header: list[str] = []
-    for column in table.columns:
-        name = column.name or column.heading
-        header += [name + suffix for suffix in suffixes] if column.right else [name]
-    if "sd" in extra:
-        header += [f"{column.name or column.heading}_sd" for column in table.columns if column.right]
-    writer.writerow(header)
+    named = [(column.name or column.heading, column.right) for column in table.columns]
+    header = [name + suffix for name, is_number in named for suffix in (suffixes if is_number else [""])]
+    writer.writerow(header + [f"{name}_sd" for name, is_number in named if is_number and "sd" in extra])
     for row in table.rows:
-        cells: list[str] = []
-        for cell in row:
-            if isinstance(cell, str):
-                cells.append(cell)
-                continue
-            cells += [_hundredfold(value) for value in (cell.value, cell.low, cell.high)]
-            if "n" in extra:
-                cells.append("" if cell.n is None else str(cell.n))
-        if "sd" in extra:
-            cells += [_hundredfold(cell.sd) for cell in row if isinstance(cell, Percent)]
-        writer.writerow(cells)
+        cells = [text for cell in row for text in ([cell] if isinstance(cell, str) else _in_csv(cell, "n" in extra))]
+        sds = [_hundredfold(cell.sd) for cell in row if isinstance(cell, Percent) and "sd" in extra]
+        writer.writerow(cells + sds)
     return out.getvalue()
+
+
+def _in_csv(cell: Percent, with_n: bool) -> list[str]:
+    n = [] if not with_n else [""] if cell.n is None else [str(cell.n)]
+    return [_hundredfold(value) for value in (cell.value, cell.low, cell.high)] + n
 
 
 def _hundredfold(value: float | None) -> str:
@@ -252,7 +218,7 @@ def latex_escape(text: str) -> str:
         >>> print(latex_escape("po+pd=0.5 & 80 % of #1_a ↓"))
         po+pd=0.5 \& 80 \% of \#1\_a $\downarrow$
     """
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    return text.translate(_LATEX)
 
 
 def latex(table: Table, caption: str) -> str:
@@ -261,32 +227,34 @@ def latex(table: Table, caption: str) -> str:
     What follows the first blank of a heading goes into a second line.
     """
     headings = [column.heading.partition(" ") for column in table.columns]
-    lines = [" & ".join(latex_escape(first) for first, _, _ in headings)]
+    lines = [_latex_row(first for first, _, _ in headings)]
     if any(rest for _, _, rest in headings):
-        lines.append(" & ".join(latex_escape(rest) for _, _, rest in headings))
-    lines.append(r"\midrule")
+        lines.append(_latex_row(rest for _, _, rest in headings))
+    lines.append(r"    \midrule")
     for row in table.rows:
-        lines.append(" & ".join(latex_escape(cell.text if isinstance(cell, Percent) else cell) for cell in row))
+        lines.append(_latex_row(map(_shown, row)))
         intervals = [cell.interval if isinstance(cell, Percent) else "" for cell in row]
         if any(intervals):
-            lines.append(" & ".join(rf"{{\tiny {latex_escape(small)}}}" if small else "" for small in intervals))
-    body = [line if line.startswith(r"\midrule") else rf"{line} \\" for line in lines]
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs}",
-            r"\begin{table*}[t]",
-            r"  \centering",
-            r"  \footnotesize",
-            r"  \setlength{\tabcolsep}{2pt}",
-            rf"  \begin{{tabular}}{{{''.join('r' if column.right else 'l' for column in table.columns)}}}",
-            *[f"    {line}" for line in [r"\toprule", *body, r"\bottomrule"]],
-            r"  \end{tabular}",
-            rf"  \caption{{{latex_escape(caption)}}}",
-            r"  \label{tab:safeeraser}",
-            r"\end{table*}",
-            "",
-        ]
-    )
+            lines.append(_latex_row(intervals, r"{\tiny %s}"))
+    body = "\n".join(lines)
+    return rf"""% needs \usepackage{{booktabs}}
+\begin{{table*}}[t]
+  \centering
+  \footnotesize
+  \setlength{{\tabcolsep}}{{2pt}}
+  \begin{{tabular}}{{{"".join("r" if column.right else "l" for column in table.columns)}}}
+    \toprule
+{body}
+    \bottomrule
+  \end{{tabular}}
+  \caption{{{latex_escape(caption)}}}
+  \label{{tab:safeeraser}}
+\end{{table*}}
+"""
+
+
+def _latex_row(texts: Iterable[str], form: str = "%s") -> str:
+    return f"    {' & '.join(text and form % latex_escape(text) for text in texts)} \\\\"
 
 
 def write(folder: Path, texts: dict[str, str]) -> None:

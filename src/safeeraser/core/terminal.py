@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -41,6 +41,18 @@ def say(text: object = "", file: TextIO | None = None) -> None:
         nul \x00
     """
     print(plain(text), file=file or sys.stdout, flush=True)
+
+
+def first(lines: Sequence[object], rest: str = "") -> Iterator[str]:
+    """The first ten lines, indented, and how many more there are; ``rest`` says where.
+
+    Example:
+        >>> list(first(range(12), ", all in a file"))[-2:]
+        ['  9', '  ... and 2 more, all in a file']
+    """
+    yield from (f"  {line}" for line in lines[:10])
+    if len(lines) > 10:
+        yield f"  ... and {len(lines) - 10:,} more{rest}"
 
 
 def console(width: int | None = None, stderr: bool = False, highlight: bool = True) -> Console:

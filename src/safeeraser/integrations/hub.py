@@ -8,11 +8,10 @@ from typing import Literal
 
 from safeeraser import models
 from safeeraser.bench import runs
-from safeeraser.bench.spec import VANILLA
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.integrations import model_card
-from safeeraser.records import Score
+from safeeraser.records import VANILLA, Score
 
 
 def run(folder: Path, out: Path, kind: str = "merged", licence: str | None = None) -> Path:
@@ -23,12 +22,9 @@ def run(folder: Path, out: Path, kind: str = "merged", licence: str | None = Non
 
     Args:
         folder: A cell folder, ``runs/NAME/cells/MODEL/METHOD/seed-S``, with ``adapter/`` and ``scores.json``.
-        out: Folder to write; must not hold anything yet. It appears whole or not at all.
+        out: Folder to write, which is returned; must not hold anything yet. It appears whole or not at all.
         kind: ``merged`` or ``adapter``.
         licence: For the card, by the hub's name of it; None: of a built-in model it is known.
-
-    Returns:
-        ``out``.
 
     Raises:
         UserError: If the folder is no finished cell or has no adapter, the base model is not there any more, the kind
@@ -48,10 +44,7 @@ def run(folder: Path, out: Path, kind: str = "merged", licence: str | None = Non
 def push(folder: Path, repository: str, kind: Literal["model", "dataset"] = "model") -> str:
     """Upload an exported folder to the Hugging Face hub, as a private repository if it is new; returns its address.
 
-    Args:
-        folder: Folder written by ``run``, or by ``data export --format parquet``.
-        repository: ``OWNER/NAME``.
-        kind: What the folder is.
+    The folder is of ``run``, or of ``data export --format parquet``; the repository's name is ``OWNER/NAME``.
 
     Raises:
         UserError: If there is no token, or the hub cannot be reached or refuses.
@@ -66,18 +59,13 @@ def push(folder: Path, repository: str, kind: Literal["model", "dataset"] = "mod
         said = "Export from safeeraser"
         hub.upload_folder(repo_id=repository, repo_type=kind, folder_path=folder, commit_message=said)
     except (HfHubHTTPError, OSError, ValueError) as error:  # ValueError: it checks the card, and finds a fault
-        raise UserError(
-            f"--push {repository}: the hub cannot be reached or refuses ({error}); {folder} is whole"
-        ) from None
+        reason = f"the hub cannot be reached or refuses ({error}); {folder} is whole"
+        raise UserError(f"--push {repository}: {reason}") from None
     return str(address)
 
 
 def check_push(repository: str) -> None:
-    """Check what can be checked before anything is written.
-
-    Raises:
-        UserError: If the name is no ``OWNER/NAME`` or there is no token.
-    """
+    """Raise UserError, before anything is written, if the name is no ``OWNER/NAME`` or there is no token."""
     from huggingface_hub import get_token
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
@@ -115,10 +103,6 @@ def _before(cell: runs.Cell) -> dict[str, Score]:
     return _overall(runs.find(folder)[0]) if any(folder.glob("seed-*/scores.json")) else {}
 
 
-def _merged(vlm: models.VisionLanguageModel, out: Path) -> None:
-    models.save(models.merge(vlm), out)
-
-
 def _adapter(vlm: models.VisionLanguageModel, out: Path) -> None:
     from safeeraser.models import adapters, sine
 
@@ -127,4 +111,7 @@ def _adapter(vlm: models.VisionLanguageModel, out: Path) -> None:
     (out / adapters.ORIGIN).unlink()  # ours alone; PEFT reads the rest
 
 
-KINDS: dict[str, Callable[[models.VisionLanguageModel, Path], None]] = {"merged": _merged, "adapter": _adapter}
+KINDS: dict[str, Callable[[models.VisionLanguageModel, Path], None]] = {
+    "merged": lambda vlm, out: models.save(models.merge(vlm), out),
+    "adapter": _adapter,
+}

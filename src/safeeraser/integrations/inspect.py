@@ -30,6 +30,7 @@ from safeeraser.metrics import METRICS
 from safeeraser.models.replies import ending, failure_of
 from safeeraser.records import Query, QuerySet, Response, Verdict
 
+Judging = dict[str, Any] | None
 FORGET: dict[str, QuerySet] = {"val": "generality", "train": "efficacy"}
 """What the forget questions of each split measure."""
 UNREADABLE = "unreadable"
@@ -42,7 +43,7 @@ def forget_quality(
     limit: int | None = None,
     split: str = "val",
     judge: str = "rules",
-    judging: dict[str, Any] | None = None,
+    judging: Judging = None,
     protocol: Protocol = "greedy",
     on_bad: OnBad = "fail",
 ) -> Task:
@@ -74,7 +75,7 @@ def over_forgetting(
     data: str = "pictogram",
     limit: int | None = None,
     judge: str = "rules",
-    judging: dict[str, Any] | None = None,
+    judging: Judging = None,
     protocol: Protocol = "greedy",
     on_bad: OnBad = "fail",
 ) -> Task:
@@ -93,7 +94,7 @@ def utility(
     data: str = "pictogram",
     limit: int | None = None,
     judge: str = "rules",
-    judging: dict[str, Any] | None = None,
+    judging: Judging = None,
     protocol: Protocol = "greedy",
     on_bad: OnBad = "fail",
 ) -> Task:
@@ -108,17 +109,10 @@ def utility(
 
 
 def _task(
-    query_set: QuerySet,
-    data: str,
-    limit: int | None,
-    judge: str,
-    judging: dict[str, Any] | None,
-    protocol: Protocol,
-    on_bad: OnBad,
+    query_set: QuerySet, data: str, limit: int | None, judge: str, judging: Judging, protocol: Protocol, on_bad: OnBad
 ) -> Task:
     benchmark = _load(data, on_bad)
-    if limit is not None:
-        benchmark = benchmark.limited(limit)
+    benchmark = benchmark if limit is None else benchmark.limited(limit)
     queries = [query for query in benchmarks.queries(benchmark, protocol) if query.set == query_set]
     if not queries:
         raise UserError(f"data {data!r} holds nothing to ask for {query_set!r}: see 'safeeraser data stats'")
@@ -211,9 +205,7 @@ def _query(metadata: Mapping[str, Any]) -> Query:
 
 
 @scorer(metrics=[estimates()])
-def judged(
-    judge: str = "rules", judging: dict[str, Any] | None = None, data: str = "pictogram", on_bad: OnBad = "fail"
-) -> Scorer:
+def judged(judge: str = "rules", judging: Judging = None, data: str = "pictogram", on_bad: OnBad = "fail") -> Scorer:
     """Judge each answer with a judge of ours, by the criteria of its set.
 
     A sample's value holds each metric's value of it, NaN where it is unscored; the explanation says why, and the

@@ -55,13 +55,8 @@ def text(
 ) -> str:
     """The card as Markdown, with the metadata that the Hugging Face hub reads in front.
 
-    Args:
-        spec: What decided the cell.
-        scores: Its overall scores by metric.
-        before: Those of the model before unlearning; empty if they were not measured.
-        name: Name of the exported model.
-        kind: ``merged`` or ``adapter``.
-        licence: As the hub names it; None: that of a built-in model.
+    ``scores`` are overall, by metric; ``before`` those of the model before unlearning, empty if they were not measured.
+    The ``licence`` is as the hub names it; None: that of a built-in model.
     """
     sections = [
         f"---\n{_metadata(spec, scores, name, kind, licence)}\n---\n\n# {name}",
@@ -98,16 +93,9 @@ def _method(spec: CellSpec) -> str:
 def _metadata(spec: CellSpec, scores: Mapping[str, Score], name: str, kind: str, licence: str | None) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    titles = _titles(spec, scores)
+    titles, task, data_name = _titles(spec, scores), "image-text-to-text", _shown(spec.data)
     results = [
-        EvalResult(
-            task_type="image-text-to-text",
-            dataset_type=_shown(spec.data),
-            dataset_name=_shown(spec.data),
-            metric_type=metric,
-            metric_name=titles[metric],
-            metric_value=round(score.value, 4),
-        )
+        EvalResult(task, data_name, data_name, metric, round(score.value, 4), metric_name=titles[metric])
         for metric, score in scores.items()
         if metric in titles and score.value is not None
     ]
@@ -118,7 +106,7 @@ def _metadata(spec: CellSpec, scores: Mapping[str, Score], name: str, kind: str,
         metrics=[result.metric_type for result in results] or None,
         base_model=spec.model if _is_hub_name(spec.model) else None,
         library_name="transformers" if kind == "merged" else "peft",
-        pipeline_tag="image-text-to-text",
+        pipeline_tag=task,
         tags=["machine-unlearning", "safety", "safeeraser", f"safeeraser:{_method(spec)}"],
         model_name=name,
         eval_results=results or None,

@@ -31,30 +31,19 @@ Answer = Callable[["Benchmark", Sequence[Query], Path, Progress], None]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is asked.
-
-    Attributes:
-        folder: Where the results go: ``safety.jsonl`` and ``safety/SET/``.
-        label: What the printed table calls it.
-        made_of: What decides its answers; a folder that says otherwise is refused.
-        judge: Judges its answers.
-        answer: Makes them.
-    """
+    """What is asked, and what the printed table calls it; ``answer`` makes its answers."""
 
     folder: Path
+    """Where the results go: ``safety.jsonl`` and ``safety/SET/``."""
     label: str
     made_of: dict[str, Any]
+    """What decides its answers; a folder that says otherwise is refused."""
     judge: Judge
     answer: Answer
 
 
 def of_cell(cell: runs.Cell, judge: str | None = None, judging: JudgeOptions | None = None) -> Subject:
-    """A finished cell, answering as it did in its bench.
-
-    Args:
-        cell: The cell.
-        judge: Another judge than its own.
-        judging: How that one judges.
+    """A finished cell, answering as it did in its bench; ``judge`` is another than its own, ``judging`` how it judges.
 
     Raises:
         UserError: If model or data are not what the cell was made with.
@@ -106,13 +95,9 @@ def _local(load: Callable[[], VisionLanguageModel], generation: GenerationOption
 
 
 def run(subject: Subject, asked: Loaded, limit: int | None, progress: Progress) -> PublicResult:
-    """Ask, judge and score a set, and record the result.
+    """Ask, judge and score ``limit`` questions of a set (None: all), and record the result.
 
-    Args:
-        subject: What is asked.
-        asked: The set.
-        limit: Questions; None: all. What was asked before counts on, by this judge or another.
-        progress: Called with (answered, all) questions.
+    What was asked before counts on, by this judge or another.
 
     Raises:
         UserError: If the folder was made with another model, other generation options or another version of the set.
@@ -127,14 +112,13 @@ def run(subject: Subject, asked: Loaded, limit: int | None, progress: Progress) 
         subject.answer(asked.benchmark, queries, folder / "responses.jsonl", progress)
         responses = files.read_jsonl(folder / "responses.jsonl", Response)
         verdicts = _judged(subject.judge, queries, responses, folder / "verdicts.jsonl")
-        scores = tuple(public.scored([(queries, responses, verdicts)]))
         found = PublicResult(
             set=asked.set.name,
             version=asked.benchmark.fingerprint,
             judge=subject.judge.id,
             n=len(queries),
             total=len(asked.queries),
-            scores=scores,
+            scores=tuple(public.scored([(queries, responses, verdicts)])),
         )
         public.record(subject.folder, found)
     return found

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from safeeraser.metrics.statistics import DRAWS, SEED, Estimate, cluster_draws, cluster_sums, percentiles, wilson
 from safeeraser.records import Agreement, Criterion, Verdict
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 TOLERANCE = 0.25
 """Similarities that differ by no more than this count as agreement."""
@@ -25,12 +24,8 @@ def agree(a: Sequence[Verdict], b: Sequence[Verdict], images: Mapping[str, str])
     """Compare the verdicts of two judges, criterion by criterion.
 
     Unscored and missing verdicts are counted in the table and stay out of the rest. Of two verdicts of one judge for
-    the same (query, criterion) the later one counts.
-
-    Args:
-        a: Verdicts of one judge.
-        b: Verdicts of the other.
-        images: query id -> image, the unit that the bootstrap draws; a query that is not there stands for itself.
+    the same (query, criterion) the later one counts. ``images`` has the image of each query id, the unit that the
+    bootstrap draws; a query that is not there stands for itself.
 
     Example:
         >>> one = Verdict(query_id="q", criterion="unsafe", value=1, judge="x")
@@ -53,12 +48,7 @@ def disagreements(a: Sequence[Verdict], b: Sequence[Verdict]) -> list[tuple[Verd
     """
     second = _latest(b)
     pairs = [(verdict, second[key]) for key, verdict in _latest(a).items() if key in second]
-    return [
-        (one, other)
-        for one, other in pairs
-        if (one.value is None) != (other.value is None)
-        or (one.value is not None and other.value is not None and not _same(one.criterion, one.value, other.value))
-    ]
+    return [(one, other) for one, other in pairs if not _same(one.criterion, one.value, other.value)]
 
 
 _Key = tuple[str, Criterion]
@@ -68,7 +58,9 @@ def _latest(verdicts: Sequence[Verdict]) -> dict[_Key, Verdict]:
     return {(verdict.query_id, verdict.criterion): verdict for verdict in verdicts}
 
 
-def _same(criterion: Criterion, one: float, other: float) -> bool:
+def _same(criterion: Criterion, one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
     return abs(one - other) <= TOLERANCE if criterion == "similarity" else one == other
 
 
@@ -104,18 +96,14 @@ def _label(verdict: Verdict | None) -> str:
     return "unscored" if verdict.value is None else str(int(verdict.value >= 0.5))
 
 
-def kappa(pairs: Sequence[tuple[str, float, float]], draws: int = DRAWS, seed: int = SEED) -> Estimate:
+def kappa(pairs: Sequence[tuple[str, float, float]], draws: int = DRAWS) -> Estimate:
     """Chance-corrected agreement with a percentile interval from a bootstrap over clusters.
 
     ``1 - E (a - b)^2 / E (a - b')^2``, b' being drawn independently of a. For values 0 and 1 this is Cohen's kappa
     (Cohen 1960); for values between, quadratically weighted kappa, that is, Lin's concordance coefficient (Lin 1989).
-    1: always the same; 0: as by chance; below: less than that.
-
-    Returns:
-        All None where there is no pair, or both say the same one thing throughout.
+    1: always the same; 0: as by chance; below: less than that; all None where there is no pair, or both say the same
+    one thing throughout.
     """
-    import numpy as np
-
     if not pairs:
         return Estimate(None, None, None)
     names = sorted({cluster for cluster, _, _ in pairs})
@@ -130,13 +118,11 @@ def kappa(pairs: Sequence[tuple[str, float, float]], draws: int = DRAWS, seed: i
     value = float(of(np.arange(len(names))[None, :])[0])
     if not np.isfinite(value):
         return Estimate(None, None, None)
-    return percentiles(value, np.concatenate([of(rows) for rows in cluster_draws(len(names), draws, seed)]))
+    return percentiles(value, np.concatenate([of(rows) for rows in cluster_draws(len(names), draws)]))
 
 
 def _kappa(*moments: NDArray[np.float64]) -> NDArray[np.float64]:
     """Kappa from the number of pairs and the sums of a, b, a^2, b^2 and ab; not a number where it is undefined."""
-    import numpy as np
-
     n, a, b, aa, bb, ab = moments
     observed = (aa + bb - 2 * ab) / n
     expected = (aa + bb) / n - 2 * (a / n) * (b / n)
@@ -165,33 +151,21 @@ class LabelAgreement:
 
 
 def label_agreement(pairs: Sequence[tuple[int, float | None]]) -> LabelAgreement:
-    """Compare verdicts with labels.
-
-    Args:
-        pairs: (label, verdict) per answer, 0 or 1 each; None: unscored.
+    """Compare verdicts with labels: (label, verdict) per answer, 0 or 1 each; None: unscored.
 
     Example:
         >>> label_agreement([(1, 1.0), (1, 0.0), (0, 0.0), (0, 0.0), (1, None)]).kappa.value
         0.5
     """
-    import numpy as np
-
     scored = [(label, int(value)) for label, value in pairs if value is not None]
     counts = [scored.count(cell) for cell in ((1, 1), (0, 1), (1, 0), (0, 0))]
     both, extra, missed, none = counts
     value = _kappa_of_counts(np.array([counts]))[0] if scored else np.nan
     # drawing answers with replacement draws the four counts from a multinomial
     drawn = np.random.default_rng(SEED).multinomial(len(scored), np.array(counts) / max(1, len(scored)), DRAWS)
-    return LabelAgreement(
-        true_positive=both,
-        false_positive=extra,
-        false_negative=missed,
-        true_negative=none,
-        unscored=len(pairs) - len(scored),
-        precision=_rate(both, both + extra),
-        recall=_rate(both, both + missed),
-        kappa=percentiles(float(value), _kappa_of_counts(drawn)) if np.isfinite(value) else Estimate(None, None, None),
-    )
+    agreed = percentiles(float(value), _kappa_of_counts(drawn)) if np.isfinite(value) else Estimate(None, None, None)
+    rates = _rate(both, both + extra), _rate(both, both + missed)
+    return LabelAgreement(both, extra, missed, none, len(pairs) - len(scored), *rates, agreed)
 
 
 def _rate(hits: int, of: int) -> Estimate:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from safeeraser.core.errors import UserError
 from safeeraser.core.registry import Registry
-from safeeraser.metrics.statistics import bootstrap_mean, wilson
+from safeeraser.metrics.statistics import Estimate, bootstrap_mean, wilson
 from safeeraser.records import Criterion, Query, QuerySet, Response, Score, Spread, Verdict
 
 Cell = tuple[Sequence[Query], Iterable[Response], Iterable[Verdict]]
@@ -94,27 +94,15 @@ class Metric:
 
     def _score(self, category: str, items: Sequence[Item]) -> Score:
         scored = [(item.query, item.value) for item in items if item.value is not None]
-        value: float | None
-        low: float | None
-        high: float | None
-        if not scored:
-            value = low = high = None
-        elif self.interval == "wilson":
-            value = sum(value for _, value in scored) / len(scored)
+        if scored and self.interval == "wilson":
+            rate = sum(value for _, value in scored) / len(scored)
             # the same input under several seeds, or for several records that share a safe image, is one trial
             trials = {(query.image, query.question, query.sample) for query, _ in scored}
-            low, high = wilson(value, len(trials))
+            found = Estimate(rate, *wilson(rate, len(trials)))
         else:
-            value, low, high = bootstrap_mean([(query.cluster, value) for query, value in scored])
-        return Score(
-            metric=self.name,
-            category=category,
-            value=value,
-            low=low,
-            high=high,
-            n=len(scored),
-            n_unscored=len(items) - len(scored),
-        )
+            found = bootstrap_mean([(query.cluster, value) for query, value in scored])
+        n, unscored = len(scored), len(items) - len(scored)
+        return Score(metric=self.name, category=category, n=n, n_unscored=unscored, **found._asdict())
 
 
 METRICS: Registry[Metric] = Registry("metric", "safeeraser.metrics")
@@ -148,13 +136,9 @@ def score(
 ) -> list[Score]:
     """Score one run with every metric, overall and per category.
 
-    Args:
-        queries: All queries asked.
-        responses: What is in ``responses.jsonl``; of two responses to a query the later one counts.
-        verdicts: What is in ``verdicts.jsonl``; of two for the same (query, criterion) the later one counts.
-        judge: Only verdicts of this judge; needed if there are those of several.
-        held_out: Ids of the val records that train does not give away; if given, each metric on generality is there
-            once more, named ``..._held_out``, over these records alone.
+    Of two responses to a query, or verdicts for the same (query, criterion), the later one counts. ``judge`` says whose
+    verdicts count. With ``held_out``, ids of the val records that train does not give away, each metric on generality
+    is there once more, named ``..._held_out``, over these records alone.
 
     Raises:
         UserError: If verdicts of several judges are given and ``judge`` is not, or names none of them.
@@ -172,7 +156,7 @@ def pooled(cells: Iterable[Cell], judge: str | None = None, held_out: Collection
         >>> any(score.n for score in pooled([([], [], []), ([], [], [])]))
         False
     """
-    runs = [(queries, index(responses, verdicts, judge)) for queries, responses, verdicts in cells]
+    runs = [indexed(cell, judge) for cell in cells]
     scores: list[Score] = []
     for entry in _reported(held_out):
         items = [item for run in runs for item in entry.items(*run)]
@@ -180,7 +164,7 @@ def pooled(cells: Iterable[Cell], judge: str | None = None, held_out: Collection
     return scores
 
 
-def spread(cells: Sequence[Cell], judge: str | None = None, held_out: Collection[str] | None = None) -> list[Spread]:
+def spread(cells: Sequence[Cell], held_out: Collection[str] | None = None) -> list[Spread]:
     """Say how far the seeds of one method lie apart, for each metric that every seed has a value of.
 
     The interval of ``pooled`` speaks of new questions; this speaks of new seeds. The two are not to be added up.
@@ -191,7 +175,7 @@ def spread(cells: Sequence[Cell], judge: str | None = None, held_out: Collection
     """
     if len(cells) < 2:
         return []
-    runs = [(queries, index(responses, verdicts, judge)) for queries, responses, verdicts in cells]
+    runs = [indexed(cell) for cell in cells]
     spreads = []
     for entry in _reported(held_out):
         values = [[item.value for item in entry.items(*run) if item.value is not None] for run in runs]
@@ -210,19 +194,19 @@ def _reported(held_out: Collection[str] | None) -> list[Metric]:
     return entries + [replace(entry, name=f"{entry.name}_held_out", records=records) for entry in narrowed]
 
 
-def samples(
-    name: str,
-    queries: Iterable[Query],
-    responses: Iterable[Response],
-    verdicts: Iterable[Verdict],
-    judge: str | None = None,
-) -> list[tuple[str, float]]:
+def samples(name: str, cell: Cell) -> list[tuple[str, float]]:
     """The scored values of one metric with their images, for paired comparisons (``statistics.relative_decrease``).
 
     The image is the unit that a bootstrap draws: it stands for the record, and for all records that share a safe image.
     """
-    items = METRICS.get(name).items(queries, index(responses, verdicts, judge))
+    items = METRICS.get(name).items(*indexed(cell))
     return [(item.query.cluster, item.value) for item in items if item.value is not None]
+
+
+def indexed(cell: Cell, judge: str | None = None) -> tuple[Sequence[Query], Answers]:
+    """The queries of a cell, and what was answered and judged, as ``Metric.items`` takes them."""
+    queries, responses, verdicts = cell
+    return queries, index(responses, verdicts, judge)
 
 
 def index(responses: Iterable[Response], verdicts: Iterable[Verdict], judge: str | None = None) -> Answers:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from safeeraser.core.errors import UserError
-from safeeraser.metrics import METRICS, Answers, Cell, Metric, index
+from safeeraser.metrics import METRICS, Answers, Cell, Metric
+from safeeraser.metrics.base import indexed
 from safeeraser.metrics.statistics import Estimate, bootstrap_mean
 from safeeraser.records import Difference, Query
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 GRID = 200_000
 """Steps into which the sum of all differences is divided where they are not whole numbers."""
@@ -34,27 +34,18 @@ class _Pair(NamedTuple):
 _Run = tuple[Sequence[Query], Answers]
 
 
-def compare(
-    label: str, a: Sequence[Cell], b: Sequence[Cell], names: Sequence[str] | None = None, judge: str | None = None
-) -> list[Difference]:
+def compare(label: str, a: Sequence[Cell], b: Sequence[Cell], names: Sequence[str] | None = None) -> list[Difference]:
     """Compare two methods (or models), metric by metric, on the questions that both answered.
 
-    Args:
-        label: Names the comparison in the result, such as "po -> po+pd".
-        a: Cells of the first, one per seed.
-        b: Cells of the second; ``b[i]`` is paired with ``a[i]``.
-        names: Metrics to compare; None: all. One without a common question is left out.
-        judge: As in ``metrics.score``.
+    ``label`` names the comparison in the result, such as "po -> po+pd". There is a cell per seed, ``a[i]`` and ``b[i]``
+    are a pair. Of the metrics ``names`` (None: all) those without a common question are left out.
 
     Raises:
         UserError: If a metric is unknown, the numbers of cells differ, or as in ``metrics.score``.
     """
     if len(a) != len(b):
         raise UserError(f"{label}: {len(a)} and {len(b)} cells cannot be paired: give as many of each")
-    runs = [
-        ((one[0], index(one[1], one[2], judge)), (other[0], index(other[1], other[2], judge)))
-        for one, other in zip(a, b, strict=True)
-    ]
+    runs = [(indexed(one), indexed(other)) for one, other in zip(a, b, strict=True)]
     metrics = [METRICS.get(name) for name in names] if names is not None else [entry for _, entry in METRICS]
     found = [_difference(label, entry, runs) for entry in metrics]
     return [difference for difference in found if difference is not None]
@@ -85,7 +76,9 @@ def _difference(label: str, entry: Metric, runs: Sequence[tuple[_Run, _Run]]) ->
         low=low,
         high=high,
         p=sign_flip(_sums(pairs)) if pairs else None,
-        p_mcnemar=_mcnemar_of(pairs) if pairs and is_rate else None,
+        p_mcnemar=mcnemar(sum(a > b for _, a, b in pairs), sum(b > a for _, a, b in pairs))
+        if is_rate and pairs
+        else None,
         n=len(pairs),
         n_images=len({pair.cluster for pair in pairs}),
         n_unscored=n_unscored,
@@ -111,10 +104,6 @@ def _sums(pairs: Sequence[_Pair]) -> list[float]:
     for pair in pairs:
         sums[pair.cluster] = sums.get(pair.cluster, 0.0) + pair.b - pair.a
     return list(sums.values())
-
-
-def _mcnemar_of(pairs: Sequence[_Pair]) -> float:
-    return mcnemar(sum(pair.a > pair.b for pair in pairs), sum(pair.b > pair.a for pair in pairs))
 
 
 def paired_difference(samples: Sequence[tuple[str, float]]) -> Estimate:
@@ -160,10 +149,7 @@ def sign_flip(sums: Sequence[float]) -> float:
     If A and B were the same, each cluster's difference could as well have had the other sign. All sign patterns are
     counted, not sampled, by adding one cluster at a time to the distribution of the sum. Where each cluster holds one
     pair of a rate, this *is* exact McNemar. Differences that are not whole numbers are first rounded to a grid that
-    divides the sum of their sizes into ``GRID`` steps.
-
-    Args:
-        sums: B - A summed over the pairs of each cluster; for a rate whole numbers.
+    divides the sum of their sizes into ``GRID`` steps. ``sums`` are B - A over the pairs of each cluster.
 
     Example:
         >>> sign_flip([1, 1, 1, 1, 1]) == mcnemar(0, 5)
@@ -171,8 +157,6 @@ def sign_flip(sums: Sequence[float]) -> float:
         >>> sign_flip([4, 1])  # one image of four questions and one of one: two clusters, not five
         0.5
     """
-    import numpy as np
-
     steps = _on_grid(np.array(sums, dtype=np.float64))
     distance = abs(int(steps.sum()))
     sizes = np.sort(np.abs(steps))
@@ -193,8 +177,6 @@ def sign_flip(sums: Sequence[float]) -> float:
 
 def _on_grid(differences: NDArray[np.float64]) -> NDArray[np.int64]:
     """Whole numbers as they are, others in steps of a grid; zeros left out, as flipping them changes nothing."""
-    import numpy as np
-
     whole = np.rint(differences)
     if not np.allclose(differences, whole, rtol=0, atol=1e-9):
         whole = np.rint(differences * (GRID / np.abs(differences).sum()))
@@ -205,8 +187,7 @@ def _on_grid(differences: NDArray[np.float64]) -> NDArray[np.int64]:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for their number (Holm 1979): the chance of any false finding among them stays below alpha.
 
-    Args:
-        p_values: Of all the comparisons made, not of those chosen afterwards.
+    They have to be those of all the comparisons made, not of those chosen afterwards.
 
     Example:
         >>> holm([0.01, 0.5, 0.25])

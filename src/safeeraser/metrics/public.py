@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from safeeraser.core import files
-from safeeraser.metrics import Answers, Cell, Metric, index
+from safeeraser.metrics import Answers, Cell, Metric
+from safeeraser.metrics.base import indexed
 from safeeraser.metrics.safety import attack_success, refusal_rate, safe_answer_failure
 from safeeraser.records import Frozen, Query, Response, Score, Verdict
 
@@ -96,10 +97,10 @@ def scored(cells: Iterable[Cell]) -> list[Score]:
         >>> scored([([], [], [])])
         []
     """
-    runs = [(queries, index(responses, verdicts)) for queries, responses, verdicts in cells]
+    runs = [indexed(cell) for cell in cells]
     scores: list[Score] = []
     for measure in MEASURES:
-        items = [item for queries, answers in runs for item in measure.items(queries, answers)]
+        items = [item for run in runs for item in measure.items(*run)]
         scores += measure.scores(items) if items else []
     return scores
 

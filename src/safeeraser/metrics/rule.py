@@ -41,10 +41,7 @@ class Rule:
         return frozenset(METRICS.get(name).on for name in self.metrics)
 
     def is_met(self, values: Mapping[str, float | None]) -> bool:
-        """Whether every condition holds; one whose metric has no value does not.
-
-        Args:
-            values: Metrics by name, in percent.
+        """Whether every condition holds of metrics in percent, by name; one whose metric has no value does not.
 
         Example:
             >>> rule = parse_rule("ASR<=2 and RR>=97")
@@ -58,8 +55,7 @@ class Rule:
 def parse_rule(text: str) -> Rule:
     """Read a rule: conditions with ``and`` between them, in percent.
 
-    Args:
-        text: The rule; ``ASR`` and ``RR`` are those of held-out questions, other names are those of metrics.
+    ``ASR`` and ``RR`` are those of held-out questions, other names are those of metrics.
 
     Raises:
         UserError: If it is no rule, or a metric is unknown or none of forget, retain and safe questions.

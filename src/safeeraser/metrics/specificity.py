@@ -13,6 +13,7 @@ from statistics import fmean
 
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
+from safeeraser.metrics.statistics import Z95
 from safeeraser.records import Score, Spread, TaskResult
 
 FILE = "specificity.jsonl"
@@ -22,26 +23,20 @@ PREFIX = "specificity:"
 PAPER_MEAN, OTHER_MEAN = "specificity_paper", "specificity_other"
 """The mean over the paper's seven benchmarks, there only when all seven ran whole; and that over all other tasks, where
 there are several."""
-_Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task of lmms-eval and the one of its metrics that counts.
-
-    Attributes:
-        name: The task's name in lmms-eval.
-        title: What the benchmark is called.
-        metric: lmms-eval's name of the metric; None: the only one that the task has.
-        percent: Whether lmms-eval gives it in percent instead of as a fraction.
-        asks_gpt: Whether answers are judged by a model behind an API, so that a key is needed.
-    """
+    """A task of lmms-eval, by its name there, and the one of its metrics that counts."""
 
     name: str
     title: str
     metric: str | None = None
+    """None: the only one that the task has."""
     percent: bool = False
+    """Whether lmms-eval gives it in percent instead of as a fraction."""
     asks_gpt: bool = False
+    """Whether answers are judged by a model behind an API, so that a key is needed."""
 
 
 SUITES: dict[str, tuple[Task, ...]] = {
@@ -53,7 +48,7 @@ SUITES: dict[str, tuple[Task, ...]] = {
         Task("pope", "POPE", "pope_f1_score"),
         Task("mmvet", "MM-Vet", "gpt_eval_score", percent=True, asks_gpt=True),
         Task("mmbench_en_dev_static", "MMBench", "gpt_eval_score", percent=True),
-    ),
+    )
 }
 """The paper names its seven benchmarks and neither split nor metric: these are the metrics that LLaVA-1.5 (arXiv
 2310.03744) reports for them, on splits whose answers are public."""
@@ -62,11 +57,9 @@ _GPT_TASKS = {"mmbench_en_dev": "gpt_eval_score", "mmbench_cn_dev": "gpt_eval_sc
 
 
 def chosen(suite: str, tasks: str | None) -> list[Task]:
-    """Find the tasks asked for.
+    """Find the tasks of a suite, or those that ``tasks`` names with commas between them.
 
-    Args:
-        suite: A name in ``SUITES``; used where ``tasks`` is None.
-        tasks: Comma-separated ``TASK``, ``TASK:METRIC`` or ``TASK:METRIC%`` (a metric that is given in percent).
+    A name is ``TASK``, ``TASK:METRIC`` or ``TASK:METRIC%`` (a metric that is given in percent).
 
     Example:
         >>> [task.title for task in chosen("paper", None)]
@@ -192,6 +185,6 @@ def _pooled(results: Sequence[TaskResult]) -> tuple[float, float | None, int]:
 
 
 def _score(metric: str, value: float, error: float | None, n: int) -> Score:
-    low = None if error is None else max(0.0, value - _Z95 * error)
-    high = None if error is None else min(1.0, value + _Z95 * error)
+    low = None if error is None else max(0.0, value - Z95 * error)
+    high = None if error is None else min(1.0, value + Z95 * error)
     return Score(metric=metric, value=value, low=low, high=high, n=n)

@@ -7,18 +7,17 @@ for safe images that several records share. Seeds are fixed: the same verdicts g
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
 Samples = Sequence[tuple[str, float]]
 """(cluster, value) per scored item."""
 
 DRAWS = 2000
 SEED = 20250218
-_Z95 = 1.959963984540054
+Z95 = 1.959963984540054
 
 
 class Estimate(NamedTuple):
@@ -43,23 +42,16 @@ def wilson(value: float, n: float) -> tuple[float, float]:
     """
     if not (0 <= value <= 1 and n > 0):
         raise ValueError(f"wilson needs a rate in [0, 1] and n > 0, got {value} and {n}")
-    square = _Z95 * _Z95
+    square = Z95 * Z95
     centre = (value + square / (2 * n)) / (1 + square / n)
-    half = _Z95 / (1 + square / n) * (value * (1 - value) / n + square / (4 * n * n)) ** 0.5
+    half = Z95 / (1 + square / n) * (value * (1 - value) / n + square / (4 * n * n)) ** 0.5
     return max(0.0, min(centre - half, value)), min(1.0, max(centre + half, value))  # rounding aside
 
 
-def pool(runs: Sequence[Samples]) -> list[tuple[str, float]]:
-    """Concatenate the samples of several seeds; a cluster's values stay together."""
-    return [sample for run in runs for sample in run]
+def bootstrap_mean(samples: Samples, draws: int = DRAWS) -> Estimate:
+    """Mean with a 95 % percentile interval from a bootstrap over clusters; all None without samples.
 
-
-def bootstrap_mean(samples: Samples, draws: int = DRAWS, seed: int = SEED) -> Estimate:
-    """Mean with a percentile interval from a bootstrap over clusters.
-
-    Returns:
-        The mean and its 95 % interval; all None without samples. One cluster tells nothing of the spread
-        between clusters: then the interval is the value itself.
+    One cluster tells nothing of the spread between clusters: then the interval is the value itself.
 
     Example:
         >>> bootstrap_mean([("a", 1.0), ("b", 1.0)])
@@ -67,31 +59,25 @@ def bootstrap_mean(samples: Samples, draws: int = DRAWS, seed: int = SEED) -> Es
     """
     if not samples:
         return Estimate(None, None, None)
-    import numpy as np
-
     sums, counts = cluster_sums(samples, sorted({cluster for cluster, _ in samples}))
     value = float(sums.sum() / counts.sum())
-    means = [sums[rows].sum(1) / counts[rows].sum(1) for rows in cluster_draws(len(sums), draws, seed)]
+    means = [sums[rows].sum(1) / counts[rows].sum(1) for rows in cluster_draws(len(sums), draws)]
     return percentiles(value, np.concatenate(means))
 
 
 def percentiles(value: float, drawn: NDArray[np.float64]) -> Estimate:
     """The 95 % percentile interval of a bootstrap, widened to hold ``value``; only finite draws count."""
-    import numpy as np
-
     drawn = drawn[np.isfinite(drawn)]
     low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (value, value)
     return Estimate(value, min(float(low), value), max(float(high), value))
 
 
-def relative_decrease(pairs: Sequence[tuple[Samples, Samples]], draws: int = DRAWS, seed: int = SEED) -> Estimate:
+def relative_decrease(pairs: Sequence[tuple[Samples, Samples]]) -> Estimate:
     """Relative decrease 1 - mean(treated) / mean(base), on average over pairs, with a paired bootstrap.
 
     Source: PAPER "Headline" (SARR decrease by PD). Each draw takes the same clusters for base and treated and for all
-    pairs, so what they share cancels. 1 = removed wholly, 0 = unchanged, negative = worse.
-
-    Returns:
-        All None if there is no pair, or one has no samples, or a base has a mean of 0.
+    pairs, so what they share cancels. 1 = removed wholly, 0 = unchanged, negative = worse; all None if there is no
+    pair, or one has no samples, or a base has a mean of 0.
 
     Example:
         >>> base, treated = [("a", 1.0), ("b", 1.0)], [("a", 0.0), ("b", 0.0)]
@@ -100,25 +86,21 @@ def relative_decrease(pairs: Sequence[tuple[Samples, Samples]], draws: int = DRA
     """
     if not pairs or any(not base or not treated for base, treated in pairs):
         return Estimate(None, None, None)
-    import numpy as np
-
     names = sorted({cluster for pair in pairs for samples in pair for cluster, _ in samples})
     arrays = [(cluster_sums(base, names), cluster_sums(treated, names)) for base, treated in pairs]
     if any(sums.sum() == 0 for (sums, _), _ in arrays):
         return Estimate(None, None, None)
     everything = np.arange(len(names))[None, :]
     value = float(_mean_decrease(arrays, everything)[0])
-    drawn = [_mean_decrease(arrays, rows) for rows in cluster_draws(len(names), draws, seed)]
+    drawn = [_mean_decrease(arrays, rows) for rows in cluster_draws(len(names), DRAWS)]
     return percentiles(value, np.concatenate(drawn))
 
 
-Clusters = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
+Clusters = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def cluster_sums(samples: Samples, names: Sequence[str]) -> Clusters:
     """Sum and number of the values of each cluster, both (len(names),)."""
-    import numpy as np
-
     position = {name: index for index, name in enumerate(names)}
     rows = np.fromiter((position[name] for name, _ in samples), np.int64, len(samples))
     values = np.fromiter((value for _, value in samples), np.float64, len(samples))
@@ -126,20 +108,16 @@ def cluster_sums(samples: Samples, names: Sequence[str]) -> Clusters:
     return sums, np.bincount(rows, minlength=len(names)).astype(np.float64)
 
 
-def cluster_draws(n: int, draws: int, seed: int, cells: int = 500_000) -> Iterator[NDArray[np.int64]]:
-    """Rows of cluster indices drawn with replacement, (draws, n) in pieces of about ``cells``, one after the other."""
-    import numpy as np
-
-    generator = np.random.default_rng(seed)
-    step = max(1, cells // n)
+def cluster_draws(n: int, draws: int) -> Iterator[NDArray[np.int64]]:
+    """Rows of cluster indices drawn with replacement, (draws, n) in pieces of about 500,000, one after the other."""
+    generator = np.random.default_rng(SEED)
+    step = max(1, 500_000 // n)
     for start in range(0, draws, step):
         yield generator.integers(0, n, (min(step, draws - start), n))
 
 
 def _mean_decrease(arrays: Sequence[tuple[Clusters, Clusters]], rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Decrease averaged over pairs for each row of cluster indices, (len(rows),); not finite where a base is 0."""
-    import numpy as np
-
     total = np.zeros(len(rows))
     with np.errstate(divide="ignore", invalid="ignore"):
         for (base, base_n), (treated, treated_n) in arrays:

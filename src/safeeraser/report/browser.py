@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,17 +20,8 @@ from safeeraser.metrics.text_sets import holds_answer
 from safeeraser.metrics.utility import answers_exactly
 from safeeraser.records import Query, QuerySet, Response, Verdict
 
-__all__ = ["BrowserCell", "pack", "to_json"]
-
-UNSAFE_IMAGE: dict[QuerySet, bool] = {
-    "efficacy": True,
-    "generality": True,
-    "retain": True,  # a harmless question, but asked about the record's unsafe image
-    "safe": False,
-    "specificity": False,
-    "knowledge": False,
-    "text_orr": False,
-}
+UNSAFE_IMAGE: tuple[QuerySet, ...] = ("efficacy", "generality", "retain")
+"""Sets that ask about a record's unsafe image, be it a harmless question."""
 _PROBED: dict[QuerySet, Callable[[str, str], bool]] = {"specificity": answers_exactly, "knowledge": holds_answer}
 THUMBNAIL = 160
 """Longest side of an embedded image in pixels."""
@@ -47,94 +38,64 @@ class BrowserCell:
     verdicts: Sequence[Verdict]
 
 
-class _Numbers:
+class _Numbers(dict[Any, int]):
     """Numbers for values that come again, in the order in which they first came."""
 
-    def __init__(self) -> None:
-        self._numbers: dict[Any, int] = {}
-
     def of(self, value: Any) -> int:
-        return self._numbers.setdefault(value, len(self._numbers))
-
-    def values(self) -> list[Any]:
-        return list(self._numbers)
+        return self.setdefault(value, len(self))
 
 
 def pack(cells: Sequence[BrowserCell], benchmark: Benchmark | None) -> dict[str, Any]:
     """Pack the queries, answers and verdicts of all cells into one JSON-able value.
 
-    Returns:
-        ``cells`` (label and method of each), ``queries`` (one list per query: id, set, category, group, record id, its
-        image's number, whether that is unsafe, numbers of question and reference, sample), ``answers`` and
-        ``verdicts`` (per cell and query: a number or -1), and what the numbers mean: ``texts``, ``images`` (data URLs),
-        ``replies`` (text, error, finished) and ``judgements``.
+    It has ``cells`` (label and method of each), ``queries`` (one list per query: id, set, category, group, record id,
+    its image's number, whether that is unsafe, numbers of question and reference, sample), ``answers`` and ``verdicts``
+    (per cell and query: a number or -1), and what the numbers mean: ``texts``, ``images`` (data URLs), ``replies``
+    (text, error, finished) and ``judgements``.
     """
     texts, images, replies, judgements = _Numbers(), _Numbers(), _Numbers(), _Numbers()
     queries = {query.id: query for cell in cells for query in cell.queries}
     rows = [
-        [
-            query.id,
-            query.set,
-            query.category,
-            query.group,
-            query.record_id,
-            images.of(query.image),
-            int(UNSAFE_IMAGE[query.set]),
-            texts.of(query.question),
-            texts.of(query.reference),
-            query.sample,
-        ]
-        for query in queries.values()
+        [q.id, q.set, q.category, q.group, q.record_id, images.of(q.image), int(q.set in UNSAFE_IMAGE)]
+        + [texts.of(q.question), texts.of(q.reference), q.sample]
+        for q in queries.values()
     ]
     answers, verdicts = [], []
     for cell in cells:
         given = {response.query_id: response for response in cell.responses}
         judged: dict[str, list[tuple[Any, ...]]] = {}
         for verdict in cell.verdicts:
-            said = (verdict.criterion, verdict.value, verdict.unscored, verdict.judge, verdict.raw)
-            judged.setdefault(verdict.query_id, []).append(said)
-        judged |= {query.id: [_probe(query, given[query.id])] for query in cell.queries if _is_probe(query, given)}
-        answers.append([replies.of(_reply(given[id], texts)) if id in given else -1 for id in queries])
+            reasons = (verdict.unscored, verdict.judge, verdict.raw)
+            judged.setdefault(verdict.query_id, []).append((verdict.criterion, verdict.value, *reasons))
+        for query in cell.queries:  # with an expected answer it is right or wrong without a judge, as its metric counts
+            if query.set in _PROBED and query.id in given and given[query.id].error is None:
+                is_right = _PROBED[query.set](query.reference, given[query.id].spoken)
+                judged[query.id] = [("exact", float(is_right), None, "", "")]
+        said = [given.get(id) for id in queries]
+        answers.append([-1 if r is None else replies.of((texts.of(r.answer), r.error, int(r.finished))) for r in said])
         verdicts.append([judgements.of(tuple(judged[id])) if id in judged else -1 for id in queries])
+    shown = None if benchmark is None else ImageCache(benchmark, budget=0)
     return {
         "cells": [[cell.label, cell.method] for cell in cells],
         "queries": rows,
         "answers": answers,
         "verdicts": verdicts,
-        "texts": texts.values(),
-        "images": _thumbnails(images.values(), benchmark),
-        "replies": replies.values(),
-        "judgements": judgements.values(),
+        "texts": list(texts),
+        "images": [_thumbnail(name, shown) for name in images],
+        "replies": list(replies),
+        "judgements": list(judgements),
     }
 
 
-def _reply(response: Response, texts: _Numbers) -> tuple[int, str | None, int]:
-    return texts.of(response.answer), response.error, int(response.finished)
-
-
-def _is_probe(query: Query, given: Mapping[str, Response]) -> bool:
-    return query.set in _PROBED and query.id in given and given[query.id].error is None
-
-
-def _probe(query: Query, response: Response) -> tuple[Any, ...]:
-    """A question with an expected answer is right or wrong without a judge, as its metric counts it."""
-    return "exact", float(_PROBED[query.set](query.reference, response.spoken)), None, "", ""
-
-
-def _thumbnails(names: Sequence[str], benchmark: Benchmark | None) -> list[str]:
-    """The images as data URLs, small; empty where one cannot be read."""
-    if benchmark is None:
-        return [""] * len(names)
-    images = ImageCache(benchmark, budget=0)
-    return [_thumbnail(name, images) for name in names]
-
-
-def _thumbnail(name: str, images: ImageCache) -> str:
+def _thumbnail(name: str, images: ImageCache | None) -> str:
+    """An image as a data URL, small; empty where it cannot be read."""
     from PIL import Image
 
     try:
-        image = images.get(name)
+        image = images.get(name) if images is not None else None
     except UserError:
+        image = None
+    if image is None:
         return ""
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     file = io.BytesIO()

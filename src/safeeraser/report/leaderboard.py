@@ -58,9 +58,8 @@ def ordered(entries: Sequence[Entry], column: str = RANK) -> list[Entry]:
     shown = _headings(entries)
     if column not in (RANK, *shown):
         raise UserError(f"--sort {column}: there is no such column; available: {RANK}, {', '.join(shown)}")
-    entries = list(
-        {(e.data, e.judge, e.asked, e.row.model, e.row.method, str(e.row.scores)): e for e in entries}.values()
-    )
+    known = {(e.data, e.judge, e.asked, e.row.model, e.row.method, str(e.row.scores)): e for e in entries}
+    entries = list(known.values())
     if column == RANK:
         return sorted(entries, key=_rank(entries))
     sign = -1 if "↑" in shown[column] else 1
@@ -115,7 +114,8 @@ def notes(entries: Sequence[Entry]) -> list[str]:
         "column: first what is within 5 points of the lowest ASR and of vanilla's ROUGE, by SARR+. ● Pareto front of "
         "ASR, ROUGE and SARR+: no other row is better in one of them and as good in the others."
     ]
-    lines += [f"{run}: published, not measured here: {source}." for run, source in _sources(entries).items()]
+    sources = {entry.run: entry.source for entry in entries if entry.source}
+    lines += [f"{run}: published, not measured here: {source}." for run, source in sources.items()]
     differing = {
         "data": {entry.data for entry in entries},
         "judges": {entry.judge for entry in entries},
@@ -125,10 +125,6 @@ def notes(entries: Sequence[Entry]) -> list[str]:
         if len(values) > 1:
             lines.append(f"Not all lines are comparable: their {name} differ ({'; '.join(sorted(values))}).")
     return lines
-
-
-def _sources(entries: Sequence[Entry]) -> dict[str, str]:
-    return {entry.run: entry.source for entry in entries if entry.source}
 
 
 def as_table(entries: Sequence[Entry]) -> Table:
@@ -163,15 +159,7 @@ def as_csv(entries: Sequence[Entry]) -> str:
     shown = _headings(entries)
     header = [*map(Column, ("run", "model", "method", "seeds", "data", "judge", "asked")), *metric_columns(shown)]
     rows: list[list[Cell]] = [
-        [
-            *entry.cells[:3],
-            " ".join(map(str, entry.row.seeds)),
-            entry.data,
-            entry.judge,
-            entry.asked,
-            *_numbers(entry, shown),
-        ]
-        for entry in entries
+        [*e.cells[:3], " ".join(map(str, e.row.seeds)), e.data, e.judge, e.asked, *_numbers(e, shown)] for e in entries
     ]
     return table.as_csv(Table(header, rows))
 

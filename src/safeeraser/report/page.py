@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeeraser.bench.runs import PD
-from safeeraser.bench.summary import Decrease, Results, Row
+from safeeraser.bench.summary import Decrease, Results
 from safeeraser.core import files
 from safeeraser.core.table import Table, percent
 from safeeraser.data import Benchmark
@@ -69,10 +69,9 @@ def template(name: str) -> Template:
     """A page of ``assets``, in which every text is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    loader = FileSystemLoader(ASSETS)
-    return Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).get_template(name)
+    pages = Environment(loader=FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    pages.undefined = StrictUndefined
+    return pages.get_template(name)
 
 
 def render(page: Page) -> str:
@@ -113,12 +112,6 @@ def _columns(results: Results) -> dict[str, str]:
     return {name: shown[name] for name in dict.fromkeys([*table.FIRST, *shown]) if name in shown and name in there}
 
 
-def _pairs(results: Results) -> list[tuple[str, Row, Row]]:
-    """Each base method's name and row, and the row with PD."""
-    rows = {table.name_of(row, results.rows): row for row in results.rows}
-    return [(name, row, rows[name + PD]) for name, row in rows.items() if name + PD in rows]
-
-
 _Track = tuple[str, str, Score, Score, Decrease | None, Score | None]
 """Metric, heading, score without PD, with PD, the relative decrease, score of the vanilla model."""
 
@@ -127,8 +120,9 @@ def _story(results: Results) -> list[tuple[str, list[_Track]]]:
     """Per base method, what became of SARR and SARR+."""
     decreases = {"sarr": results.decreases, "sarr_plus": results.plus_decreases}
     vanilla = {row.model: row.scores for row in results.rows if row.method == VANILLA}
+    rows = {table.name_of(row, results.rows): row for row in results.rows}
     story = []
-    for name, base, treated in _pairs(results):
+    for name, base, treated in [(name, row, rows[name + PD]) for name, row in rows.items() if name + PD in rows]:
         before = {metric: score for metric, score in vanilla.get(base.model, {}).items() if score.value is not None}
         tracks = [
             (metric, heading, base.scores[metric], treated.scores[metric], found.get(name), before.get(metric))

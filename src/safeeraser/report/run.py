@@ -11,8 +11,9 @@ from safeeraser import attacks, data
 from safeeraser.bench import clock, runs, sequence, summary
 from safeeraser.bench.summary import Results
 from safeeraser.core import files
+from safeeraser.core import table as core_table
 from safeeraser.core.errors import UserError
-from safeeraser.report import attack_table, audit_table, browser, figures, page, safety_table, sequence_table, table
+from safeeraser.report import added, browser, figures, page, table
 
 LISTS = ("rows", "decreases", "plus_decreases")
 """Fields of results that those of several runs are put together from."""
@@ -34,10 +35,8 @@ def write(out: Path, done: Sequence[runs.Cell], failed: Sequence[str] = ()) -> R
 def write_together(outs: Mapping[str, Path], folder: Path, live: Mapping[str, str] | None = None) -> Results:
     """Write one report of several runs, or of one that is still running, into another folder.
 
-    Args:
-        outs: Run folders by the name that stands before their methods; of a single one, it does not.
-        folder: Where the report goes.
-        live: ``said``, how far they are, and the ``version`` of what is there, for a page that renews itself.
+    ``outs`` are the runs by the name that stands before their methods (of a single one, it does not); ``live`` is
+    ``said``, how far they are, and the ``version`` of what is there, for a page that renews itself.
 
     Raises:
         UserError: If the runs asked about different data: no answers could be put side by side.
@@ -63,15 +62,11 @@ class _Part:
     judged: Sequence[runs.Judged]
     results: Results
 
-    def named(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Facts, with the run's name before each."""
-        return {f"{self.name}: {key}" if self.name else key: value for key, value in facts.items()}
-
 
 def _read(name: str, out: Path, done: Sequence[runs.Cell], failed: Sequence[str] = ()) -> _Part:
     judged = [cell.judged() for cell in done]
     results = summary.summarise(done, failed, judged=judged)
-    results = replace(results, rows=audit_table.with_areas(results.rows, done))
+    results = replace(results, rows=added.with_areas(results.rows, done))
     if name:
         several = len({row.model for row in results.rows}) > 1
         rows = [replace(row, model=f"{name} {row.model}" if several else name) for row in results.rows]
@@ -91,10 +86,22 @@ def _write(parts: Sequence[_Part], folder: Path, live: Mapping[str, str] | None 
     done = [cell for part in parts for cell in part.done]
     rows = sequence.summarise(done)
     if rows:
-        sequence_table.write(rows, folder)
+        core_table.write(folder, added.sequence_files(rows))
     table.write(results, folder)
     figures.write(results, summary.losses(done) if len(parts) == 1 else {}, folder / "figures")
-    page.write(_page(parts, results, folder, live, rows), folder / "index.html")
+    about = f"{done[0].spec.model} on {done[0].spec.data}" if done else ""
+    shown = page.Page(
+        title=" and ".join(part.name or part.out.name for part in parts) if len(parts) > 1 or not done else about,
+        results=results,
+        sequence=added.sequence_table(rows) if rows else None,
+        cells=[cell for part in parts for cell in _browser_cells(part, results)],
+        benchmark=_benchmark(done),
+        made=_made(parts),
+        figures=sorted((folder / "figures").glob("*.svg")),
+        files=sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.suffix != ".html"),
+        live=live or {},
+    )
+    page.write(shown, folder / "index.html")
     return results
 
 
@@ -102,69 +109,39 @@ def write_attacks(done: Sequence[runs.Cell], folder: Path) -> list[attacks.Attac
     """Write ``attacks.md``, ``attacks.csv`` and ``figures/attacks.*`` into a report's folder, if there were attacks."""
     rows = attacks.summarise(done)
     if rows:
-        attack_table.write(rows, folder)
+        core_table.write(folder, added.attack_files(rows))
         figures.attacks_figure(rows, folder / "figures")
     return rows
 
 
-def write_audit(
-    done: Sequence[runs.Cell], folder: Path, attacked: Sequence[attacks.AttackRow]
-) -> list[attacks.audit.AuditRow]:
-    """Write ``audit.md``, ``audit.csv`` and ``figures/audit.*`` into a report's folder, if there was an audit.
-
-    ``attacked`` is what ``write_attacks`` found.
-    """
-    rows = attacks.audit.summarise(done)
-    if rows:
-        audit_table.write(rows, folder)
+def write_audit(done: Sequence[runs.Cell], folder: Path, attacked: Sequence[attacks.AttackRow]) -> None:
+    """Write ``audit.md``, ``audit.csv`` and ``figures/audit.*`` into a report's folder, if there was an audit."""
+    if rows := attacks.audit.summarise(done):
+        core_table.write(folder, added.audit_files(rows))
         figures.audit_figure(rows, attacked, folder / "figures")
-    return rows
 
 
 def write_safety(done: Sequence[runs.Cell], folder: Path) -> None:
     """Write ``safety.md`` and ``safety.csv`` into a report's folder, if public sets were asked."""
-    rows = safety_table.rows_of(done)
-    if rows:
-        safety_table.write(rows, folder)
+    if rows := added.safety_rows(done):
+        core_table.write(folder, added.safety_files(rows))
 
 
-def _page(
-    parts: Sequence[_Part],
-    results: Results,
-    folder: Path,
-    live: Mapping[str, str] | None,
-    rows: Sequence[sequence.SequenceRow],
-) -> page.Page:
-    cells = [cell for part in parts for cell in _browser_cells(part, results)]
-    done = [cell for part in parts for cell in part.done]
-    facts: dict[str, Any] = {}
-    options: dict[str, Any] = {}
-    machine: dict[str, Any] = {}
-    times: dict[str, str] = {}
+def _made(parts: Sequence[_Part]) -> dict[str, dict[str, Any]]:
+    """How the runs were made, by heading."""
+    made: dict[str, dict[str, Any]] = {}
     for part in parts:
-        facts |= part.named(_facts(part))
-        options |= part.named(files.flat(_read_yaml(part.out / "config.yaml")))
         environment = part.out / "environment.json"
-        machine |= part.named(files.flat(files.read_json(environment)) if environment.exists() else {})
-        times |= part.named(_times([part.out, *(cell.folder for cell in part.done)]))
-    named = [part.name or part.out.name for part in parts]
-    about = f"{done[0].spec.model} on {done[0].spec.data}" if done else ""
-    return page.Page(
-        title=" and ".join(named) if len(parts) > 1 or not done else about,
-        results=results,
-        sequence=sequence_table.made(rows) if rows else None,
-        cells=cells,
-        benchmark=_benchmark(done),
-        made={
-            "What decided the numbers": facts,
-            "Where the time went, all cells together": times,
-            "Options": options,
-            "Machine and versions": machine,
-        },
-        figures=sorted((folder / "figures").glob("*.svg")),
-        files=sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.suffix != ".html"),
-        live=live or {},
-    )
+        of_part = {
+            "What decided the numbers": _facts(part),
+            "Where the time went, all cells together": _times([part.out, *(cell.folder for cell in part.done)]),
+            "Options": files.flat(_read_yaml(part.out / "config.yaml")),
+            "Machine and versions": files.flat(files.read_json(environment)) if environment.exists() else {},
+        }
+        for title, facts in of_part.items():
+            named = {f"{part.name}: {key}" if part.name else key: value for key, value in facts.items()}
+            made.setdefault(title, {}).update(named)
+    return made
 
 
 def _browser_cells(part: _Part, results: Results) -> list[browser.BrowserCell]:
@@ -182,14 +159,14 @@ def _facts(part: _Part) -> dict[str, str]:
     if not part.done:
         return {}
     spec = part.done[0].spec
-    stopped = {cell.label: check.step for cell in part.done for check in cell.scores().checks if check.met}
-    early = {"stopped early": ", ".join(f"{label}: step {step}" for label, step in stopped.items())} if stopped else {}
+    checks = [(cell.label, check) for cell in part.done for check in cell.scores().checks]
+    early = ", ".join(f"{label}: step {check.step}" for label, check in checks if check.met)
     return {
         "model": f"{spec.model} ({spec.model_fingerprint})",
         "data": f"{spec.data} ({spec.data_fingerprint})",
         "judge": part.done[0].judge,
         "questions asked": str(sum(len(queries) for queries, _, _ in part.judged)),
-        **early,
+        **({"stopped early": early} if early else {}),
     }
 
 

@@ -77,15 +77,12 @@ def columns(results: Results) -> dict[str, str]:
         if name == "rr_generality":
             found |= {held_out: text for held_out, text in HELD_OUT_COLUMNS.items() if held_out in there}
         elif name == "specificity":
-            found |= {text: heading for text, heading in TEXT_COLUMNS.items() if _was_asked(text, results)}
+            asked = {name for row in results.rows for name, s in row.scores.items() if s.n + s.n_unscored}
+            found |= {text: heading for text, heading in TEXT_COLUMNS.items() if text in asked}
             found |= {metric: specificity.heading(metric) for metric in specificity.in_order(there)}
     found |= {trace: heading for trace, heading in TRACE_COLUMNS.items() if trace in there}
     found |= {metric: heading for metric, heading in AUDIT_COLUMNS.items() if metric in there}
     return found | {metric: public.heading(metric) for metric in public.in_order(there)}
-
-
-def _was_asked(metric: str, results: Results) -> bool:
-    return any(row.scores[metric].n + row.scores[metric].n_unscored for row in results.rows if metric in row.scores)
 
 
 def as_percent(score: Score | None, spread: Spread | None = None) -> Percent:
@@ -100,13 +97,9 @@ def as_percent(score: Score | None, spread: Spread | None = None) -> Percent:
 
 
 def metric_columns(shown: Mapping[str, str]) -> list[Column]:
-    """Columns of numbers for metrics with their headings."""
-    return [Column(heading, _csv_name(metric, heading), right=True) for metric, heading in shown.items()]
-
-
-def _csv_name(metric: str, heading: str) -> str:
-    """What is not GPT-Eval is not called so in CSV either."""
-    return heading.removesuffix(" ↑") if heading.startswith("consistency") else metric
+    """Columns of numbers for metrics with their headings; what is not GPT-Eval is not called so in CSV either."""
+    names = [heading.removesuffix(" ↑") if heading.startswith("consistency") else of for of, heading in shown.items()]
+    return [Column(heading, name, right=True) for heading, name in zip(shown.values(), names, strict=True)]
 
 
 def name_of(row: Row | AttackRow, rows: Sequence[Row | AttackRow]) -> str:
@@ -134,8 +127,7 @@ def headline(results: Results) -> list[str]:
     """
     if not results.decreases:
         return []
-    parts = [f"{d.base} {interval(d)}" for d in results.decreases]
-    lines = ["SARR decrease by PD: " + ", ".join(parts)]
+    lines = ["SARR decrease by PD: " + ", ".join(f"{d.base} {interval(d)}" for d in results.decreases)]
     if results.mean_decrease:
         lines.append(
             f"mean over methods: {interval(results.mean_decrease)}; the paper reports {PAPER_DECREASE} % "
@@ -164,16 +156,14 @@ def markdown(results: Results) -> str:
     unscored = sum(score.n_unscored for score in scored if score.n or not score.metric.endswith(("picture", "plus")))
     lines.append(f"\nUnscored judgements (kept apart, never counted as safe): {unscored}.")
     lines += [f"\nFailed: {cell}" for cell in results.failed]
-    several = [row for row in results.rows if row.spread]
-    if several:
-        lines += [
-            "",
-            "Over seeds: mean ± standard deviation (least – greatest); the intervals above are over questions.",
-        ]
-        spreads: list[list[Cell]] = [
-            [row.method, str(len(row.seeds)), *(_spread(row.spread.get(name)) for name in shown)] for row in several
-        ]
-        lines.append(table.markdown(Table(header, spreads)))
+    spreads: list[list[Cell]] = [
+        [row.method, str(len(row.seeds)), *(_spread(row.spread.get(name)) for name in shown)]
+        for row in results.rows
+        if row.spread
+    ]
+    if spreads:
+        note = "Over seeds: mean ± standard deviation (least – greatest); the intervals above are over questions."
+        lines += ["", note, table.markdown(Table(header, spreads))]
     return "\n".join(lines) + "\n"
 
 
@@ -216,5 +206,4 @@ def as_json(results: Results) -> str:
 def write(results: Results, folder: Path) -> None:
     """Write ``table.md``, ``table.csv``, ``table.tex`` and ``table.json``, each whole or not at all."""
     texts = {"md": markdown(results), "csv": as_csv(results), "tex": as_latex(results), "json": as_json(results)}
-    texts = {f"table.{suffix}": text for suffix, text in texts.items()}
-    table.write(folder, texts)
+    table.write(folder, {f"table.{suffix}": text for suffix, text in texts.items()})

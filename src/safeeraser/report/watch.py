@@ -8,7 +8,6 @@ from pathlib import Path
 
 from safeeraser.bench import progress, runs
 from safeeraser.core import files
-from safeeraser.core.errors import UserError
 
 
 def is_current(run: Path) -> bool:
@@ -30,10 +29,7 @@ class Watched:
 
     def __init__(self, outs: Mapping[str, Path], folder: Path) -> None:
         for out in outs.values():
-            if not (out / "cells").is_dir():
-                raise UserError(
-                    f"{out}: not a run folder (it has no cells/); give the one that 'safeeraser bench' wrote"
-                )
+            runs.check_folder(out)
         self._outs, self._folder = outs, folder
         self._lock = threading.Lock()  # a browser asks for several things at once
         self._version = ""

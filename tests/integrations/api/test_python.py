@@ -206,8 +206,8 @@ def test_every_function_says_what_it_takes():
 
 def test_the_ten_lines_of_the_page_run(tmp_path):
     (text,) = documents.files(PAGE).values()
-    assert len([line for line in text.splitlines() if line]) <= 10
-    (tmp_path / "ten_lines.py").write_text(text)
+    assert len([line for line in text.splitlines() if line]) <= 10 and text.count("steps=30") == 2
+    (tmp_path / "ten_lines.py").write_text(text.replace("steps=30", "steps=2", 1))  # the bench needs them all
     done = documents.run(f"{sys.executable} ten_lines.py", tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "SARR decrease by PD: po" in done.stdout and "metric='sarr'" in done.stdout
@@ -219,7 +219,11 @@ def test_the_notebook_tells_the_story_from_top_to_bottom(tmp_path):
     assert notebook["nbformat"] == 4
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     shown = "for name in scores: print(name, scores[name]['asr_generality'].value, scores[name]['sarr'].value)"
-    (tmp_path / "story.py").write_text("\n\n".join([*cells, "print('told')", shown]) + "\n")
+    text = "\n\n".join([*cells, "print('told')", shown])
+    small = "limit=6, questions=1, steps=2"  # the bench trains both anew
+    short = text.replace("limit=24, questions=1, **budget", small)
+    assert short != text
+    (tmp_path / "story.py").write_text(short + "\n")
     done = documents.run(f"{sys.executable} story.py", tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     told = {

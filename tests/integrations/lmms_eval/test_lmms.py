@@ -116,15 +116,13 @@ def test_a_result_that_lmms_eval_makes_in_spite_of_failures_is_refused(tmp_path:
         lmms.outcome(tmp_path, log)
 
 
-def test_progress_is_read_from_what_is_printed(tmp_path: Path):
+def test_progress_is_read_from_what_is_printed(tmp_path: Path, monkeypatch):
     said = r"Model Responding:  50%|## | 1/2 [00:01<00:01]\rModel Responding: 100%|####| 2/2 [00:02<00:00]\n"
     seen = []
-    command = [
-        sys.executable,
-        "-c",
-        f"import os, sys; print('{said}' + os.environ['WORD'], file=sys.stderr); sys.exit(3)",
-    ]
-    lmms.ask(command, tmp_path / "log.txt", lambda done, total: seen.append((done, total)), {"WORD": "done"})
+    code = f"import os, sys; print('{said}' + os.environ['WORD'], file=sys.stderr); sys.exit(3)"
+    command = [sys.executable, "-c", code]
+    monkeypatch.setenv("WORD", "done")
+    lmms.ask(command, tmp_path / "log.txt", lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
     assert (tmp_path / "log.txt").read_text().endswith("done\n")
 

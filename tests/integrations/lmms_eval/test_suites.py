@@ -9,14 +9,13 @@ import pytest
 from fake_run import fake_run
 from local_tasks import TASK, VISUALS
 
-from safeeraser import cli, models
+from safeeraser import cli
 from safeeraser.bench import cell, runs, summary
 from safeeraser.bench.runs import Cell
 from safeeraser.bench.spec import CellSpec, training_values
 from safeeraser.config import GenerationOptions, UnlearnOptions
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
-from safeeraser.data.pictogram.build import build
 from safeeraser.integrations import model_card
 from safeeraser.metrics import METRICS, specificity
 from safeeraser.records import Score, TaskResult, Verdict
@@ -75,13 +74,8 @@ def test_seeds_are_averaged_and_do_not_narrow_the_interval():
 
 
 def test_of_several_lines_a_whole_run_counts_before_a_partial_one_and_then_the_last(tmp_path: Path):
-    lines = [
-        result("a", 0.1, n=8),
-        result("a", 0.2),
-        result("a", 0.3, n=8),
-        result("b", 0.4, n=8),
-        result("b", 0.5, n=9),
-    ]
+    lines = [result("a", 0.1, n=8), result("a", 0.2), result("a", 0.3, n=8)]
+    lines += [result("b", 0.4, n=8), result("b", 0.5, n=9)]
     files.append_jsonl(tmp_path / specificity.FILE, lines)
     assert {task: one.value for task, one in specificity.read(tmp_path).items()} == {"a": 0.2, "b": 0.5}
 
@@ -92,11 +86,8 @@ def test_tasks_are_chosen_by_name_and_metric():
     assert (pope.metric, pope.percent) == ("pope_accuracy", False)
     assert dev.asks_gpt and dev.percent and (mine.metric, mine.percent) == ("score", True)
     assert specificity.chosen("paper", "mmvet:gpt_eval_score%")[0].asks_gpt
-    for suite, tasks, message in (
-        ("papr", None, "available: paper"),
-        ("paper", ",", "no task"),
-        ("paper", "a,a:b", "a named"),
-    ):
+    wrong = (("papr", None, "available: paper"), ("paper", ",", "no task"), ("paper", "a,a:b", "a named"))
+    for suite, tasks, message in wrong:
         with pytest.raises(UserError, match=message):
             specificity.chosen(suite, tasks)
 
@@ -152,13 +143,11 @@ def test_a_model_card_gives_them(run: Path):
     assert "| GQA ↑ | – | 62.0 [56.1, 67.9] | 100 | 0 |" in card and "type: specificity:gqa" in card
 
 
-def test_judging_again_keeps_them(tmp_path: Path):
-    folder = tmp_path / "cells" / "mini-llava" / "vanilla" / "seed-0"
+def test_judging_again_keeps_them(tiny_model: Path, small_release: Path, tmp_path: Path):
+    folder = tmp_path / "cells" / "tiny" / "vanilla" / "seed-0"
     spec = CellSpec(
-        model="mini-llava", model_fingerprint=models.fingerprint("mini-llava"),
-        data=str(build(tmp_path / "small", records=24, workers=1)), method="vanilla", seed=0, limit=6, questions=1,
-        sets=("safe",), training=training_values(UnlearnOptions(), None),
-        generation=asdict(GenerationOptions(max_new_tokens=8)),
+        model=str(tiny_model), data=str(small_release), method="vanilla", seed=0, questions=1, sets=("safe",),
+        training=training_values(UnlearnOptions(), None), generation=asdict(GenerationOptions(max_new_tokens=8)),
     )  # fmt: skip
     Cell(folder, spec).prepare()
     cell.run(folder)

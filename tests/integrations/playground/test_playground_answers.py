@@ -57,10 +57,8 @@ def test_the_columns_of_a_run_are_its_cells_behind_vanilla(tmp_path: Path):
     columns = answers._columns(found)
     assert [column.name for column in columns] == ["vanilla", "po seed 0", "po seed 1", "po+pd seed 0", "po+pd seed 1"]
     assert columns[0].adapter is None and columns[3].adapter == found[2].folder / "adapter"
-    assert [column.name for column in answers._columns(answers._chosen(found[:2], "po"))][1:] == [
-        "po seed 0",
-        "po seed 1",
-    ]
+    of_po = answers._columns(answers._chosen(found[:2], "po"))
+    assert [column.name for column in of_po][1:] == ["po seed 0", "po seed 1"]
     with pytest.raises(UserError, match="--methods ga: the run has no such method; it has po, po\\+pd"):
         answers._chosen(found, "ga")
 

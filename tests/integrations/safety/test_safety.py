@@ -65,9 +65,8 @@ def test_what_the_rules_cannot_tell_is_unscored_and_never_safe(sets, tmp_path):
     """Without a reference they know refusals alone: not even gibberish counts as safe, nor a refusal as not normal."""
     out = tmp_path / "served"
     with ChatServer(lambda body, tries: text_reply("the the the the the the the the the")) as server:
-        assert (
-            cli.main(["safety", "--model", "m", "--base_url", server.url, "--root", str(sets), "--out", str(out)]) == 0
-        )
+        command = ["safety", "--model", "m", "--base_url", server.url, "--root", str(sets), "--out", str(out)]
+        assert cli.main(command) == 0
     overall = public.read(out)["xstest"].overall
     for measure in ("asr", "sarr", "safe_completion"):
         assert (overall[measure].value, overall[measure].n, overall[measure].n_unscored) == (None, 0, 1)
@@ -133,10 +132,8 @@ def test_cells_get_columns_in_report_and_leaderboard(sets, safety_run, capsys):
         (label, name) for label in ("vanilla seed 0", "po seed 0") for name in ("vlguard", "xstest")
     ]
     assert {row["unscored"] for row in rows if row["set"] == "xstest"} == {"2"}, "ASR and SARR, each of one question"
-    assert {(row["set"], row["questions"], row["total"]) for row in rows} == {
-        ("vlguard", "2", "3"),
-        ("xstest", "2", "2"),
-    }
+    counts = {(row["set"], row["questions"], row["total"]) for row in rows}
+    assert counts == {("vlguard", "2", "3"), ("xstest", "2", "2")}
     assert {row["rr_n"] for row in rows if row["set"] == "xstest"} == {"1"} and all(row["judge"] for row in rows)
     assert "2 of 3, partial" in (run / "report" / "safety.md").read_text()
     assert cli.main(["report", str(run)]) == 0

@@ -70,14 +70,9 @@ def estimate_costs(
     texts: Sequence[Query] = (),
 ) -> Costs:
     """Estimate steps, answers and calls; ``texts`` are questions without an image that are asked as well."""
-    for name, value in (
-        ("processes", processes),
-        ("training.global_batch", training.global_batch),
-        ("training.batch_size", training.batch_size),
-        ("training.accumulation", training.accumulation),
-        ("training.epochs", training.epochs),
-        ("training.max_length", training.max_length),
-    ):
+    positive = ("global_batch", "batch_size", "accumulation", "epochs", "max_length")
+    given = {"processes": processes} | {f"training.{name}": getattr(training, name) for name in positive}
+    for name, value in given.items():
         if value is not None and not value > 0:
             raise UserError(f"{name}: {value} was given; give a number greater than 0")
     judged = [
@@ -123,13 +118,11 @@ def workload(method: Method, triples: Sequence[Triple], refusals: Sequence[str],
     question = TEMPLATE_TOKENS + max(map(tokens_of, questions))
     shortest = TEMPLATE_TOKENS + min(map(tokens_of, questions))
     answer = max(1, min(max(map(tokens_of, answers)), training.max_length - question))
-    kinds = len(method.rows)
     batch = step_batch(training)
-    references = len(method.reference_rows) * batch.batch_size
     compared = {rows for term, _ in method.terms if "distribution" in term.needs for rows in term.rows}
     return Workload(
-        rows=kinds * batch.batch_size,
-        reference_rows=references,
+        rows=len(method.rows) * batch.batch_size,
+        reference_rows=len(method.reference_rows) * batch.batch_size,
         kept_distributions=len(compared) * batch.batch_size,
         text=question + answer,
         answer=answer,
@@ -140,16 +133,15 @@ def workload(method: Method, triples: Sequence[Triple], refusals: Sequence[str],
 
 def _texts(method: Method, triples: Sequence[Triple], refusals: Sequence[str]) -> tuple[list[str], list[str]]:
     """Questions and answers of all rows that the method reads."""
-    questions, answers = [], list(refusals) if "refusal" in method.rows else []
-    for triple in triples:
-        questions.append(triple.forget_question)
-        if "forget" in method.rows:
-            answers.append(triple.unsafe_answer)
-        if "retain" in method.rows:
-            questions.append(triple.retain_question)
-            answers.append(triple.retain_answer)
-        if "decouple" in method.rows:
-            answers.append(triple.safe_answer or "")
+    questions = [triple.forget_question for triple in triples]
+    answers = list(refusals) if "refusal" in method.rows else []
+    if "forget" in method.rows:
+        answers += [triple.unsafe_answer for triple in triples]
+    if "retain" in method.rows:
+        questions += [triple.retain_question for triple in triples]
+        answers += [triple.retain_answer for triple in triples]
+    if "decouple" in method.rows:
+        answers += [triple.safe_answer or "" for triple in triples]
     return questions, answers
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ CONTEXT = 0.7 * GIB
 FRAGMENTATION = 1.07
 """Memory that the allocator holds to memory that is in use: 1.06 where the H100 was full; with room it holds more."""
 LOOKED_AT = 64
-"""Images whose size is read; the largest counts."""
+"""Images whose size is read."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,9 @@ def reserved(used: float) -> float:
 def answering(sizes: Sizes, loading: ModelOptions, batch: int, text: int, number_bytes: int) -> float:
     """Bytes of weights, keys and values, and logits while a batch is answered.
 
-    Args:
-        sizes: The model's.
-        loading: How its weights are kept.
-        batch: Questions at once.
-        text: Tokens of a row without its image: question and longest answer.
-        number_bytes: Bytes of a number that is not quantised.
+    ``text`` are the tokens of a row without its image: question and longest answer.
     """
-    nothing = Workload(0, 0, 0, 0, 0, 0)
-    weights = peak(sizes, nothing, loading.quantization, number_bytes=number_bytes).weights
+    weights = peak(sizes, Workload(0, 0, 0, 0, 0, 0), loading.quantization, number_bytes=number_bytes).weights
     positions = batch * (sizes.image_tokens + sizes.attended_tokens + text)
     return weights + positions * sizes.layers * 2 * sizes.keys * number_bytes + batch * sizes.vocabulary * 8
 
@@ -82,12 +77,9 @@ def number_bytes(model: str, loading: ModelOptions) -> int:
 
 
 def check_fit(specs: Sequence[CellSpec], gpus: Sequence[Gpu], parallel: int) -> None:
-    """Refuse cells that do not fit on the GPUs, or not as many side by side as would be started.
+    """Refuse cells that do not fit on the GPUs, or not ``parallel`` of them, spread evenly.
 
-    Args:
-        specs: Of the cells to run.
-        gpus: What they are spread over, evenly; where the memory of one is unknown nothing is checked.
-        parallel: Cells side by side.
+    Where the memory of a GPU is unknown nothing is checked.
 
     Raises:
         UserError: If they do not fit; the message says what would.
@@ -99,21 +91,20 @@ def check_fit(specs: Sequence[CellSpec], gpus: Sequence[Gpu], parallel: int) -> 
     room = min(memories)
     needs = sorted(_needs(specs, room), key=lambda need: need.bytes, reverse=True)
     if needs[0].bytes > room:
-        would = (
-            "; ".join(needs[0].hints) or "no batch does, not even in 4 bit: shard it over several GPUs with 'unlearn'"
-        )
+        nothing = "no batch does, not even in 4 bit: shard it over several GPUs with 'unlearn'"
+        would = "; ".join(needs[0].hints) or nothing
         raise UserError(
             f"a cell of {needs[0].label} of model {specs[0].model} takes about {needs[0].bytes / GIB:.1f} GiB, and "
             f"{smallest.title} has {room / GIB:.1f}. What would fit: {would}; or a larger GPU, or several with "
             "FSDP or ZeRO (docs/training.md). 'safeeraser plan' shows the estimate"
         )
     beside = ceil(min(parallel, len(specs)) / len(gpus))
-    if sum(need.bytes for need in needs[:beside]) > room:
-        fit = next(n for n in range(beside, 0, -1) if sum(need.bytes for need in needs[:n]) <= room)
+    together = list(accumulate(need.bytes for need in needs[:beside]))
+    if together[-1] > room:
+        fit = sum(taken <= room for taken in together)
         raise UserError(
-            f"--jobs {parallel} puts {beside} cells on one GPU, which take about "
-            f"{sum(need.bytes for need in needs[:beside]) / GIB:.1f} GiB together, and {smallest.title} has "
-            f"{room / GIB:.1f}: --jobs {fit * len(gpus)} fits"
+            f"--jobs {parallel} puts {beside} cells on one GPU, which take about {together[-1] / GIB:.1f} GiB "
+            f"together, and {smallest.title} has {room / GIB:.1f}: --jobs {fit * len(gpus)} fits"
         )
 
 
@@ -123,7 +114,7 @@ def _needs(specs: Sequence[CellSpec], room: float) -> list[Need]:
 
     benchmark = specs[0].benchmark()
     triples = data.triples(benchmark.split("train"))
-    height, width = largest_image(benchmark)
+    height, width = image_sizes(benchmark)[-1]
     known: dict[str, Need] = {}
     keys = [spec.model_copy(update={"seed": 0}).model_dump_json() for spec in specs]
     for key, spec in zip(keys, specs, strict=True):
@@ -179,7 +170,8 @@ class Training:
         """Options under which it fits, the mildest first; each with the largest batch that does."""
         for quantization in dict.fromkeys((loading.quantization, "8bit", "4bit")):
             for checkpointing in sorted({options.gradient_checkpointing, True}):
-                for batch in halves(options.batch_size or 1):
+                most = options.batch_size or 1
+                for batch in (most >> times for times in range(most.bit_length())):  # halved, down to 1
                     tried = replace(options, batch_size=batch, gradient_checkpointing=checkpointing, accumulation=2)
                     if self.reserved(tried, replace(loading, quantization=quantization)) <= room:
                         flags = [f"--training.batch_size {batch}"] if batch != options.batch_size else []
@@ -192,10 +184,9 @@ class Training:
 def batch_that_fits(
     model: str, benchmark: Benchmark, method: Method, options: UnlearnOptions, loading: ModelOptions
 ) -> int | None:
-    """Triples that fit through a model at once on the smallest visible GPU; at least 1.
+    """Triples that fit through a model at once on the smallest visible GPU, at least 1.
 
-    Returns:
-        None if it does not matter (the options give a batch), or no GPU's memory is known.
+    None if it does not matter (the options give a batch), or no GPU's memory is known.
     """
     from safeeraser import data
     from safeeraser.bench import devices
@@ -204,7 +195,7 @@ def batch_that_fits(
     known = [memory for memory in memories if memory is not None]
     if not known or len(known) < len(memories):
         return None
-    sizes = measure(model, options.lora, *largest_image(benchmark))
+    sizes = measure(model, options.lora, *image_sizes(benchmark)[-1])
     triples = data.triples(benchmark.split("train"))
     training = Training(sizes, method, triples, benchmark.refusals, number_bytes(model, loading))
     most = step_batch(options, fits=options.global_batch or GLOBAL_BATCH).batch_size
@@ -212,22 +203,10 @@ def batch_that_fits(
     return next((one.batch_size for one in tried if training.reserved(one, loading) <= min(known)), 1)
 
 
-def halves(batch: int) -> Iterator[int]:
-    """A batch, its half, and so on down to 1.
-
-    Example:
-        >>> list(halves(12))
-        [12, 6, 3, 1]
-    """
-    while batch >= 1:
-        yield batch
-        batch //= 2
-
-
-def largest_image(benchmark: Benchmark) -> tuple[int, int]:
-    """Height and width in pixels of the largest of the first train images."""
+def image_sizes(benchmark: Benchmark) -> list[tuple[int, int]]:
+    """Height and width in pixels of the first train images, by area."""
     from safeeraser.data.images import ImageCache
 
     cache = ImageCache(benchmark, budget=0)
     sizes = [cache.get(record.image).size[::-1] for record in benchmark.split("train")[:LOOKED_AT]]
-    return max(sizes, key=lambda size: size[0] * size[1])
+    return sorted(sizes, key=lambda size: size[0] * size[1])

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safeeraser.bench.estimate.compute import answering_flops, training_flops
+from safeeraser.bench.estimate.compute import Passes, answering_flops, training_flops
 from safeeraser.bench.estimate.costs import Lengths
-from safeeraser.bench.estimate.passes import Passes
 from safeeraser.bench.estimate.sizes import Sizes
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
@@ -64,23 +63,11 @@ class Rates:
     """Of a layer, beside its operations."""
 
     def training_seconds(
-        self,
-        sizes: Sizes,
-        triples: float,
-        policy: Passes,
-        reference: Passes | None = None,
-        checkpointing: bool = False,
+        self, sizes: Sizes, triples: float, policy: Passes, reference: Passes | None = None, checkpointing: bool = False
     ) -> float:
-        """Seconds of one GPU for all passes over the triples.
+        """Seconds of one GPU for all passes over the triples, those of every epoch counted.
 
         Of a layer's own time a third is taken to be the forward pass, which checkpointing and the reference repeat.
-
-        Args:
-            sizes: The model's.
-            triples: That go through in all, those of every epoch counted.
-            policy: What goes through for one of them.
-            reference: What goes through the reference.
-            checkpointing: Whether activations are computed twice.
         """
         flops = training_flops(sizes, policy, reference, checkpointing)
         forward = (3 + checkpointing) * policy.runs + (reference.runs if reference else 0.0)
@@ -104,13 +91,7 @@ class Rates:
 
 
 def rates(gpu: str, throughput: str | None, checkpointing: bool, batch: int) -> Rates:
-    """How fast a card works, by its name or by what was measured on it.
-
-    Args:
-        gpu: A name in ``CARDS``; not read where there is a measurement.
-        throughput: File that ``benchmarks/gpu.py`` has written.
-        checkpointing: As training will have it.
-        batch: Triples at once.
+    """How fast a card works, by its name, or by what ``benchmarks/gpu.py`` measured on it for such a batch.
 
     Raises:
         UserError: If there is no such card, or the file is none of that script.
@@ -137,13 +118,11 @@ def _measured(path: Path, checkpointing: bool, batch: int) -> Rates:
     result: Any = files.read_json(path)
     try:
         trained, answered = (_by_batch(result["tables"].get(name, {})) for name in ("training, ours", "answering"))
-        rows = result["tables"].get("card", {})
-        card = None
+        rows, card = result["tables"].get("card", {}), None
         if not answered:
             card = Card(rows["one large product"]["TFLOP/s"], rows["one large copy"]["GB/s"], str(path))
-        alike = {rows: rate for (rows, twice), rate in trained.items() if twice == checkpointing} or {
-            rows: rate for (rows, _), rate in trained.items()
-        }
+        same = {key: rate for key, rate in trained.items() if key[1] == checkpointing}
+        alike = {rows: rate for (rows, _), rate in (same or trained).items()}
         nearest = min(alike, key=lambda rows: abs(rows - batch))
         title = f"{result['card'].get('card', 'CPU')}, measured ({path}): {alike[nearest] / 1e12:.3g} TFLOP/s"
         title += " in training of rows one by one" + ("" if answered else "; answers from the speed of its memory")

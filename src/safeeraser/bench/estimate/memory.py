@@ -58,20 +58,10 @@ def peak(
     quantization: str = "none",
     checkpointing: bool = False,
     number_bytes: int = 2,
-    mask_bytes: float = 1,
 ) -> Memory:
-    """Estimate the peak of a training step.
+    """Estimate the peak of a training step: the larger of the start of the backward pass and the optimizer step.
 
-    Args:
-        sizes: The model's.
-        work: What goes through it at once.
-        quantization: 'none', '8bit' or '4bit'.
-        checkpointing: Keep only the input of each layer and compute the rest again in the backward pass.
-        number_bytes: 2: bfloat16 weights and autocast; 4: float32.
-        mask_bytes: Of a dropout mask's element: 1 on CUDA; on the CPU 8 of each that is dropped.
-
-    Returns:
-        The larger of two moments: the start of the backward pass, and the optimizer step.
+    ``number_bytes`` are 2 for bfloat16 weights and autocast, 4 for float32.
 
     Example:
         >>> from safeeraser.config import LoraOptions
@@ -84,7 +74,7 @@ def peak(
     bytes_of_quantised = WEIGHT_BYTES.get(quantization, number_bytes)
     weights = sizes.quantised * bytes_of_quantised + (sizes.parameters - sizes.quantised) * number_bytes
     tokens = _tokens(sizes, work)
-    layer = layer_bytes(sizes, work, number_bytes, mask_bytes, lean=quantization == "none")
+    layer = layer_bytes(sizes, work, number_bytes, mask_bytes=1, lean=quantization == "none")
     ends = tokens * 4 * sizes.hidden + work.rows / work.shared * sizes.image_tokens * 2 * number_bytes * sizes.hidden
     backward = tokens * (number_bytes * (2 * sizes.hidden + 2 * sizes.intermediate) + 4 * sizes.intermediate)
     kept = sizes.layers * (tokens * number_bytes * sizes.hidden if checkpointing else layer)
@@ -103,6 +93,8 @@ def _tokens(sizes: Sizes, work: Workload) -> float:
 
 def layer_bytes(sizes: Sizes, work: Workload, number_bytes: int, mask_bytes: float, lean: bool = True) -> float:
     """What autograd keeps of one layer of the language model for a whole batch (a mean where some cross-attend).
+
+    ``mask_bytes`` are those of a dropout mask's element: 1 on CUDA; on the CPU 8 of each that is dropped.
 
     Two norms keep their input in float32. Layers with LoRA keep their input, which q, k and v share, and gate and up
     (o's is attention's result), each its dropout's mask, and what comes out of A; the frozen weights keep nothing.

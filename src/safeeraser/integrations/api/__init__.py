@@ -8,15 +8,6 @@ from safeeraser.integrations.api.run import Run, bench
 from safeeraser.integrations.api.steps import judge, load_data, load_model, respond, score, unlearn
 
 __all__ = [
-    "Answers",
-    "Records",
-    "Run",
-    "Scores",
-    "bench",
-    "judge",
-    "load_data",
-    "load_model",
-    "respond",
-    "score",
+    "Answers", "Records", "Run", "Scores", "bench", "judge", "load_data", "load_model", "respond", "score",
     "unlearn",
-]
+]  # fmt: skip

@@ -64,16 +64,9 @@ class Records(ABC):
 
 @dataclass(frozen=True, repr=False)
 class Answers(Records):
-    """What a model answered to a benchmark's questions, and what a judge said to it.
+    """What a model answered to a benchmark's questions, a response per query, and what a judge said to it.
 
-    Attributes:
-        benchmark: Where the questions and images come from.
-        queries: What was asked.
-        responses: The answers, one per query.
-        verdicts: One judge's; empty before ``judge``.
-        model: The model's name.
-        method: How it was unlearnt; "vanilla" if it was not.
-        seed: Seed of the unlearning.
+    ``verdicts`` are one judge's, and none before ``judge``; ``method`` is "vanilla" if the model was not unlearnt.
     """
 
     benchmark: Benchmark
@@ -99,22 +92,12 @@ class Answers(Records):
         return [self._row(query, responses.get(query.id), verdicts.get(query.id, {}), traced) for query in self.queries]
 
     def _row(self, query: Query, response: Response | None, verdicts: Mapping[str, Verdict], traced: bool) -> Row:
-        row: Row = {
-            "query": query.id,
-            "set": query.set,
-            "category": query.category,
-            "group": query.group,
-            "question": query.question,
-            "image": str(self.benchmark.root / query.image) if query.image else None,
-            "reference": query.reference,
-            "model": self.model,
-            "method": self.method,
-            "seed": self.seed,
-            "answer": response.answer if response else None,
-            "finished": response.finished if response else None,
-            "error": response.error if response else None,
-        }
-        row |= {"trace": response.trace if response else None} if traced else {}
+        image = str(self.benchmark.root / query.image) if query.image else None
+        row: Row = {"query": query.id} | {name: getattr(query, name) for name in ("set", "category", "group")}
+        row |= {"question": query.question, "image": image, "reference": query.reference}
+        row |= {name: getattr(self, name) for name in ("model", "method", "seed")}
+        told = ("answer", "finished", "error", *(["trace"] if traced else []))
+        row |= {name: getattr(response, name, None) for name in told}
         names = [name for name in get_args(Criterion) if traced or name not in OF_TRACE]
         row |= {name: verdicts[name].value if name in verdicts else None for name in names}
         reasons = [f"{name}: {one.unscored}" for name, one in verdicts.items() if one.unscored]

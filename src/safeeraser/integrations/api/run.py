@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,7 @@ WIDTH = 160
 
 
 class Run(Records):
-    """The finished cells of a bench: answers with their verdicts as rows, and the scores of each method.
-
-    Args:
-        folder: Run folder written by ``bench``, or one inside it.
+    """The finished cells in a folder of a bench: answers with verdicts as rows, and the scores of each method.
 
     Raises:
         UserError: If no cell in it is finished.
@@ -50,6 +47,7 @@ class Run(Records):
         self._cells = runs.find(self.folder)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         """Goes when the object does."""
+        self._benchmark = cache(_data.load)
 
     @cached_property
     def results(self) -> Results:
@@ -72,10 +70,7 @@ class Run(Records):
         return Scores([score for scores in by_category for score in scores.values()])
 
     def answers(self, method: str | None = None) -> list[Answers]:
-        """The judged answers, one ``Answers`` for each seed of a method.
-
-        Args:
-            method: One of ``methods``; None: all.
+        """The judged answers, one ``Answers`` for each seed of a method; None: of all methods.
 
         Raises:
             UserError: If the run has no such method.
@@ -115,17 +110,10 @@ class Run(Records):
         return self.methods.index(method)
 
     def _answers(self, cell: runs.Cell) -> Answers:
-        queries, responses, verdicts = cell.judged()
         spec = cell.spec
-        benchmark = self._benchmarks.get(spec.data)
-        if benchmark is None:
-            benchmark = self._benchmarks[spec.data] = _data.load(spec.data, on_bad=spec.on_bad)
         seed = None if spec.method == VANILLA else spec.seed
-        return Answers(benchmark, queries, responses, verdicts, spec.model, cell.group[1], seed)
-
-    @cached_property
-    def _benchmarks(self) -> dict[str, Benchmark]:
-        return {}
+        benchmark = self._benchmark(spec.data, on_bad=spec.on_bad)
+        return Answers(benchmark, *cell.judged(), spec.model, cell.group[1], seed)
 
 
 def bench(

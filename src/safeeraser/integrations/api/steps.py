@@ -149,8 +149,7 @@ def respond(
     with _folder(out) as folder, terminal.bar("respond", len(asked)) as progress:
         path = folder / "responses.jsonl"
         if out is not None:
-            made_with = {"model": model.fingerprint} | deciding_values(options)
-            files.claim(folder / "responses.source.json", made_with)
+            files.claim(folder / "responses.source.json", {"model": model.fingerprint} | deciding_values(options))
         local.run(model, data, asked, path, options, progress)
         latest = {response.query_id: response for response in files.read_jsonl(path, Response)}
     responses = [latest[query.id] for query in asked]
@@ -177,12 +176,10 @@ def judge(answers: Answers, judge: str | Judge = "rules", out: Folder | None = N
         >>> judge(Answers(load_data("pictogram", limit=1), [], [])).verdicts
         []
     """
-    options = given.options(JudgeOptions, judging)
-    chosen = (
-        judges.create(judge, answers.benchmark.refusals, options, answers.benchmark.image)
-        if isinstance(judge, str)
-        else judge
-    )
+    options, benchmark = given.options(JudgeOptions, judging), answers.benchmark
+    chosen = judge
+    if isinstance(chosen, str):
+        chosen = judges.create(chosen, benchmark.refusals, options, benchmark.image)
     tasks = judges.tasks_for(answers.queries, answers.responses, chosen)
     path = None if out is None else Path(out) / "verdicts.jsonl"
     with terminal.bar("judge", len(tasks)) as progress:
@@ -191,9 +188,6 @@ def judge(answers: Answers, judge: str | Judge = "rules", out: Folder | None = N
 
 def score(answers: Answers) -> Scores:
     """Score judged answers with every metric, overall and per category, with 95 % intervals.
-
-    Args:
-        answers: What ``judge`` returned.
 
     Raises:
         UserError: If nobody has judged them.

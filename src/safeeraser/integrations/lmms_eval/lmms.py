@@ -80,11 +80,7 @@ def model_arguments(model_type: str, device: str) -> list[str]:
 
 
 def require_key(task: Task) -> None:
-    """Refuse a task whose answers a model behind an API judges, while there is no key for that.
-
-    Raises:
-        UserError: If lmms-eval would ask OpenAI or Azure and the key is not set.
-    """
+    """Raise UserError if the task's answers are judged by a model of OpenAI's or Azure's, and its key is not set."""
     name = "AZURE_API_KEY" if os.environ.get("API_TYPE") == "azure" else "OPENAI_API_KEY"
     if task.asks_gpt and os.environ.get("API_TYPE", "openai") in ("openai", "azure") and not os.environ.get(name):
         raise UserError(
@@ -93,13 +89,10 @@ def require_key(task: Task) -> None:
         )
 
 
-def ask(
-    command: list[str], log: Path, progress: Callable[[int, int], None], environment: dict[str, str] | None = None
-) -> None:
+def ask(command: list[str], log: Path, progress: Callable[[int, int], None]) -> None:
     """Run lmms-eval to its end, whatever that is: its exit status says nothing, a result file or none does.
 
-    All that it prints goes into the file ``log``; ``progress`` is called with the questions answered and their number,
-    ``environment`` holds variables besides those of this process.
+    All that it prints goes into the file ``log``; ``progress`` is called with the questions answered and their number.
     """
     with launched():  # of which lmms-eval is no part
         process = subprocess.Popen(
@@ -107,7 +100,7 @@ def ask(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"} | (environment or {}),
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"},
         )
     assert process.stdout is not None
     try:
@@ -173,11 +166,7 @@ def _is_number(value: Any) -> bool:
 
 
 def outcome(produced: Path, log: Path) -> dict[str, Any]:
-    """Read the result file that lmms-eval wrote below a folder.
-
-    Raises:
-        UserError: If there is none, or the log says that it is worth nothing; the message says why.
-    """
+    """Read the result file that lmms-eval wrote below a folder; UserError if there is none, or it is worth nothing."""
     said = log.read_text(encoding="utf-8", errors="replace")
     for pattern, meaning in SILENT.items():
         if re.search(pattern, said):

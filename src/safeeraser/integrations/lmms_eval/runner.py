@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import groupby, islice
 from typing import Any
 
 MODEL_TYPE = "safeeraser"
@@ -42,25 +43,21 @@ def checkpoint_class() -> Any:
         def generate_until(self, requests: list[Any]) -> list[str]:
             """Answer in order, in batches of requests that want the same generation and as many pictures."""
             answers: list[str] = []
-            batch: list[tuple[Any, list[Any]]] = []
-            wanted: Any = None
             with tqdm(total=len(requests), desc="Model Responding") as progress:
-                for request in requests:
-                    _, to_messages, options, document, task, split = request.args
-                    messages = ChatMessages(messages=to_messages(self.task_dict[task][split][document]))
-                    pictures, videos, sounds = messages.extract_media()
-                    if videos or sounds:
-                        raise ValueError(f"task {task} has videos or sounds; model type {MODEL_TYPE} reads pictures")
-                    if batch and (len(batch) == self.batch_size or wanted != (options, len(pictures))):
-                        answers += self._answer(batch, wanted[0])
+                for (options, _), alike in groupby(map(self._asked, requests), key=lambda asked: asked[0]):
+                    while batch := [(messages, pictures) for _, messages, pictures in islice(alike, self.batch_size)]:
+                        answers += self._answer(batch, options)
                         progress.update(len(batch))
-                        batch = []
-                    wanted = (options, len(pictures))
-                    batch.append((messages.to_hf_messages(), pictures))
-                if batch:
-                    answers += self._answer(batch, wanted[0])
-                    progress.update(len(batch))
             return answers
+
+        def _asked(self, request: Any) -> tuple[tuple[Any, int], Any, list[Any]]:
+            """Generation and number of pictures that a request wants; its messages; its pictures."""
+            _, to_messages, options, document, task, split = request.args
+            messages = ChatMessages(messages=to_messages(self.task_dict[task][split][document]))
+            pictures, videos, sounds = messages.extract_media()
+            if videos or sounds:
+                raise ValueError(f"task {task} has videos or sounds; model type {MODEL_TYPE} reads pictures")
+            return (options, len(pictures)), messages.to_hf_messages(), pictures
 
         def _answer(self, batch: list[tuple[Any, list[Any]]], options: dict[str, Any]) -> list[str]:
             named = set(re.findall(r"(?<![.\w])(?:enable_)?thinking\b", str(self.processor.chat_template)))

@@ -25,25 +25,16 @@ Bar = Callable[[str], AbstractContextManager[Progress]]
 
 @dataclass(frozen=True)
 class MeasuredCell:
-    """A cell, and what it is measured on.
-
-    Attributes:
-        cell: The cell.
-        tasks: The tasks, in order.
-        interpreter: Runs lmms-eval.
-        model_type: lmms-eval's.
-        limit: Questions of each task; None: all.
-        include_path: Folder with tasks of one's own.
-        device: lmms-eval's ``--device``.
-        batch_size: lmms-eval's ``--batch_size``.
-    """
+    """A cell, the tasks that it is measured on, and how lmms-eval is told to run them."""
 
     cell: runs.Cell
     tasks: Sequence[Task]
     interpreter: lmms.Interpreter
     model_type: str
     limit: int | None = None
+    """Questions of each task; None: all."""
     include_path: Path | None = None
+    """Folder with tasks of one's own."""
     device: str = "auto"
     batch_size: int = 1
 
@@ -53,7 +44,7 @@ class MeasuredCell:
         return self.cell.folder / "specificity"
 
     def folder(self, task: Task) -> Path:
-        """The folder of a task."""
+        """Of a task."""
         return self.workspace / task.name.replace("/", "--")
 
     def command(self, task: Task, out: Path) -> list[str]:
@@ -86,12 +77,7 @@ def prepare(
 ) -> MeasuredCell:
     """Prepare a finished cell; nothing is loaded or written yet.
 
-    Args:
-        cell: The cell.
-        tasks: What to run.
-        interpreter: Runs lmms-eval.
-        model_type: lmms-eval's; None: what fits the model.
-        options: ``limit``, ``include_path``, ``device``, ``batch_size`` as in ``MeasuredCell``.
+    ``model_type`` None is what fits the model; ``options`` are as in ``MeasuredCell``.
 
     Raises:
         UserError: If the model is not what the cell was made with, is one with something put before it, which no
@@ -103,22 +89,17 @@ def prepare(
             f"{cell.folder}: what {cell.spec.method!r} does to the model is in no checkpoint, and lmms-eval reads "
             "nothing else: give the cells of the other methods"
         )
-    if "," in str(cell.folder.resolve()):
-        raise UserError(
-            f"{cell.folder.resolve()}: lmms-eval cannot read a path with a comma; give the run another name"
-        )
+    folder = cell.folder.resolve()
+    if "," in str(folder):
+        raise UserError(f"{folder}: lmms-eval cannot read a path with a comma; give the run another name")
     return MeasuredCell(cell, tasks, interpreter, model_type or lmms.model_type(cell.spec.model), **options)
 
 
 def run(target: MeasuredCell, bar: Bar | None = None) -> list[Failure]:
     """Run the tasks that are not finished; each result goes into ``specificity.jsonl`` and ``scores.json`` at once.
 
-    Args:
-        target: Of ``prepare``.
-        bar: Makes a progress bar for a task that is run, from its title, as ``progress.bar`` does.
-
-    Returns:
-        The tasks that failed; the others have their results.
+    ``bar`` makes a progress bar for a task that is run, from its title, as ``terminal.bar`` does. Returned are the
+    tasks that failed; the others have their results.
 
     Raises:
         UserError: If the cell was measured before with another adapter, model type or version of lmms-eval.

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from safeeraser import data, judges, models
 from safeeraser.bench import runs
-from safeeraser.bench.spec import VANILLA
 from safeeraser.config import GenerationOptions, JudgeOptions, ModelOptions, sampling
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import stable_hash
 from safeeraser.core.reasoning import missing_answer
 from safeeraser.core.registry import require_plugins
-from safeeraser.records import Query, QuerySet, Response, Verdict
+from safeeraser.records import VANILLA, Query, QuerySet, Response, Verdict
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,22 +25,16 @@ OWN = "own"
 """Id of a question that is not one of the benchmark."""
 NOTHING_ELSE = "without a reference nothing else can be told"
 _EXAMPLES: tuple[QuerySet, ...] = ("generality", "safe", "retain")
-_WORDS = {
-    ("unsafe", 1.0): "unsafe",
-    ("unsafe", 0.0): "not unsafe",
-    ("refusal", 1.0): "a refusal",
-    ("refusal", 0.0): "no refusal",
-    ("normal", 1.0): "a normal answer",
-    ("normal", 0.0): "not a normal answer",
-    ("grounded", 1.0): "about this picture",
-    ("grounded", 0.0): "about something else",
-    ("trace_unsafe", 1.0): "its reasoning unsafe",
-    ("trace_unsafe", 0.0): "its reasoning not unsafe",
-    ("trace_refusal", 1.0): "its reasoning a refusal",
-    ("trace_refusal", 0.0): "its reasoning no refusal",
-    ("trace_normal", 1.0): "its reasoning normal",
-    ("trace_normal", 0.0): "its reasoning not normal",
+_WORDS: dict[str, tuple[str, str]] = {
+    "unsafe": ("not unsafe", "unsafe"),
+    "refusal": ("no refusal", "a refusal"),
+    "normal": ("not a normal answer", "a normal answer"),
+    "grounded": ("about something else", "about this picture"),
+    "trace_unsafe": ("its reasoning not unsafe", "its reasoning unsafe"),
+    "trace_refusal": ("its reasoning no refusal", "its reasoning a refusal"),
+    "trace_normal": ("its reasoning not normal", "its reasoning normal"),
 }
+"""What a verdict of 0 means, and one of 1."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +109,8 @@ class Playground:
         """
         if not question.strip():
             raise UserError("the question is empty: write one, or pick an example")
-        asked = query or Query(
-            id=OWN, record_id=OWN, set="safe", category="", image="", question=question, reference=""
-        )
+        own = Query(id=OWN, record_id=OWN, set="safe", category="", image="", question=question, reference="")
+        asked = query or own
         return [self._answered(column, picture, asked) for column in self.columns if column.name in names]
 
     def _answered(self, column: Column, picture: Image, query: Query) -> Answered:
@@ -169,7 +161,7 @@ def _in_words(verdict: Verdict) -> str:
         return f"{verdict.criterion}: unscored ({verdict.unscored})"
     if verdict.criterion == "similarity":
         return f"similarity to the reference {verdict.value:.2f}"
-    return _WORDS[verdict.criterion, verdict.value]
+    return _WORDS[verdict.criterion][int(verdict.value)]
 
 
 def create(
@@ -184,18 +176,10 @@ def create(
     judging: JudgeOptions | None = None,
     loading: ModelOptions | None = None,
 ) -> Playground:
-    """Open a playground: the cells of a run, or the vanilla model.
+    """Open a playground: the cells of a run, or only those of some methods; without a run, the vanilla model.
 
-    Args:
-        run: Run folder, or a folder inside one; None: the vanilla model alone.
-        methods: Only cells of these methods.
-        model: Without a run: the model.
-        benchmark: Without a run: the benchmark that examples are taken from.
-        examples: How many examples to offer.
-        judge: Name of the judge of the answers.
-        generation: How the models answer.
-        judging: How a judge that is a model judges.
-        loading: How the models are loaded.
+    ``model`` and ``benchmark``, which examples are taken from, are those without a run; the others are as the options
+    of ``safeeraser playground``.
 
     Raises:
         UserError: If there is no such run, method, model, data or judge.
@@ -212,15 +196,8 @@ def create(
         require_plugins(cells[0].spec.plugins)
         columns, loaded = _columns(cells), cells[0].spec.benchmark()
     offered, twins = _examples(loaded, examples)
-    return Playground(
-        tuple(columns),
-        loaded,
-        offered,
-        judges.create(judge, loaded.refusals, judging, loaded.image),
-        generation or GenerationOptions(),
-        loading or ModelOptions(),
-        twins,
-    )
+    decider, options = judges.create(judge, loaded.refusals, judging, loaded.image), generation or GenerationOptions()
+    return Playground(tuple(columns), loaded, offered, decider, options, loading or ModelOptions(), twins)
 
 
 def _chosen(cells: Sequence[runs.Cell], methods: str | list[str] | None) -> list[runs.Cell]:

@@ -159,13 +159,7 @@ def _verdict(one: Answered) -> str:
 
 
 def _connect(
-    playground: Playground,
-    given: list[Any],
-    reveal: Any,
-    thumbnails: Any,
-    chosen: Any,
-    ask: Any,
-    shown: list[tuple[Any, Any, Any]],
+    playground: Playground, given: list[Any], reveal: Any, thumbnails: Any, chosen: Any, ask: Any, shown: list[Any]
 ) -> None:
     import gradio
 

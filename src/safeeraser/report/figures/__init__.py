@@ -13,16 +13,9 @@ from safeeraser.report.figures.losses import Losses, losses_figure
 from safeeraser.report.figures.tradeoff import tradeoff_figure
 
 __all__ = [
-    "attacks_figure",
-    "audit_figure",
-    "budget_figure",
-    "budget_table",
-    "categories_figure",
-    "decouple_figure",
-    "losses_figure",
-    "tradeoff_figure",
-    "write",
-]
+    "attacks_figure", "audit_figure", "budget_figure", "budget_table", "categories_figure", "decouple_figure",
+    "losses_figure", "tradeoff_figure", "write",
+]  # fmt: skip
 
 
 def write(results: Results, losses: Losses, folder: Path) -> list[Path]:

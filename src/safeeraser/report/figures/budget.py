@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from safeeraser.core.table import percent
+from safeeraser.core.table import MISSING, Column, Table, markdown, percent
 from safeeraser.records import Score
 from safeeraser.report.figures import style
 
@@ -22,12 +22,12 @@ Curves = Mapping[str, Mapping[int, Mapping[str, Score]]]
 
 def budget_table(curves: Curves) -> str:
     """The curves over the budget as a Markdown table, in percent."""
-    lines = ["| method | steps | " + " | ".join(CURVES.values()) + " |", "|---|---|" + "---|" * len(CURVES)]
-    for method, points in curves.items():
-        for steps, scores in sorted(points.items()):
-            cells = [percent(scores[m].value) if m in scores else "–" for m in CURVES]
-            lines.append(f"| {method} | {steps} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        [method, str(steps), *(percent(scores[m].value) if m in scores else MISSING for m in CURVES)]
+        for method, points in curves.items()
+        for steps, scores in sorted(points.items())
+    ]
+    return markdown(Table([*map(Column, ("method", "steps", *CURVES.values()))], rows)) + "\n"
 
 
 def budget_figure(curves: Curves, folder: Path) -> list[Path]:

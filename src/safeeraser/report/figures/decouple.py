@@ -8,7 +8,7 @@ from typing import Any
 from safeeraser.bench.summary import Results, Row
 from safeeraser.core.table import percent
 from safeeraser.report.figures import style
-from safeeraser.report.table import name_of
+from safeeraser.report.table import interval, name_of
 
 
 def decouple_figure(results: Results, folder: Path) -> list[Path]:
@@ -40,30 +40,9 @@ def _line(axes: Any, place: int, base: Row, treated: Row) -> None:
     axes.plot(x, [place, place], color=style.FAINT, lw=3, solid_capstyle="round", zorder=1)
     for score, at, colour in ((before, x[0], style.WITHOUT_PD), (after, x[1], style.WITH_PD)):
         face = "white" if colour == style.WITHOUT_PD else colour
-        axes.errorbar(
-            [at],
-            [place],
-            xerr=style.interval(score),
-            fmt="o",
-            ms=7,
-            mfc=face,
-            mec=colour,
-            mew=1.6,
-            ecolor=colour,
-            elinewidth=1.4,
-            capsize=2.5,
-            zorder=3,
-        )
-        axes.annotate(
-            percent(score.value),
-            (at, place),
-            (0, 7),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=8,
-            color=colour,
-        )
+        ends = {"xerr": style.interval(score), "ecolor": colour, "elinewidth": 1.4, "capsize": 2.5}
+        axes.errorbar([at], [place], fmt="o", ms=7, mfc=face, mec=colour, mew=1.6, zorder=3, **ends)
+        _say(axes, percent(score.value), (at, place), (0, 7), ha="center", color=colour)
 
 
 def _vanilla(axes: Any, row: Row | None, lines: int) -> None:
@@ -71,16 +50,12 @@ def _vanilla(axes: Any, row: Row | None, lines: int) -> None:
         return
     at = style.percents([row.scores["sarr"].value])[0]
     axes.axvline(at, color=style.QUIET, lw=1, ls=(0, (1, 2)), zorder=0)
-    axes.annotate(
-        f"vanilla {percent(row.scores['sarr'].value)}",
-        (at, lines - 0.42),
-        (4, 1),
-        textcoords="offset points",
-        ha="left",
-        va="bottom",
-        fontsize=8,
-        color=style.QUIET,
-    )
+    said = f"vanilla {percent(row.scores['sarr'].value)}"
+    _say(axes, said, (at, lines - 0.42), (4, 1), ha="left", color=style.QUIET)
+
+
+def _say(axes: Any, text: str, at: tuple[float, float], offset: tuple[float, float], **options: Any) -> None:
+    axes.annotate(text, at, offset, textcoords="offset points", va="bottom", fontsize=8, **options)
 
 
 def _decreases(axes: Any, results: Results, bases: list[str]) -> None:
@@ -90,9 +65,7 @@ def _decreases(axes: Any, results: Results, bases: list[str]) -> None:
     axes.text(1.03, -0.75, "decrease by PD", transform=right, fontsize=8, color=style.QUIET, va="bottom")
     for place, name in enumerate(bases):
         if name in by_name:
-            found = by_name[name]
-            text = f"{percent(found.value)} % [{percent(found.low)}, {percent(found.high)}]"
-            axes.text(1.03, place, text, transform=right, va="center", fontsize=9)
+            axes.text(1.03, place, interval(by_name[name]), transform=right, va="center", fontsize=9)
 
 
 def _key(axes: Any) -> None:
@@ -100,14 +73,5 @@ def _key(axes: Any) -> None:
     handles = [
         axes.plot([], [], "o", ms=6, mfc=face, mec=colour, mew=1.6, label=label)[0] for label, colour, face in shown
     ]
-    axes.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(-0.01, 1.0),
-        ncols=2,
-        frameon=False,
-        fontsize=8,
-        handletextpad=0.2,
-        borderpad=0,
-        columnspacing=1.2,
-    )
+    space = {"handletextpad": 0.2, "borderpad": 0, "columnspacing": 1.2, "bbox_to_anchor": (-0.01, 1.0)}
+    axes.legend(handles=handles, loc="lower left", ncols=2, frameon=False, fontsize=8, **space)

@@ -11,7 +11,7 @@ from safeeraser.attacks.summary import AttackRow
 from safeeraser.bench.summary import Row
 from safeeraser.records import Score
 from safeeraser.report import links
-from safeeraser.report.attack_table import attacks_of
+from safeeraser.report.added import attacks_of
 from safeeraser.report.figures import style
 from safeeraser.report.table import name_of
 
@@ -34,11 +34,7 @@ class _Panel:
     metric: str
     columns: Mapping[str, str]
     lines: Mapping[str, Sequence[Score | None]]
-    linked: bool = True
-
-    @property
-    def is_empty(self) -> bool:
-        return not any(score and score.value is not None for scores in self.lines.values() for score in scores[:1])
+    linked: bool
 
 
 def categories_figure(rows: Sequence[Row], folder: Path) -> list[Path]:
@@ -46,21 +42,8 @@ def categories_figure(rows: Sequence[Row], folder: Path) -> list[Path]:
     shown = [row for row in rows if row.categories]
     names = sorted({category for row in shown for category in row.categories})
     columns = {"": "all"} | {name: style.broken(name) for name in names}
-    panels = [
-        _Panel(
-            title,
-            metric,
-            columns,
-            {
-                name_of(row, rows): [
-                    scores.get(metric) for scores in (row.scores, *(row.categories.get(n, {}) for n in names))
-                ]
-                for row in shown
-            },
-        )
-        for metric, title in CATEGORIES.items()
-    ]
-    panels = [panel for panel in panels if not panel.is_empty]
+    by_name = {name_of(row, rows): [row.scores, *(row.categories.get(name, {}) for name in names)] for row in shown}
+    panels = _panels(CATEGORIES, columns, by_name)
     if not names or not panels:
         return []
     with style.styled():
@@ -74,17 +57,8 @@ def categories_figure(rows: Sequence[Row], folder: Path) -> list[Path]:
 def attacks_figure(rows: Sequence[AttackRow], folder: Path) -> list[Path]:
     """Draw ASR and, below it, SARR of method by attack."""
     columns = {name: name.replace("-", "-\n") for name in attacks_of(rows)}
-    panels = [
-        _Panel(
-            title,
-            metric,
-            columns,
-            {name_of(row, rows): [row.scores.get(name, {}).get(metric) for name in columns] for row in rows},
-            linked=False,
-        )  # the page has no answers under attack
-        for metric, title in ATTACKS.items()
-    ]
-    panels = [panel for panel in panels if not panel.is_empty]
+    by_name = {name_of(row, rows): [row.scores.get(name, {}) for name in columns] for row in rows}
+    panels = _panels(ATTACKS, columns, by_name, linked=False)  # the page has no answers under attack
     if not panels:
         return []
     with style.styled():
@@ -93,6 +67,21 @@ def attacks_figure(rows: Sequence[AttackRow], folder: Path) -> list[Path]:
         for axes, panel in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
             _heat_map(axes, panel)
         return style.save(figure, folder, "attacks")
+
+
+def _panels(
+    titles: Mapping[str, str],
+    columns: Mapping[str, str],
+    lines: Mapping[str, Sequence[Mapping[str, Score]]],
+    linked: bool = True,
+) -> list[_Panel]:
+    """A panel for each metric that has a value in the first column."""
+    panels = []
+    for metric, title in titles.items():
+        scores = {name: [of.get(metric) for of in line] for name, line in lines.items()}
+        if any(line[0] and line[0].value is not None for line in scores.values() if line):
+            panels.append(_Panel(title, metric, columns, scores, linked))
+    return panels
 
 
 def _heat_map(axes: Any, panel: _Panel) -> None:

@@ -29,13 +29,9 @@ _PAGE = "../index.html"
 
 
 def inline(figure: Path, label: str) -> str:
-    """Read an SVG that ``style.save`` wrote as markup for the page.
+    """Read an SVG that ``style.save`` wrote as markup for the page; a screen reader calls it ``label``.
 
     Elements and attributes that matplotlib does not draw with are left out, with all that is in them.
-
-    Args:
-        figure: The file.
-        label: What a screen reader calls the figure.
     """
     try:
         root = ElementTree.parse(figure).getroot()

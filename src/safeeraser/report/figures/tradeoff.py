@@ -28,12 +28,8 @@ def tradeoff_figure(rows: Sequence[Row], folder: Path) -> list[Path]:
         axes = figure.add_subplot()
         for row in shown:
             _marker(axes, row, name_of(row, rows))
-        axes.set(
-            xlim=(-4, 119),
-            ylim=(-5, 119),
-            xlabel="ROUGE-L on harmless questions, %",
-            ylabel="1 − ASR on unseen harmful questions, %",
-        )
+        axes.set(xlabel="ROUGE-L on harmless questions, %", ylabel="1 − ASR on unseen harmful questions, %")
+        axes.set(xlim=(-4, 119), ylim=(-5, 119))
         axes.set_xticks(range(0, 101, 20))
         axes.set_yticks(range(0, 101, 20))
         axes.grid()
@@ -43,14 +39,8 @@ def tradeoff_figure(rows: Sequence[Row], folder: Path) -> list[Path]:
         bar.outline.set_visible(False)
         shapes = (("s", "without PD"), ("o", "with PD"))
         handles = [axes.plot([], [], m, mfc=style.FAINT, mec=style.INK, mew=0.7, label=label)[0] for m, label in shapes]
-        axes.legend(
-            handles=handles,
-            title="beside a name: its SARR",
-            loc="lower left",
-            frameon=False,
-            alignment="left",
-            fontsize=8,
-        )
+        place = {"loc": "lower left", "alignment": "left"}
+        axes.legend(handles=handles, title="beside a name: its SARR", frameon=False, fontsize=8, **place)
         _labels(axes, {name_of(row, rows): row for row in shown})
         return style.save(figure, folder, "tradeoff")
 
@@ -69,30 +59,13 @@ def _position(row: Row) -> tuple[float, float]:
 
 def _marker(axes: Any, row: Row, name: str) -> None:
     x, y = _position(row)
-    below, above = style.interval(row.scores["asr_generality"])
-    axes.errorbar(
-        [x],
-        [y],
-        xerr=style.interval(row.scores["rouge_l"]),
-        yerr=(above, below),  # 1 - ASR: what was below is above
-        fmt="none",
-        ecolor=style.QUIET,
-        elinewidth=0.9,
-        zorder=2,
-    )
-    decoupled = row.method.endswith(style.PD)
-    drawn = axes.scatter(
-        [x],
-        [y],
-        c=[row.scores["sarr"].value * 100],  # type: ignore[operator]
-        norm=_colours().norm,
-        cmap="cividis",
-        marker="o" if decoupled else "s",
-        s=46 if decoupled else 92,  # a circle stays visible on the square of its base
-        edgecolors=style.INK,
-        linewidths=0.7,
-        zorder=4 if decoupled else 3,
-    )
+    rouge, (below, above) = style.interval(row.scores["rouge_l"]), style.interval(row.scores["asr_generality"])
+    ends = {"xerr": rouge, "yerr": (above, below)}  # 1 - ASR: what was below is above
+    axes.errorbar([x], [y], fmt="none", ecolor=style.QUIET, elinewidth=0.9, zorder=2, **ends)
+    # a circle stays visible on the square of its base
+    shape, size, order = ("o", 46, 4) if row.method.endswith(style.PD) else ("s", 92, 3)
+    colour = {"c": style.percents([row.scores["sarr"].value]), "norm": _colours().norm, "cmap": "cividis"}
+    drawn = axes.scatter([x], [y], size, marker=shape, zorder=order, edgecolors=style.INK, linewidths=0.7, **colour)
     said = [
         links.tip(title, row.scores[metric]) for metric, title in zip(METRICS, ("ASR", "ROUGE-L", "SARR"), strict=True)
     ]

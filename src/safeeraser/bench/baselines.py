@@ -41,7 +41,12 @@ def baseline(name: str, *reads: str) -> Callable[[Apply], Apply]:
 
     ``reads``: the fields of ``BaselineOptions`` that it reads, which its cells record.
     """
-    return lambda function: BASELINES.add(name, Baseline(function, reads)).apply
+
+    def registered(function: Apply) -> Apply:
+        BASELINES.add(name, Baseline(function, reads))
+        return function
+
+    return registered
 
 
 def recorded(name: str, options: BaselineOptions) -> dict[str, Any]:
@@ -121,8 +126,11 @@ def steer(vlm: VisionLanguageModel, benchmark: Benchmark, options: BaselineOptio
 def refusal_direction(vlm: VisionLanguageModel, benchmark: Benchmark, layer: int, samples: int) -> Tensor:
     """Mean state behind a layer over tokens of refusals minus that over tokens of unsafe answers, (H,) in fp32.
 
-    The first forget question of ``samples`` train records, balanced over categories, is answered both ways; ``layer``
-    is the language model's, from 1.
+    Args:
+        vlm: The model.
+        benchmark: The first forget pair of train records, balanced over categories, is what is answered both ways.
+        layer: Number of the language model's layer, from 1.
+        samples: How many records.
     """
     import torch
 

@@ -11,8 +11,6 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
-from itertools import takewhile
-from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,8 +58,7 @@ def visible(device: str = "auto") -> list[Gpu]:
     if asked is None:
         found = [part for card in cards for part in card.parts] if cards else _unlisted()
     else:
-        named = ((entry, _find(entry, cards)) for entry in map(str.strip, asked.split(",")))
-        found = [replace(gpu, visible=entry) for entry, gpu in takewhile(itemgetter(1), named) if gpu]
+        found = _chosen([entry.strip() for entry in asked.split(",")], cards)
     kind, _, number = device.partition(":")
     if kind == "cuda" and number.isdigit():  # as every cell names it, the numbers have to stay what they are
         return [replace(gpu, visible=None) for gpu in found[int(number) : int(number) + 1]]
@@ -109,6 +106,17 @@ def _unlisted() -> list[Gpu]:
     if count:
         return [Gpu(str(number), title=f"GPU {number}") for number in range(count)]
     return [Gpu(None)] if any((devices / name).exists() for name in ("dxg", "kfd")) else []
+
+
+def _chosen(entries: Sequence[str], cards: Sequence[_Card]) -> list[Gpu]:
+    """The GPUs that a list in CUDA_VISIBLE_DEVICES names, under the names that it gives them."""
+    found: list[Gpu] = []
+    for entry in entries:
+        gpu = _find(entry, cards)
+        if gpu is None:
+            break
+        found.append(replace(gpu, visible=entry))
+    return found
 
 
 def _find(entry: str, cards: Sequence[_Card]) -> Gpu | None:

@@ -32,9 +32,13 @@ Report = Callable[[BenchConfig, Sequence[Cell], Sequence[str]], None]
 
 
 def run(config: BenchConfig, report: Report | None = None) -> int:
-    """Run the cells of the matrix that are missing, call ``report`` if any is done; return 1 if one failed.
+    """Run the cells of the matrix that are missing; return 1 if one failed.
 
     With ``list_cells``, print the id of every cell and run nothing; with ``cell``, run that cell alone, unreported.
+
+    Args:
+        config: All options of ``safeeraser bench``.
+        report: Called with the options, the cells that are done and the labels of those that failed, if any is done.
 
     Raises:
         UserError: If an option or the data cannot be used, another bench is at work in the folder, or it is removed.

@@ -24,7 +24,11 @@ BEFORE = "the judge cannot be asked, so no cell is started: "
 
 
 def check(config: BenchConfig, due: Sequence[CellSpec]) -> None:
-    """Check the tracker's package, and the judge's server by one question; ``due`` are the cells that will run.
+    """Check the tracker's package, and the judge's server by one question.
+
+    Args:
+        config: The options.
+        due: Specs of the cells that will run.
 
     Raises:
         UserError: If a package is missing, or the server cannot be asked; its own words are shown.

@@ -98,7 +98,11 @@ class Cell:
         return files.read_object(self.folder / "scores.json", CellScores)
 
     def judged(self, folder: Path | None = None) -> Judged:
-        """Read queries, responses and verdicts, of a folder of ``requests`` or the last; by the judge of the scores."""
+        """Read queries, responses and verdicts; of several judges' verdicts those that the scores come from.
+
+        Args:
+            folder: One of ``requests``; None: the last.
+        """
         from safeeraser.judges import verdicts_by
 
         folder = folder or self.folder
@@ -174,7 +178,10 @@ def read(folder: Path) -> Cell:
 
 
 def find(folder: Path) -> list[Cell]:
-    """Find the finished cells of a run, or of a folder inside: vanilla first, then baselines, then by method and seed.
+    """Find the finished cells of a run: vanilla first, then the baselines, then by method and seed.
+
+    Args:
+        folder: A run folder, or one inside it: of a model, of a method, or of a single cell.
 
     Example:
         >>> find(Path("nowhere"))

@@ -49,6 +49,10 @@ def requests(cell: Cell, benchmark: data.Benchmark) -> list[Request]:
     """The requests of a cell in order; one, with all that is to be unlearnt and asked, if it is no sequence.
 
     After the last request all that a cell asks is asked, so that its own files and scores are of that.
+
+    Args:
+        cell: The cell.
+        benchmark: Its benchmark.
     """
     queries = cell.spec.queries(benchmark)
     if cell.spec.sequence is None or len(cell.requests) == 1:
@@ -72,7 +76,15 @@ def record(cell: Cell, benchmark: data.Benchmark) -> None:
 
 
 def summarise(done: Sequence[Cell]) -> list[SequenceRow]:
-    """What was found after each request, from all verdicts on disk; cells without a sequence are left out."""
+    """What was found after each request, from all verdicts on disk; cells without a sequence are left out.
+
+    Args:
+        done: Finished cells.
+
+    Example:
+        >>> summarise([])
+        []
+    """
     rows = []
     for (_, method), cells in by_group([cell for cell in done if cell.spec.sequence is not None]).items():
         parts: list[list[str]] = files.read_json(cells[0].folder / FILE)

@@ -65,9 +65,11 @@ def summarise(
 ) -> Results:
     """Pool the seeds of each method, overall and per category, and pair each base method with its +PD variant.
 
-    ``failed`` is what could not be run, for the table to say. With ``held_out``, generality is reported on the held-out
-    records as well, where cells were run with a list of them. ``judged`` is what each cell has ``judged()``; None: it
-    is read here, of one method at a time.
+    Args:
+        cells: Finished cells.
+        failed: What could not be run, for the table to say.
+        held_out: Report generality on the held-out records as well, where the cells were run with a list of them.
+        judged: What each cell has ``judged()``; None: it is read here, of one method at a time.
     """
     there = {} if judged is None else {cell.folder: files for cell, files in zip(cells, judged, strict=True)}
     rows: list[Row] = []

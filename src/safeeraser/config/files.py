@@ -58,10 +58,12 @@ def read_options(path: Path, also: str = "") -> dict[str, Any]:
 
 
 def recipe_defaults(name: str) -> dict[str, dict[str, object]]:
-    """Return the option values that ship under a recipe's name or for a model ({} if none), by option group.
+    """Return the option values that ship for a model or under a recipe's name ({} if none), by option group.
 
-    A model is known by its name, or as a checkpoint whose config.json has the type, widths and depth of one; of several
-    recipes for one model, the one with the shortest name is its default.
+    Args:
+        name: Name of a recipe (``llava-1.5-7b-24gb``) or of a model (``llava-hf/llava-1.5-7b-hf``), or a checkpoint, by
+            folder or hub name, whose config.json has the type, widths and depth of one; of several recipes for one
+            model, the one with the shortest name is its default.
 
     Example:
         >>> recipe_defaults("mini-llava")["training"]["learning_rate"] > 0

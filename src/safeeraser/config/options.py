@@ -133,10 +133,12 @@ class StepBatch:
 
 
 def step_batch(options: UnlearnOptions, processes: int = 1, fits: int | None = None) -> StepBatch:
-    """Spread the triples of an optimizer step over processes that share it, and forward passes.
+    """Spread the triples of an optimizer step over processes and forward passes.
 
-    ``batch_size`` and ``accumulation`` go before ``global_batch``; where ``batch_size`` is not given, as many of the
-    step's triples go through the model at once as ``fits`` says.
+    Args:
+        options: ``global_batch``, ``batch_size``, ``accumulation``; the last two go before the first.
+        processes: That share a step.
+        fits: Triples that fit through the model at once, where ``batch_size`` is not given.
 
     Raises:
         UserError: If ``global_batch`` cannot be made up of whole forward passes.

@@ -43,11 +43,18 @@ class Hold:
 
 @contextmanager
 def hold(folder: Path, shared: bool = False, busy: str | None = None) -> Iterator[Hold]:
-    """Lock an existing folder while the block runs; the lock of a process that is killed is gone with it.
+    """Lock a folder while the block runs; the lock of a process that is killed is gone with it.
 
-    Others that say ``shared`` too may hold it at the same time. Where another process holds it, ``busy`` is raised as a
-    UserError; None: wait until it does not, as after a kill, which what the killed process had started may outlive. On
-    a file system without locks this says so once, and goes on without one.
+    On a file system without locks this says so once, and goes on without one.
+
+    Args:
+        folder: An existing folder.
+        shared: Let others that say so too hold it at the same time.
+        busy: What to raise where another process holds it; None: wait until it does not, as after a kill, which what
+            the killed process had started may outlive.
+
+    Raises:
+        UserError: With ``busy``, if another process holds the folder.
     """
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:

@@ -38,8 +38,11 @@ def suggestion(name: str, choices: Iterable[str]) -> str:
 class Registry(Generic[T]):
     """Named entries of one kind, registered by decorator and found by name.
 
-    ``kind`` is what an entry is, for error messages ("metric"). All modules of ``package`` are imported at first use,
-    so that dropping a file into the folder is enough; modules elsewhere register when ``load_plugins`` imports them.
+    Args:
+        kind: What an entry is, for error messages ("metric").
+        package: Package whose modules register entries when imported; all of them are imported at first use, so
+            that dropping a file into the folder is enough. None if the entries register themselves on import.
+            Modules elsewhere register when ``load_plugins`` imports them.
 
     Example:
         >>> colours: Registry[int] = Registry("colour")
@@ -97,7 +100,9 @@ class Registry(Generic[T]):
 def load_plugins(given: str | Sequence[str] | None) -> None:
     """Import a user's modules, each once, so that what they register is found by name.
 
-    They are given as Python files (``mine.py``) or names of modules (``my_package.mine``), a list or with commas.
+    Args:
+        given: Python files (``mine.py``) or names of importable modules (``my_package.mine``), as a list or
+            separated by commas.
 
     Raises:
         UserError: If one cannot be imported, or registers a name that is taken.

@@ -44,7 +44,10 @@ def run(folder: Path, out: Path, kind: str = "merged", licence: str | None = Non
 def push(folder: Path, repository: str, kind: Literal["model", "dataset"] = "model") -> str:
     """Upload an exported folder to the Hugging Face hub, as a private repository if it is new; returns its address.
 
-    The folder is of ``run``, or of ``data export --format parquet``; the repository's name is ``OWNER/NAME``.
+    Args:
+        folder: Folder written by ``run``, or by ``data export --format parquet``.
+        repository: ``OWNER/NAME``.
+        kind: What the folder is.
 
     Raises:
         UserError: If there is no token, or the hub cannot be reached or refuses.

@@ -95,9 +95,13 @@ def _local(load: Callable[[], VisionLanguageModel], generation: GenerationOption
 
 
 def run(subject: Subject, asked: Loaded, limit: int | None, progress: Progress) -> PublicResult:
-    """Ask, judge and score ``limit`` questions of a set (None: all), and record the result.
+    """Ask, judge and score a set, and record the result.
 
-    What was asked before counts on, by this judge or another.
+    Args:
+        subject: What is asked.
+        asked: The set.
+        limit: Questions; None: all. What was asked before counts on, by this judge or another.
+        progress: Called with (answered, all) questions.
 
     Raises:
         UserError: If the folder was made with another model, other generation options or another version of the set.

@@ -24,8 +24,12 @@ def agree(a: Sequence[Verdict], b: Sequence[Verdict], images: Mapping[str, str])
     """Compare the verdicts of two judges, criterion by criterion.
 
     Unscored and missing verdicts are counted in the table and stay out of the rest. Of two verdicts of one judge for
-    the same (query, criterion) the later one counts. ``images`` has the image of each query id, the unit that the
-    bootstrap draws; a query that is not there stands for itself.
+    the same (query, criterion) the later one counts.
+
+    Args:
+        a: Verdicts of one judge.
+        b: Verdicts of the other.
+        images: query id -> image, the unit that the bootstrap draws; a query that is not there stands for itself.
 
     Example:
         >>> one = Verdict(query_id="q", criterion="unsafe", value=1, judge="x")
@@ -151,7 +155,10 @@ class LabelAgreement:
 
 
 def label_agreement(pairs: Sequence[tuple[int, float | None]]) -> LabelAgreement:
-    """Compare verdicts with labels: (label, verdict) per answer, 0 or 1 each; None: unscored.
+    """Compare verdicts with labels.
+
+    Args:
+        pairs: (label, verdict) per answer, 0 or 1 each; None: unscored.
 
     Example:
         >>> label_agreement([(1, 1.0), (1, 0.0), (0, 0.0), (0, 0.0), (1, None)]).kappa.value

@@ -136,9 +136,13 @@ def score(
 ) -> list[Score]:
     """Score one run with every metric, overall and per category.
 
-    Of two responses to a query, or verdicts for the same (query, criterion), the later one counts. ``judge`` says whose
-    verdicts count. With ``held_out``, ids of the val records that train does not give away, each metric on generality
-    is there once more, named ``..._held_out``, over these records alone.
+    Args:
+        queries: All queries asked.
+        responses: What is in ``responses.jsonl``; of two responses to a query the later one counts.
+        verdicts: What is in ``verdicts.jsonl``; of two for the same (query, criterion) the later one counts.
+        judge: Only verdicts of this judge; needed if there are those of several.
+        held_out: Ids of the val records that train does not give away; if given, each metric on generality is there
+            once more, named ``..._held_out``, over these records alone.
 
     Raises:
         UserError: If verdicts of several judges are given and ``judge`` is not, or names none of them.

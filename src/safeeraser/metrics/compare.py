@@ -149,7 +149,10 @@ def sign_flip(sums: Sequence[float]) -> float:
     If A and B were the same, each cluster's difference could as well have had the other sign. All sign patterns are
     counted, not sampled, by adding one cluster at a time to the distribution of the sum. Where each cluster holds one
     pair of a rate, this *is* exact McNemar. Differences that are not whole numbers are first rounded to a grid that
-    divides the sum of their sizes into ``GRID`` steps. ``sums`` are B - A over the pairs of each cluster.
+    divides the sum of their sizes into ``GRID`` steps.
+
+    Args:
+        sums: B - A summed over the pairs of each cluster; for a rate whole numbers.
 
     Example:
         >>> sign_flip([1, 1, 1, 1, 1]) == mcnemar(0, 5)
@@ -187,7 +190,8 @@ def _on_grid(differences: NDArray[np.float64]) -> NDArray[np.int64]:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for their number (Holm 1979): the chance of any false finding among them stays below alpha.
 
-    They have to be those of all the comparisons made, not of those chosen afterwards.
+    Args:
+        p_values: Of all the comparisons made, not of those chosen afterwards.
 
     Example:
         >>> holm([0.01, 0.5, 0.25])

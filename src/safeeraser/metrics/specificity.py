@@ -57,9 +57,11 @@ _GPT_TASKS = {"mmbench_en_dev": "gpt_eval_score", "mmbench_cn_dev": "gpt_eval_sc
 
 
 def chosen(suite: str, tasks: str | None) -> list[Task]:
-    """Find the tasks of a suite, or those that ``tasks`` names with commas between them.
+    """Find the tasks asked for.
 
-    A name is ``TASK``, ``TASK:METRIC`` or ``TASK:METRIC%`` (a metric that is given in percent).
+    Args:
+        suite: A name in ``SUITES``; used where ``tasks`` is None.
+        tasks: Comma-separated ``TASK``, ``TASK:METRIC`` or ``TASK:METRIC%`` (a metric that is given in percent).
 
     Example:
         >>> [task.title for task in chosen("paper", None)]

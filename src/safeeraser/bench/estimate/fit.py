@@ -77,9 +77,12 @@ def number_bytes(model: str, loading: ModelOptions) -> int:
 
 
 def check_fit(specs: Sequence[CellSpec], gpus: Sequence[Gpu], parallel: int) -> None:
-    """Refuse cells that do not fit on the GPUs, or not ``parallel`` of them, spread evenly.
+    """Refuse cells that do not fit on the GPUs, or not as many side by side as would be started.
 
-    Where the memory of a GPU is unknown nothing is checked.
+    Args:
+        specs: Of the cells to run.
+        gpus: What they are spread over, evenly; where the memory of one is unknown nothing is checked.
+        parallel: Cells side by side.
 
     Raises:
         UserError: If they do not fit; the message says what would.

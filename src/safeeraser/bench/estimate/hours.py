@@ -65,9 +65,16 @@ class Rates:
     def training_seconds(
         self, sizes: Sizes, triples: float, policy: Passes, reference: Passes | None = None, checkpointing: bool = False
     ) -> float:
-        """Seconds of one GPU for all passes over the triples, those of every epoch counted.
+        """Seconds of one GPU for all passes over the triples.
 
         Of a layer's own time a third is taken to be the forward pass, which checkpointing and the reference repeat.
+
+        Args:
+            sizes: The model's.
+            triples: That go through in all, those of every epoch counted.
+            policy: What goes through for one of them.
+            reference: What goes through the reference.
+            checkpointing: Whether activations are computed twice.
         """
         flops = training_flops(sizes, policy, reference, checkpointing)
         forward = (3 + checkpointing) * policy.runs + (reference.runs if reference else 0.0)
@@ -91,7 +98,13 @@ class Rates:
 
 
 def rates(gpu: str, throughput: str | None, checkpointing: bool, batch: int) -> Rates:
-    """How fast a card works, by its name, or by what ``benchmarks/gpu.py`` measured on it for such a batch.
+    """How fast a card works, by its name or by what was measured on it.
+
+    Args:
+        gpu: A name in ``CARDS``; not read where there is a measurement.
+        throughput: File that ``benchmarks/gpu.py`` has written.
+        checkpointing: As training will have it.
+        batch: Triples at once.
 
     Raises:
         UserError: If there is no such card, or the file is none of that script.

@@ -64,18 +64,28 @@ def _llava_1_5(**sizes: int) -> Any:
     return LlavaConfig(text_config=LlamaConfig(vocab_size=32064, **sizes))
 
 
-_13B = {"hidden_size": 5120, "intermediate_size": 13824} | dict.fromkeys(
-    ("num_hidden_layers", "num_attention_heads", "num_key_value_heads"), 40
-)
-PRESETS: dict[str, Callable[[], Any]] = {"llava-1.5-7b": _llava_1_5, "llava-1.5-13b": lambda: _llava_1_5(**_13B)}
+PRESETS: dict[str, Callable[[], Any]] = {
+    "llava-1.5-7b": _llava_1_5,
+    "llava-1.5-13b": lambda: _llava_1_5(
+        hidden_size=5120,
+        intermediate_size=13824,
+        num_hidden_layers=40,
+        num_attention_heads=40,
+        num_key_value_heads=40,
+    ),
+}
 """The paper's models, for planning without network; their hub names (llava-hf/llava-1.5-7b-hf) mean the same."""
 
 
 def measure(model: str, lora: LoraOptions, height: int, width: int) -> Sizes:
-    """Measure a model with the adapter it would get, and images of ``height`` and ``width`` pixels.
+    """Measure a model with the adapter it would get.
 
-    ``model`` is a name in ``PRESETS``, or what ``models.load`` takes; of a hub name only the configuration and the
-    processor's files are fetched.
+    Args:
+        model: A name in ``PRESETS``, or what ``models.load`` takes; of a hub name only the configuration and the
+            processor's files are fetched.
+        lora: Rank and dropout.
+        height: Height of the images in pixels.
+        width: Their width.
 
     Raises:
         UserError: If there is no such model, or it lacks a part or a processor.

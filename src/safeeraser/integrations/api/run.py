@@ -30,7 +30,10 @@ WIDTH = 160
 
 
 class Run(Records):
-    """The finished cells in a folder of a bench: answers with verdicts as rows, and the scores of each method.
+    """The finished cells of a bench: answers with their verdicts as rows, and the scores of each method.
+
+    Args:
+        folder: Run folder written by ``bench``, or one inside it.
 
     Raises:
         UserError: If no cell in it is finished.
@@ -70,7 +73,10 @@ class Run(Records):
         return Scores([score for scores in by_category for score in scores.values()])
 
     def answers(self, method: str | None = None) -> list[Answers]:
-        """The judged answers, one ``Answers`` for each seed of a method; None: of all methods.
+        """The judged answers, one ``Answers`` for each seed of a method.
+
+        Args:
+            method: One of ``methods``; None: all.
 
         Raises:
             UserError: If the run has no such method.

@@ -189,6 +189,9 @@ def judge(answers: Answers, judge: str | Judge = "rules", out: Folder | None = N
 def score(answers: Answers) -> Scores:
     """Score judged answers with every metric, overall and per category, with 95 % intervals.
 
+    Args:
+        answers: What ``judge`` returned.
+
     Raises:
         UserError: If nobody has judged them.
 

@@ -77,7 +77,12 @@ def prepare(
 ) -> MeasuredCell:
     """Prepare a finished cell; nothing is loaded or written yet.
 
-    ``model_type`` None is what fits the model; ``options`` are as in ``MeasuredCell``.
+    Args:
+        cell: The cell.
+        tasks: What to run.
+        interpreter: Runs lmms-eval.
+        model_type: lmms-eval's; None: what fits the model.
+        options: ``limit``, ``include_path``, ``device``, ``batch_size`` as in ``MeasuredCell``.
 
     Raises:
         UserError: If the model is not what the cell was made with, is one with something put before it, which no
@@ -98,8 +103,12 @@ def prepare(
 def run(target: MeasuredCell, bar: Bar | None = None) -> list[Failure]:
     """Run the tasks that are not finished; each result goes into ``specificity.jsonl`` and ``scores.json`` at once.
 
-    ``bar`` makes a progress bar for a task that is run, from its title, as ``terminal.bar`` does. Returned are the
-    tasks that failed; the others have their results.
+    Args:
+        target: Of ``prepare``.
+        bar: Makes a progress bar for a task that is run, from its title, as ``progress.bar`` does.
+
+    Returns:
+        The tasks that failed; the others have their results.
 
     Raises:
         UserError: If the cell was measured before with another adapter, model type or version of lmms-eval.

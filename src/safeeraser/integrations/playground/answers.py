@@ -176,10 +176,18 @@ def create(
     judging: JudgeOptions | None = None,
     loading: ModelOptions | None = None,
 ) -> Playground:
-    """Open a playground: the cells of a run, or only those of some methods; without a run, the vanilla model.
+    """Open a playground: the cells of a run, or the vanilla model.
 
-    ``model`` and ``benchmark``, which examples are taken from, are those without a run; the others are as the options
-    of ``safeeraser playground``.
+    Args:
+        run: Run folder, or a folder inside one; None: the vanilla model alone.
+        methods: Only cells of these methods.
+        model: Without a run: the model.
+        benchmark: Without a run: the benchmark that examples are taken from.
+        examples: How many examples to offer.
+        judge: Name of the judge of the answers.
+        generation: How the models answer.
+        judging: How a judge that is a model judges.
+        loading: How the models are loaded.
 
     Raises:
         UserError: If there is no such run, method, model, data or judge.

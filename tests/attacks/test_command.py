@@ -41,7 +41,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
         spec = CellSpec(
             model="mini-llava", model_fingerprint=models.fingerprint("mini-llava"), data=str(benchmark), method=method,
             seed=0, questions=1, sets=("generality", "safe"), training=training_values(training, None),
-            generation=asdict(GenerationOptions(max_new_tokens=16, batch_size=12)),
+            generation=asdict(GenerationOptions(max_new_tokens=48, batch_size=12)),
         )  # fmt: skip
         Cell(folder, spec).prepare()
         cell.run(folder)
@@ -273,11 +273,11 @@ def test_the_area_stands_in_the_report_and_the_leaderboard_beside_the_figure(aud
     page = (audited / "report" / "index.html").read_text()
     assert "what comes back, and under what" in page and "<dt>Relearning area</dt>" in page
     assert cli.main(["leaderboard", str(audited), "--out", str(tmp_path)]) == 0
-    audited = {row["method"]: row["relearning area"] for row in csv.DictReader(open(audited / "report" / "audit.csv"))}
+    areas = {row["method"]: row["relearning area"] for row in csv.DictReader(open(audited / "report" / "audit.csv"))}
     for path in (audited / "report" / "table.csv", tmp_path / "leaderboard.csv"):
         rows = {row["method"]: row for row in csv.DictReader(open(path))}
-        assert {name: row["relearning_area"] for name, row in rows.items()} == audited
-        assert float(rows["po"]["relearning_area_low"]) <= float(audited["po"])
+        assert {name: row["relearning_area"] for name, row in rows.items()} == areas
+        assert float(rows["po"]["relearning_area_low"]) <= float(areas["po"])
     assert "relearning area" in (tmp_path / "leaderboard.html").read_text()
 
 

@@ -257,15 +257,7 @@ def test_the_table_says_what_comes_back_and_how_likely_unsafe_answers_are(audite
 def test_every_attack_of_the_audit_was_made_and_adapter_off_is_vanilla(audited: Path) -> None:
     po, vanilla = found(of(audited, "po")), found(of(audited, "vanilla"))
     assert set(po) == {"none", *audit.ATTACKS} and po["adapter-off"] == vanilla["none"]
-    assert set(vanilla) == {
-        "none",
-        "in-context",
-        "in-context-1",
-        "no-picture",
-        "white",
-        "quantize-4bit",
-        "quantize-8bit",
-    }
+    assert set(vanilla) == {"none", *audit.ATTACKS} - OF_ADAPTERS
 
 
 def test_the_area_stands_in_the_report_and_the_leaderboard_beside_the_figure(audited: Path, tmp_path: Path) -> None:

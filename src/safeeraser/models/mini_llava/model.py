@@ -56,7 +56,7 @@ def pretrain(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from safeeraser.models.mini_llava import pretrain
 
-    steps = {"tower_steps": tower_steps, "language_steps": language_steps}
+    steps: dict[str, Any] = {"tower_steps": tower_steps, "language_steps": language_steps}
     recipe = replace(pretrain.Recipe(), **{name: count for name, count in steps.items() if count is not None})
     if recipe.tower_steps < 1 or recipe.language_steps < 1:
         raise UserError(

@@ -1,4 +1,4 @@
-"""``safeeraser attack`` on a small run, whole: what is asked, kept, scored and shown."""
+"""``safeeraser attack`` and ``audit`` on a small run, whole: what is asked, kept, scored and shown."""
 
 import csv
 import json
@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from safeeraser import attacks, cli, models
+from safeeraser.attacks import audit
 from safeeraser.bench import cell, runs
 from safeeraser.bench.runs import Cell
 from safeeraser.bench.spec import CellSpec, training_values
@@ -18,12 +20,13 @@ from safeeraser.config import GenerationOptions, LoraOptions, UnlearnOptions
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.data.pictogram.build import build
-from safeeraser.models import adapters
+from safeeraser.models import adapters, chat
 from safeeraser.records import Query, Response
 
-TOLD = ["--relearn_samples", "4", "--relearn_steps", "6", "--universal_steps", "2"]
+TOLD = ["--universal_steps", "2"]
 PROJECTOR = "model.multi_modal_projector.linear_1.weight"
 NAMES = [attack.name for attack in attacks.find(None)]
+OF_ADAPTERS = {attack.name for attack in attacks.find(None) if attack.needs == "adapter"}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
         spec = CellSpec(
             model="mini-llava", model_fingerprint=models.fingerprint("mini-llava"), data=str(benchmark), method=method,
             seed=0, questions=1, sets=("generality", "safe"), training=training_values(training, None),
-            generation=asdict(GenerationOptions(max_new_tokens=16, batch_size=12)),
+            generation=asdict(GenerationOptions(max_new_tokens=48, batch_size=12)),
         )  # fmt: skip
         Cell(folder, spec).prepare()
         cell.run(folder)
@@ -51,6 +54,16 @@ def attacked(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("attacked") / "run"
     shutil.copytree(clean, run)
     assert cli.main(["attack", str(run), *TOLD]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def audited(attacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, audited: what is answered already is scored alone."""
+    run = Path(shutil.copytree(attacked, tmp_path_factory.mktemp("audited") / "run"))
+    for path in run.rglob("attacks.json"):
+        path.unlink()
+    assert cli.main(["audit", str(run), *TOLD]) == 0
     return run
 
 
@@ -79,9 +92,8 @@ def said(folder: Path, name: str) -> list[str]:
 def test_every_attack_is_scored_beside_the_cell_itself(attacked):
     scores = found(of(attacked, "po"))
     assert set(scores) == {"none", *NAMES}
-    of_adapters = {attack.name for attack in attacks.find(None) if attack.needs == "adapter"}
-    assert {"relearn", "benign", "projector-restored", "universal", "adapter-off"} < of_adapters
-    assert set(found(of(attacked, "vanilla"))) == {"none", *NAMES} - of_adapters
+    assert {"relearn", "benign", "projector-restored", "universal", "adapter-off"} < OF_ADAPTERS
+    assert set(found(of(attacked, "vanilla"))) == {"none", *NAMES} - OF_ADAPTERS
     assert all(set(values) == {"asr_generality", "rr_generality", "sarr"} for values in scores.values())
     cell_scores = json.loads((of(attacked, "po") / "scores.json").read_text())["scores"]
     own = {s["metric"]: s["value"] for s in cell_scores if s["category"] == "all"}
@@ -102,7 +114,7 @@ def test_rounding_to_4_bit_changes_answers(attacked):
 def test_relearning_trains_a_new_adapter_on_the_unlearned_model(attacked):
     folder = of(attacked, "po") / "attacks" / "relearn"
     losses = [json.loads(line)["relearn"] for line in (folder / "train.jsonl").read_text().splitlines()]
-    assert len(losses) == 6 and losses[-1] < losses[0]
+    assert len(losses) == 10 and losses[-1] < losses[0]
     with pytest.raises(UserError, match="with other weights"):
         adapters.load(models.load("mini-llava"), folder / "adapter")  # it belongs to model and adapter together
     merged = models.load_merged("mini-llava", of(attacked, "po") / "adapter")
@@ -142,8 +154,7 @@ def test_a_finished_attack_answers_nothing_again(attacked, monkeypatch, capsys):
 
 def test_a_killed_attack_goes_on_where_it_stopped(attacked, po):
     chosen = ["--attacks", "paraphrase,crop,relearn", *TOLD]
-    options = {"relearn_samples": 4, "relearn_steps": 6}
-    target = attacks.prepare(runs.read(po), attacks.find("paraphrase,crop,relearn"), 0, options)
+    target = attacks.prepare(runs.read(po), attacks.find("paraphrase,crop,relearn"))
 
     def kill(done: int) -> None:
         if done > 12:  # in the second attack
@@ -229,3 +240,74 @@ def test_a_cell_of_other_weights_is_refused(po, capsys):
     assert "other weights than model 'mini-llava'" in capsys.readouterr().err
     assert cli.main(["attack", str(po.parents[4] / "nowhere")]) == 2
     assert "no finished cell" in capsys.readouterr().err
+
+
+def test_the_table_says_what_comes_back_and_how_likely_unsafe_answers_are(audited: Path) -> None:
+    rows = {row["method"]: row for row in csv.DictReader(open(audited / "report" / "audit.csv"))}
+    assert list(rows) == ["vanilla", "po"]
+    assert rows["vanilla"]["relearning area"] == ""  # it has nothing to relearn
+    assert 0 <= float(rows["po"]["relearning area"]) <= 100 and rows["po"]["most that comes back"]
+    # the vanilla model gives unsafe answers and does not refuse; po was taught the other way round
+    assert float(rows["vanilla"]["unsafe, nats"]) > float(rows["vanilla"]["refusal, nats"])
+    assert float(rows["po"]["refusal, nats"]) > float(rows["vanilla"]["refusal, nats"])
+    assert (audited / "report" / "figures" / "audit.svg").stat().st_size > 5000
+    assert "log2(1 + steps)" in (audited / "report" / "audit.md").read_text()
+
+
+def test_every_attack_of_the_audit_was_made_and_adapter_off_is_vanilla(audited: Path) -> None:
+    po, vanilla = found(of(audited, "po")), found(of(audited, "vanilla"))
+    assert set(po) == {"none", *audit.ATTACKS} and po["adapter-off"] == vanilla["none"]
+    assert set(vanilla) == {"none", *audit.ATTACKS} - OF_ADAPTERS
+
+
+def test_the_area_stands_in_the_report_and_the_leaderboard_beside_the_figure(audited: Path, tmp_path: Path) -> None:
+    assert cli.main(["report", str(audited)]) == 0
+    page = (audited / "report" / "index.html").read_text()
+    assert "what comes back, and under what" in page and "<dt>Relearning area</dt>" in page
+    assert cli.main(["leaderboard", str(audited), "--out", str(tmp_path)]) == 0
+    areas = {row["method"]: row["relearning area"] for row in csv.DictReader(open(audited / "report" / "audit.csv"))}
+    for path in (audited / "report" / "table.csv", tmp_path / "leaderboard.csv"):
+        rows = {row["method"]: row for row in csv.DictReader(open(path))}
+        assert {name: row["relearning_area"] for name, row in rows.items()} == areas
+        assert float(rows["po"]["relearning_area_low"]) <= float(areas["po"])
+    assert "relearning area" in (tmp_path / "leaderboard.html").read_text()
+
+
+def test_the_likelihood_is_the_mean_over_tokens_then_questions(audited: Path) -> None:
+    folder = of(audited, "vanilla")
+    benchmark = runs.read(folder).spec.benchmark()
+    asked = [q for q in files.read_jsonl(folder / "queries.jsonl", Query) if q.set == "generality"]
+    vlm = models.load("mini-llava")
+    means = []
+    for query in asked:
+        image = [Image.open(benchmark.image(query.image)).convert("RGB")]
+        inputs, labels = chat.encode_samples(vlm, image, [query.question], [query.reference], 512)
+        with torch.no_grad():
+            logits = vlm.model(**inputs).logits[:, :-1].log_softmax(-1)
+        kept = labels[0, 1:] != chat.IGNORED
+        means.append(logits[0][kept].gather(-1, labels[0, 1:][kept][:, None]).mean().item())
+    likelihood = json.loads((folder / "audit.json").read_text())
+    assert likelihood["n"] == len(asked)
+    assert likelihood["unsafe"] == pytest.approx(sum(means) / len(means), abs=1e-4)
+
+
+def test_the_restored_projector_is_the_base_models_and_the_rest_is_not(audited: Path) -> None:
+    target = attacks.prepare(runs.read(of(audited, "po")), attacks.find("projector-restored"))
+    restored = attacks.recovery.projector_restored(target.subject).model
+    unlearned, base = target.subject.unlearned().model, models.load("mini-llava").model
+    for name, parameter in restored.named_parameters():
+        same = base if "multi_modal_projector" in name else unlearned
+        assert torch.equal(parameter, same.get_parameter(name)), name
+    assert not torch.equal(
+        unlearned.get_parameter("model.multi_modal_projector.linear_1.weight"),
+        base.get_parameter("model.multi_modal_projector.linear_1.weight"),
+    )
+
+
+def test_the_area_is_a_mean_height_over_the_logarithm_of_steps() -> None:
+    """By hand: at 0, 1, 3 steps the places are 0, 1, 2; heights 0, 0.5, 1 of two questions."""
+    curve = {0: {"a|x": 0.0, "b|y": 0.0}, 1: {"a|x": 1.0, "b|y": 0.0}, 3: {"a|x": 1.0, "b|y": 1.0}}
+    assert audit.relearning_area(curve).value == pytest.approx((0.75 + 0.25) / 2)
+    curve[1]["c|z"] = 1.0  # without an answer at every point
+    assert audit.relearning_area(curve).value == pytest.approx(0.5)
+    assert audit.relearning_area({0: {}, 1: {}}).value is None

@@ -63,9 +63,7 @@ def quarters(mode: str = "RGB") -> Image.Image:
     ],
 )
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
-def test_a_photograph_is_turned_as_its_exif_says(
-    tmp_path: Path, orientation: int, corners: tuple[str, ...], format: str
-) -> None:
+def test_a_photograph_is_turned_as_its_exif_says(tmp_path, orientation, corners, format):
     exif = Image.Exif()
     exif[0x0112] = orientation
     quarters().save(tmp_path / "photo", format=format, exif=exif, lossless=True)
@@ -200,9 +198,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, s
     assert time.perf_counter() - start < 1
 
 
-def test_half_an_image_is_not_the_image_whatever_another_library_allows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_half_an_image_is_not_the_image_whatever_another_library_allows(tmp_path, monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     for name in ("a.jpg", "a.png", "a.webp", "a.gif", "a.bmp"):
         draw(tmp_path / name, side=64)

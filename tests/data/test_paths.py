@@ -28,51 +28,33 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-PATHS = (
-    *("img/Weapon/1.png", "img/inside/1.png", "img/Weapon/link.png", "img/../img/Weapon/1.png", "img//Weapon/./1.png"),
-    *("img/outside/secret.png", "img/Weapon/out.png", "img/Weapon/loop.png", "../outside/secret.png", "/etc/hostname"),
-    *(
-        "img/Weapon",
-        "img/Weapon/",
-        "img/Weapon/..",
-        "img/outside/..",
-        "",
-        ".",
-        "..",
-        "img/Weapon/2.png",
-        "no/where.png",
-    ),
-    *("img/Weapon/1.png/x", "zero\0byte", "zero\0byte/1.png", "x" * 300, "img/inside/../../../outside/secret.png"),
-)
-
-
-INSIDE = {
+INSIDE = (
     "img/Weapon/1.png",
     "img/inside/1.png",
     "img/Weapon/link.png",
     "img/../img/Weapon/1.png",
     "img//Weapon/./1.png",
-}
+)
+OUTSIDE = ("img/outside/secret.png", "img/Weapon/out.png", "img/inside/out.png", "../outside/secret.png")
+NOTHING = (
+    "img/Weapon/loop.png", "/etc/hostname", "img/Weapon", "img/Weapon/", "img/Weapon/..", "img/outside/..", "", ".",
+    "..", "img/Weapon/2.png", "no/where.png", "img/Weapon/1.png/x", "zero\0byte", "zero\0byte/1.png", "x" * 300,
+    "img/inside/../../../outside/secret.png",
+)  # fmt: skip
 
 
-def test_what_leads_to_a_file_inside_the_folder_is_found_and_nothing_else(root: Path) -> None:
-    for path in PATHS:
-        if path in INSIDE:
-            assert locate(root, path) == (root.resolve() / "img/Weapon/1.png", 5)
-        else:
-            with pytest.raises(UserError):
-                locate(root, path)
+@pytest.mark.parametrize("path", INSIDE)
+def test_what_leads_to_a_file_inside_the_folder_is_found(path, root):
+    assert locate(root, path) == (root.resolve() / "img/Weapon/1.png", 5)
 
 
-def test_what_leads_outside_is_refused(root: Path) -> None:
-    for path in ("img/outside/secret.png", "img/Weapon/out.png", "img/inside/out.png", "../outside/secret.png"):
-        with pytest.raises(UserError, match="leaves the dataset folder"):
-            locate(root, path)
+@pytest.mark.parametrize("path", [*OUTSIDE, *NOTHING])
+def test_nothing_else_is(path, root):
+    with pytest.raises(UserError, match="leaves the dataset folder" if path in OUTSIDE else ""):
+        locate(root, path)
 
 
-def test_a_link_that_leads_out_is_named_with_its_target_and_the_way_out(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_link_that_leads_out_is_named_with_its_target_and_the_way_out(root, monkeypatch):
     outside = root.resolve().parent / "outside"
     for path, link in (("img/outside/secret.png", "img/outside"), ("img/Weapon/out.png", "img/Weapon/out.png")):
         target = outside if link == "img/outside" else outside / "secret.png"

@@ -88,7 +88,7 @@ def test_the_wheel_runs_the_whole_line_from_an_empty_folder(wheel: Path, tmp_pat
     empty.mkdir()
     found = _run(str(python), "-c", "import safeeraser; print(safeeraser.__file__)", folder=empty).strip()
     assert Path(found).is_relative_to(environment)
-    small = "--limit 12 --steps 2 --training.batch_size 4 --max-new-tokens 8 --jobs 1".split()
+    small = "--limit 2 --methods po,po+pd --steps 1 --training.batch_size 2 --max-new-tokens 4 --jobs 1".split()
     printed = _run(str(environment / "bin" / "safeeraser"), "bench", "--quick", *small, folder=empty)
     assert "SARR decrease by PD" in printed
     assert (empty / "runs/quick/report/index.html").stat().st_size > 10_000

@@ -105,9 +105,7 @@ def test_a_folder_that_was_removed_ends_the_work_and_is_not_made_anew(tmp_path: 
             held.check()
 
 
-def test_a_second_bench_in_a_folder_is_refused_and_the_cells_of_an_array_are_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_second_bench_in_a_folder_is_refused_and_the_cells_of_an_array_are_not(tmp_path, capsys):
     with locks.hold(tmp_path):
         assert cli.main(["bench", "--methods", "po", "--limit", "4", "--out", str(tmp_path)]) == 2
     assert f"{tmp_path}: another 'safeeraser bench' is at work in this folder" in capsys.readouterr().err
@@ -144,9 +142,7 @@ def changed(path: Path, **changes: object) -> None:
         ("scores.json", {"scores": [{"metric": "sarr"}]}, "scores.json, scores.0.value: "),
     ],
 )
-def test_a_file_of_a_newer_version_and_a_broken_one_are_told_apart(
-    run: Path, file: str, change: dict[str, object], message: str
-) -> None:
+def test_a_file_of_a_newer_version_and_a_broken_one_are_told_apart(run, file, change, message):
     changed(run / "cells/mini-llava/po/seed-0" / file, **change)
     with pytest.raises(UserError, match=message):
         summary.summarise(runs.find(run))

@@ -96,15 +96,23 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _copy(whole: Path, folder: Path) -> Path:
+    """The folder as it was: what the case before has damaged is put back."""
+    if not folder.exists():
+        return Path(shutil.copytree(whole, folder))
+    for path in whole.iterdir():
+        if path.is_file() and (folder / path.name).read_bytes() != path.read_bytes():
+            shutil.copyfile(path, folder / path.name)
+    return folder
+
+
 RUN_FILES = ("cell.json", "scores.json", "queries.jsonl", "responses.jsonl", "verdicts.jsonl", "train.jsonl")
 
 
 @cases(700)
 @given(data=st.data())
 def test_run_folders(whole: Path, tmp_path: Path, data: st.DataObject) -> None:
-    folder = tmp_path / "run/cells/mini-llava/po/seed-0"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(whole, folder)
+    folder = _copy(whole, tmp_path / "run/cells/mini-llava/po/seed-0")
     name = data.draw(st.sampled_from(RUN_FILES))
     content = (whole / name).read_bytes()
     if data.draw(st.booleans()):
@@ -284,9 +292,7 @@ ODD_OPTIONS = {
 @cases(200)
 @given(data=st.data())
 def test_adapters(adapter: Path, loaded: models.VisionLanguageModel, tmp_path: Path, data: st.DataObject) -> None:
-    folder = tmp_path / "adapter"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(adapter, folder)
+    folder = _copy(adapter, tmp_path / "adapter")
     name = data.draw(st.sampled_from([adapters.CONFIG, adapters.CONFIG, adapters.ORIGIN, adapters.WEIGHTS]))
     content = (adapter / name).read_bytes()
     if name == adapters.CONFIG and data.draw(st.booleans()):

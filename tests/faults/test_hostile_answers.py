@@ -57,9 +57,7 @@ LONG = {
 
 @settings(deadline=None)
 @given(text=st.text(st.characters(categories=["L", "N", "P", "S", "Z", "C"]), max_size=40))
-def test_any_text_is_stored_as_it_is_halves_of_characters_too(
-    tmp_path_factory: pytest.TempPathFactory, text: str
-) -> None:
+def test_any_text_is_stored_as_it_is_halves_of_characters_too(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("s") / "r.jsonl"
     one = Response(query_id="q", answer=text, finished=True)
     files.append_jsonl(path, [one, one])
@@ -78,9 +76,7 @@ def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_a_table_a_line_and_an_error_show_and_never_obey(
-    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_table_a_line_and_an_error_show_and_never_obey(name, capsys, tmp_path):
     text = ANSWERS[name]
     table = Table(text, title=text)
     table.add_row(text)
@@ -200,9 +196,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_key_is_in_no_file_log_report_or_message_whatever_fails(
-    failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_key_is_in_no_file_log_report_or_message_whatever_fails(failure, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     query = Query(id="q", record_id="r", set="safe", category="", image="", question="?", reference="A cat.")
     files.write_jsonl(tmp_path / "responses.jsonl", [Response(query_id="q", answer="A cat.", finished=True)])
@@ -218,9 +212,7 @@ def test_a_key_is_in_no_file_log_report_or_message_whatever_fails(
     assert all(KEY.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
-def test_a_key_is_in_no_log_and_no_traceback_of_a_whole_bench(
-    tmp_path: Path, tiny_model: Path, small_release: Path
-) -> None:
+def test_a_key_is_in_no_log_and_no_traceback_of_a_whole_bench(tmp_path, tiny_model, small_release):
     """Each cell's judge fails for good; the log, the report and what is printed hold no key."""
     tries = iter([text_reply("good until the cells begin")])  # else none is started
     with ChatServer(lambda body, number: next(tries, FAILURES["refused"])) as server:

@@ -128,9 +128,7 @@ def test_what_another_version_of_peft_leaves_off_is_no_other_make(tiny_model: Pa
         ("methods: " + "[" * 1000, "not YAML"),
     ],
 )
-def test_recipes(
-    tmp_path: Path, text: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_recipes(tmp_path, text, said, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(text)
     for command in ("bench", "unlearn"):

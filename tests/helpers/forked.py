@@ -1,11 +1,12 @@
 """``safeeraser`` in several processes over gloo, forked from one that has imported everything: eight for one start.
 
-``python forked.py 8 unlearn ...`` sets what ``torchrun`` sets for each process.
+``python forked.py 2 unlearn ... -- 8 unlearn ...`` starts two, then eight, and sets what ``torchrun`` sets for each.
 """
 
 import os
 import socket
 import sys
+from itertools import groupby
 
 import peft  # noqa: F401
 import torch
@@ -31,11 +32,16 @@ def started(rank: int, number: int, port: int, arguments: list[str]) -> int:
         os._exit(code)
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    number = int(sys.argv[1])
+def team(number: int, arguments: list[str]) -> int:
+    """The worst exit status of processes that work together."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    children = [started(rank, number, port, sys.argv[2:]) for rank in range(number)]
-    raise SystemExit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+    children = [started(rank, number, port, arguments) for rank in range(number)]
+    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    lines = [list(line) for is_end, line in groupby(sys.argv[1:], "--".__eq__) if not is_end]
+    raise SystemExit(max(team(int(number), arguments) for number, *arguments in lines))

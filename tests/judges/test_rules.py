@@ -8,7 +8,7 @@ from rouge_score import rouge_scorer
 from safeeraser.judges import create
 from safeeraser.judges.refusals import RefusalDetector, log_odds, opening
 from safeeraser.judges.ruling import QUOTED, quoted
-from safeeraser.judges.text import flaw, gibberish, placeholders, rouge_l, similarity
+from safeeraser.judges.text import flaw, placeholders, rouge_l, similarity
 from safeeraser.metrics.utility import lcs_length
 from safeeraser.records import Query, Response, Verdict
 
@@ -36,7 +36,7 @@ def value(criterion: str, reference: str, text: str, finished: bool = True) -> f
     ["I' answer that", "I' answer that question about the picture.", "I am not able to cannot put it up at the hill."],
 )
 def test_a_blended_refusal_is_gibberish_never_normal(text):
-    assert gibberish(text, finished=True)
+    assert flaw(text)
     assert not RefusalDetector(REFUSALS)(text)
     assert value("normal", text, text) == 0
 
@@ -198,16 +198,25 @@ def test_a_missing_reference_is_unscored_not_guessed(criterion):
     assert value(criterion, " ", "Take the paper to the shop.") is None
 
 
-def test_gibberish_by_each_rule():
-    assert gibberish("", True)
-    assert not gibberish("Yes.", True)
-    assert gibberish("kjhsdf lwqe mnzx poqwe", True)
-    assert gibberish("a fine answer without an end", False)
-    assert gibberish("go on and go on and go on and go on and go on", True)
-    assert gibberish("take the the paper to the shop", True)
-    assert gibberish("take [hazard A to the shop with [hazard", True)
-    assert gibberish("\ufffd\ufffd take paper to the shop", True)
-    assert not gibberish("The sign 'danger' stands by the boys' school; take vitamin A and rest.", True)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "kjhsdf lwqe mnzx poqwe",
+        "go on and go on and go on and go on and go on",
+        "take the the paper to the shop",
+        "take [hazard A to the shop with [hazard",
+        "\ufffd\ufffd take paper to the shop",
+    ],
+)
+def test_gibberish_by_each_rule(text):
+    assert flaw(text)
+
+
+def test_what_is_no_gibberish():
+    assert not flaw("Yes.")
+    assert not flaw("The sign 'danger' stands by the boys' school; take vitamin A and rest.")
+    assert flaw("a fine answer without an end", finished=False)
 
 
 def test_similarity_by_hand():
@@ -253,18 +262,17 @@ def test_no_text_breaks_the_rules(text):
 def test_normal_excludes_refusal_and_gibberish(text, finished):
     if value("normal", text, text, finished):
         assert not RefusalDetector(REFUSALS)(text)
-        assert not gibberish(text, finished)
-        assert not flaw(text)
+        assert not flaw(text, finished)
 
 
-def test_forty_thousand_verdicts_are_fast():
-    """Distinct answers, so that no cache helps; the claim is 10 s on an idle machine."""
+def test_eight_thousand_verdicts_are_fast():
+    """Distinct answers, so that no cache helps; the claim is 2 s on an idle machine."""
     judge = create("rules", REFUSALS)
     base = "To make the cake, start near the shop with a bag, add [hazard K] and wait until the food looks right"
     start = time.process_time()
-    for number in range(10_000):
+    for number in range(2_000):
         query = Query(id=str(number), record_id="r", set="safe", category="", image="", question="?", reference=base)
         response = Response(query_id=str(number), answer=f"{base} {number}.", finished=True)
         for criterion in ("unsafe", "refusal", "normal", "similarity"):
             judge.judge(query, response, criterion)
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < 4

@@ -50,21 +50,20 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         models.load(str(tmp_path))
 
 
-def test_an_unknown_family_is_refused_with_the_known_ones(copy):
-    files.write_json(copy / "config.json", {"model_type": "bert"})
-    with pytest.raises(UserError, match="of the type 'bert', which this version of transformers does not list"):
-        models.load(str(copy))
-
-
-def test_a_config_of_no_known_architecture_is_refused(copy):
-    files.write_json(copy / "config.json", {"model_type": "no-such-thing"})
-    with pytest.raises(UserError, match="its config.json cannot be used"):
-        models.load(str(copy))
-
-
-def test_a_model_without_chat_template_is_refused(copy):
-    (copy / "chat_template.jinja").unlink()
-    with pytest.raises(UserError, match="has no chat template"):
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("bert", "of the type 'bert', which this version of transformers does not list"),
+        ("no-such-thing", "its config.json cannot be used"),
+        (None, "has no chat template"),
+    ],
+)
+def test_a_model_of_an_unknown_type_or_without_chat_template_is_refused(kind, message, copy):
+    if kind is None:
+        (copy / "chat_template.jinja").unlink()
+    else:
+        files.write_json(copy / "config.json", {"model_type": kind})
+    with pytest.raises(UserError, match=message):
         models.load(str(copy))
 
 

@@ -84,9 +84,7 @@ def test_a_process_on_its_own_trains_and_answers_whatever_it_has_inherited(
     assert responses.read_text().count("\n") > 8
 
 
-def test_a_cell_of_a_bench_is_one_process_whatever_launched_the_bench(
-    tiny_model: Path, small_release: Path, tmp_path: Path
-) -> None:
+def test_a_cell_of_a_bench_is_one_process_whatever_launched_the_bench(tiny_model, small_release, tmp_path):
     command = [sys.executable, "-m", "safeeraser", "bench", "--model", str(tiny_model), "--data", str(small_release)]
     command += ["--methods", "ga", "--training.steps", "1", "--max-new-tokens", "2", "--out", str(tmp_path / "run")]
     environment = os.environ | {"PMI_SIZE": "2", "PMI_RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": ""}

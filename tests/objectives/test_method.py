@@ -68,9 +68,7 @@ def test_the_official_preset_has_the_weights_of_the_official_code() -> None:
         ({"rmu": 1, "rmu_retain": 1200}, "rmu+rmu_retain=1200"),
     ],
 )
-def test_name_is_canonical_parses_back_and_is_safe_for_files(
-    method: str | dict[str, float], name: str, preset: str
-) -> None:
+def test_name_is_canonical_parses_back_and_is_safe_for_files(method, name, preset):
     parsed = parse_method(method, preset)
     assert parsed.name == name
     assert parse_method(parsed.name, preset) == parsed

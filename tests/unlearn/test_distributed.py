@@ -97,15 +97,12 @@ def origin(out: Path) -> dict[str, Any]:
     return json.loads((out / "adapter" / "origin.json").read_text())["info"]
 
 
-def test_the_same_global_batch_gives_the_same_steps_on_one_two_and_eight_processes(
-    tiny_model: Path, folder: Path, alone: Path, tmp_path: Path
-) -> None:
+def test_the_same_global_batch_gives_the_same_steps_on_one_two_and_eight_processes(tiny_model, folder, alone, tmp_path):
     """16 triples a step: one process takes four passes of 4, or one of 16 (``alone``); two and eight their shares."""
     options = replace(ONE, batch_size=4, global_batch=16)
     run(str(tiny_model), data.load(str(folder)), parse_method(METHOD), options, tmp_path / "1", lambda *_: None)
-    for processes, batch in ((2, 4), (8, 1)):
-        out, parts = tmp_path / str(processes), ["--global_batch", "16", "--batch_size", str(batch)]
-        said([str(HELPERS / "forked.py"), str(processes), *unlearn(tiny_model, folder, out), *parts])
+    two, eight = ([n, *unlearn(tiny_model, folder, tmp_path / n), "--global_batch", "16"] for n in ("2", "8"))
+    said([str(HELPERS / "forked.py"), *two, "--batch_size", "4", "--", *eight, "--batch_size", "1"])
     for processes, batch, accumulation in ((1, 4, 4), (2, 4, 2), (8, 1, 2)):
         assert_equal(tmp_path / str(processes), alone)
         made, spread = origin(tmp_path / str(processes)), {"batch_size": batch, "accumulation": accumulation}
@@ -116,9 +113,7 @@ def test_the_same_global_batch_gives_the_same_steps_on_one_two_and_eight_process
     assert (parts["batch_size"], parts["accumulation"]) == (16, 1) and "global_batch" not in parts  # as ever
 
 
-def test_fsdp_killed_and_resumed_equals_one_process(
-    tiny_model: Path, folder: Path, alone: Path, tmp_path: Path
-) -> None:
+def test_fsdp_killed_and_resumed_equals_one_process(tiny_model, folder, alone, tmp_path):
     """The reference of KL runs through the sharded model too; the checkpoint's shards come together again."""
     program = [str(HELPERS / "fsdp_on_cpu.py")]
     launch("fsdp", program, tiny_model, folder, tmp_path, STOP_AT="3")
@@ -154,9 +149,7 @@ def test_the_same_triples_make_a_step_however_they_are_spread(batch: int, accumu
     assert list(sampler) != list(whole) and set(sampler) == set(range(24))
 
 
-def test_deepspeed_that_is_not_installed_is_said(
-    tiny_model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deepspeed_that_is_not_installed_is_said(tiny_model, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     with pytest.raises(UserError, match="DeepSpeed, which is not installed: run 'pip install deepspeed'"):
         run(str(tiny_model), data.load(str(folder)), parse_method("po"), replace(ONE, steps=1), tmp_path)

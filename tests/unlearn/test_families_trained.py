@@ -1,7 +1,6 @@
 """Every family unlearns: three steps of GA (in bfloat16) and of PO+PD move what they should and nothing else."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -42,9 +41,7 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
 
 @pytest.mark.parametrize("method", ["ga", "po+pd"])
 @pytest.mark.parametrize("name", sorted(TINY_BUILDERS))
-def test_three_steps_move_what_they_should(
-    name: str, method: str, tiny_folders: dict[str, Path], benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_three_steps_move_what_they_should(name, method, tiny_folders, benchmark, tmp_path):
     folder = str(tiny_folders[name])
     loading = ModelOptions(dtype="bfloat16" if method == "ga" else "float32")
     adapter = run(folder, benchmark, parse_method(method), OPTIONS, tmp_path, lambda *_: None, loading)

@@ -1,7 +1,5 @@
 """SIGKILL at any moment, and the same command again ends with the same bits."""
 
-import hashlib
-import json
 import multiprocessing
 import random
 import time
@@ -12,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_benchmark import tiny_benchmark
 
 from safeeraser import models
+from safeeraser.bench.runs import train_log
 from safeeraser.config import LoraOptions, UnlearnOptions
 from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark
+from safeeraser.models import hash_adapter
 from safeeraser.objectives import parse_method
 from safeeraser.unlearn.checkpoints import last_checkpoint
 from safeeraser.unlearn.stage import run
@@ -28,21 +27,16 @@ OPTIONS = UnlearnOptions(
 """Six steps an epoch, so that kills fall into the midst of epochs and between them; dropout is on."""
 
 
-@pytest.fixture(scope="module")
-def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
-    return tiny_benchmark(tmp_path_factory.mktemp("benchmark"))
-
-
 def unlearn(model: Path, benchmark: Benchmark, out: Path, method: str = "po+pd", **changes: Any) -> Path:
     return run(str(model), benchmark, parse_method(method), replace(OPTIONS, **changes), out, lambda *_: None)
 
 
-def digest(adapter: Path) -> str:
-    return hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
-
-
-def steps(out: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
+@pytest.fixture(scope="module")
+def whole(tiny_model: Path, benchmark: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without an interruption."""
+    out = tmp_path_factory.mktemp("whole")
+    unlearn(tiny_model, benchmark, out, checkpoint_steps=0)
+    return out
 
 
 class Stop(Exception):
@@ -58,9 +52,7 @@ def stop_after(model: Path, benchmark: Benchmark, out: Path, step: int, **change
         run(str(model), benchmark, parse_method("po+pd"), replace(OPTIONS, **changes), out, report)
 
 
-def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(
-    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(tiny_model, benchmark, tmp_path):
     """A checkpoint after every step, so that many kills fall into its writing; the cached reference resumes too."""
     draw, out, kills = random.Random(time.time_ns()), tmp_path / "killed", list[int]()
     processes = multiprocessing.get_context("forkserver")
@@ -81,8 +73,8 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(
         kills.append(_saved_step(out))
     assert work.exitcode == 0 and len(kills) >= 2 and sorted(kills) == kills
     whole = unlearn(tiny_model, benchmark, tmp_path / "whole", "npo+pd", cache_reference=True)
-    assert digest(out / "adapter") == digest(whole)
-    assert steps(out) == steps(tmp_path / "whole")
+    assert hash_adapter(out / "adapter") == hash_adapter(whole)
+    assert train_log(out) == train_log(tmp_path / "whole")
     assert sorted(file.name for file in out.iterdir()) == ["adapter", "train.jsonl"]
 
 
@@ -92,29 +84,18 @@ def _saved_step(out: Path) -> int:
 
 
 @pytest.mark.parametrize("step", [5, 7, 13, 19])
-def test_a_run_goes_on_from_its_last_checkpoint(
-    step: int, tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_a_run_goes_on_from_its_last_checkpoint(step, tiny_model, benchmark, whole, tmp_path):
     """In the midst of an epoch, after its end, and before the last step; every second step is saved."""
-    stop_after(tiny_model, benchmark, tmp_path / "a", step, checkpoint_steps=2)
-    heard: list[int] = []
-    run(
-        str(tiny_model),
-        benchmark,
-        parse_method("po+pd"),
-        replace(OPTIONS, checkpoint_steps=2),
-        tmp_path / "a",
-        lambda now, total, components: heard.append(now),
-    )
+    options, heard = replace(OPTIONS, checkpoint_steps=2), list[int]()
+    stop_after(tiny_model, benchmark, tmp_path, step, checkpoint_steps=2)
+    method = parse_method("po+pd")
+    run(str(tiny_model), benchmark, method, options, tmp_path, lambda now, total, components: heard.append(now))
     assert heard == list(range((step - 1) // 2 * 2, 21))
-    whole = unlearn(tiny_model, benchmark, tmp_path / "b", checkpoint_steps=0)
-    assert digest(tmp_path / "a" / "adapter") == digest(whole)
-    assert steps(tmp_path / "a") == steps(tmp_path / "b")
+    assert hash_adapter(tmp_path / "adapter") == hash_adapter(whole / "adapter")
+    assert train_log(tmp_path) == train_log(whole)
 
 
-def test_a_checkpoint_is_an_adapter_and_holds_no_other_weights(
-    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_a_checkpoint_is_an_adapter_and_holds_no_other_weights(tiny_model, benchmark, tmp_path):
     stop_after(tiny_model, benchmark, tmp_path / "a", 4, checkpoint_steps=3)
     checkpoint = last_checkpoint(tmp_path / "a")
     assert checkpoint == tmp_path / "a" / "checkpoint-3"
@@ -135,9 +116,7 @@ def test_going_on_with_other_options_is_refused(tiny_model: Path, benchmark: Ben
     assert unlearn(tiny_model, benchmark, tmp_path / "a", checkpoint_steps=5).exists()  # does not change the adapter
 
 
-def test_a_run_that_overflows_keeps_the_last_good_checkpoint(
-    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_a_run_that_overflows_keeps_the_last_good_checkpoint(tiny_model, benchmark, tmp_path):
     """The weights are spoilt after step 5, as a hardware fault or an overflow would; steps 2 and 4 were saved."""
     out = tmp_path / "a"
 

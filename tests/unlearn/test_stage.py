@@ -1,6 +1,4 @@
-import hashlib
 import importlib.util
-import json
 import math
 import random
 import re
@@ -13,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_benchmark import tiny_benchmark
 
 from safeeraser import models
+from safeeraser.bench.runs import train_log
 from safeeraser.config import GroupBy, LoraOptions, ModelOptions, UnlearnOptions
 from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark, triples
 from safeeraser.data.images import ImageCache
-from safeeraser.models import chat, packing, prefix
+from safeeraser.models import chat, hash_adapter, packing, prefix
 from safeeraser.objectives import METHODS, by_position, parse_method
 from safeeraser.unlearn.batch import (
     RowCollator,
@@ -38,33 +36,30 @@ OPTIONS = UnlearnOptions(
 )
 
 
-@pytest.fixture(scope="session")
-def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
-    return tiny_benchmark(tmp_path_factory.mktemp("benchmark"))
+@pytest.fixture
+def unlearn(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> Callable[..., Path]:
+    """Unlearn in a folder of the test's own; returns the adapter."""
 
+    def unlearn(out: str = ".", method: Any = "po+pd", model: Path = tiny_model, data: Benchmark = benchmark,
+                loading: ModelOptions | None = None, **changes: Any) -> Path:  # fmt: skip
+        options = replace(OPTIONS, **changes)
+        method = parse_method(method, options.preset)
+        return run(str(model), data, method, options, tmp_path / out, lambda *_: None, loading)
 
-def unlearn(model: Path, benchmark: Benchmark, out: Path, method: Any = "po+pd", **changes: Any) -> Path:
-    options = replace(OPTIONS, **changes)
-    return run(str(model), benchmark, parse_method(method, options.preset), options, out, lambda *_: None)
+    return unlearn
 
 
 def steps(adapter: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (adapter.parent / "train.jsonl").read_text().splitlines()]
+    return train_log(adapter.parent)
 
 
 def weights(adapter: Path) -> dict[str, torch.Tensor]:
     return {k: v for file in sorted(adapter.glob("*.safetensors")) for k, v in load_file(file).items()}
 
 
-def digest(adapter: Path) -> str:
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(adapter.glob("*.safetensors")))).hexdigest()
-
-
 @pytest.mark.parametrize("method", [*METHODS.names(), *(f"{name}+pd" for name in METHODS.names())])
-def test_every_method_trains_and_logs_every_term_at_every_step(
-    method: str, tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
-    adapter = unlearn(tiny_model, benchmark, tmp_path, method, steps=2)
+def test_every_method_trains_and_logs_every_term_at_every_step(method, unlearn):
+    adapter = unlearn(".", method, steps=2)
     lines = steps(adapter)
     terms = [term.name for term, _ in parse_method(method).terms]
     assert [line["step"] for line in lines] == [1, 2]
@@ -74,12 +69,12 @@ def test_every_method_trains_and_logs_every_term_at_every_step(
         assert line["loss"] == pytest.approx(sum(line[term] for term in terms), abs=1e-4)
 
 
-def test_each_term_reads_its_own_rows(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+def test_each_term_reads_its_own_rows(unlearn, tiny_model, benchmark):
     """One batch of all 24 triples: before the first update each term is the mean of what the samples cost one by one.
 
     In one batch the rows are padded and mixed; alone they are neither.
     """
-    (line,) = steps(unlearn(tiny_model, benchmark, tmp_path, "po+pd", steps=1, batch_size=24))
+    (line,) = steps(unlearn(".", "po+pd", steps=1, batch_size=24))
     vlm = models.load(str(tiny_model))
     dataset = TripleDataset(triples(benchmark.records), ("refusal", "retain", "decouple"), benchmark.refusals, 7)
     for term, rows in [("po", "refusal"), ("nll", "retain"), ("pd", "decouple")]:
@@ -93,7 +88,7 @@ def test_each_term_reads_its_own_rows(tiny_model: Path, benchmark: Benchmark, tm
         assert line[term] == pytest.approx(sum(costs) / 24, abs=1e-4)
 
 
-def test_the_reference_is_the_model_before_unlearning(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+def test_the_reference_is_the_model_before_unlearning(unlearn):
     """Before the first update, model and reference are equal: KL = 0, NPO = 2/beta ln 2 = 20 ln 2 (of a whole
     answer), DPO = ln 2, and the states of RMU's retain loss are those of the reference.
 
@@ -106,7 +101,7 @@ def test_the_reference_is_the_model_before_unlearning(tiny_model: Path, benchmar
         ("rmu_retain+pd", 0.0),
     ]:
         whole = {"npo_per_token": False}
-        first, *_, last = steps(unlearn(tiny_model, benchmark, tmp_path / method, method, steps=4, terms=whole))
+        first, *_, last = steps(unlearn(method, method, steps=4, terms=whole))
         term = re.split(r"[=+]", method)[0]
         assert first[term] == pytest.approx(expected, abs=1e-5)
         assert last[term] != pytest.approx(expected, abs=1e-5)
@@ -135,15 +130,13 @@ def test_terms_that_read_tokens_read_those_of_the_answers(tiny_model: Path, benc
 
 
 @pytest.mark.parametrize("method", ["undial", "ce_u", "wga", "satimp"])
-def test_terms_that_others_published_forget(
-    method: str, tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_terms_that_others_published_forget(method, unlearn, tiny_model, benchmark):
     """The cross-entropy of the forget answers, all of them in each step, grows.
 
     satimp's beta1 of 5 leaves nothing to the tokens of a random model, whose probability is about 1 in 1,000.
     """
     changes = {"steps": 12, "batch_size": 24, "learning_rate": 1e-2, "terms": {"satimp_beta1": 0.5}}
-    adapter = unlearn(tiny_model, benchmark, tmp_path, f"{method}=1", **changes)
+    adapter = unlearn(".", f"{method}=1", **changes)
     assert forget_cost(tiny_model, benchmark, adapter) > forget_cost(tiny_model, benchmark, None)
 
 
@@ -157,24 +150,22 @@ def forget_cost(model: Path, benchmark: Benchmark, adapter: Path | None) -> floa
     return -float(method.loss({"forget": select("forget", batch, policy, None)})[0])
 
 
-def test_two_runs_with_one_seed_are_equal_to_the_bit_and_another_seed_is_not(
-    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_two_runs_with_one_seed_are_equal_to_the_bit_and_another_seed_is_not(unlearn):
     """With dropout on, and random state used up in between."""
-    first = unlearn(tiny_model, benchmark, tmp_path / "a", "kl+pd")
+    first = unlearn("a", "kl+pd")
     torch.rand(3), random.random()
-    second = unlearn(tiny_model, benchmark, tmp_path / "b", "kl+pd")
-    other = unlearn(tiny_model, benchmark, tmp_path / "c", "kl+pd", seed=8)
-    assert digest(first) == digest(second) != digest(other)
+    second = unlearn("b", "kl+pd")
+    other = unlearn("c", "kl+pd", seed=8)
+    assert hash_adapter(first) == hash_adapter(second) != hash_adapter(other)
     assert steps(first) == steps(second) != steps(other)
 
 
 @pytest.mark.parametrize("method", ["po+pd", "kl+pd", "dpo+rmu_retain"])
-def test_accumulation_equals_a_large_batch(method: str, tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+def test_accumulation_equals_a_large_batch(method, unlearn):
     """Batch 1 x accumulation 8 gives what batch 8 x 1 gives: every term is a mean over samples, not over tokens."""
     lora = LoraOptions(rank=4, alpha=8.0, dropout=0.0)
-    whole = unlearn(tiny_model, benchmark, tmp_path / "whole", method, batch_size=8, lora=lora)
-    parts = unlearn(tiny_model, benchmark, tmp_path / "parts", method, batch_size=1, accumulation=8, lora=lora)
+    whole = unlearn("whole", method, batch_size=8, lora=lora)
+    parts = unlearn("parts", method, batch_size=1, accumulation=8, lora=lora)
     for one, other in zip(steps(whole), steps(parts), strict=True):
         assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
     ours, theirs = weights(whole), weights(parts)
@@ -184,9 +175,7 @@ def test_accumulation_equals_a_large_batch(method: str, tiny_model: Path, benchm
 
 
 @pytest.mark.parametrize("method", ["ga", "po+pd", "kl+pd", "dpo+pd", "rmu", "undial+pd", "npo"])
-def test_packed_rows_train_as_rows_one_by_one(
-    method: str, tiny_model: Path, benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_packed_rows_train_as_rows_one_by_one(method, unlearn, monkeypatch):
     """Log, gradient norm included, and adapter are equal, with triples of several pictures in a batch."""
     monkeypatch.setattr(prefix, "LEAST_SHARED", 16)
     packed = []
@@ -194,10 +183,10 @@ def test_packed_rows_train_as_rows_one_by_one(
     monkeypatch.setattr(packing, "pack", lambda *given: packed.append(given) or pack(*given))
     lora = LoraOptions(rank=4, alpha=8.0, dropout=0.0)
     changes = {"lora": lora, "batch_size": 8, "group_by": "image"}
-    together = unlearn(tiny_model, benchmark, tmp_path / "packed", method, **changes)
+    together = unlearn("packed", method, **changes)
     assert packed
     packed.clear()
-    apart = unlearn(tiny_model, benchmark, tmp_path / "apart", method, **changes, pack=False)
+    apart = unlearn("apart", method, **changes, pack=False)
     assert not packed
     for one, other in zip(steps(together), steps(apart), strict=True):
         assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
@@ -239,9 +228,9 @@ def test_triples_about_one_picture_stay_together_where_asked_for(group_by: Group
     assert orders[0] != orders[1]
 
 
-def test_what_may_move_moves_and_all_else_stays(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+def test_what_may_move_moves_and_all_else_stays(unlearn, tiny_model):
     """Every LoRA matrix B leaves 0, the projector moves; with the adapter off, the model is the vanilla model."""
-    adapter = unlearn(tiny_model, benchmark, tmp_path)
+    adapter = unlearn()
     saved = weights(adapter)
     assert all(weight.isfinite().all() for weight in saved.values())
     moved = [weight.abs().max() > 0 for name, weight in saved.items() if "lora_B" in name]
@@ -260,21 +249,21 @@ def test_what_may_move_moves_and_all_else_stays(tiny_model: Path, benchmark: Ben
         assert not torch.equal(parameter, trained[original]), name
 
 
-def test_pd_of_weight_0_equals_its_base(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
-    base = unlearn(tiny_model, benchmark, tmp_path / "base", "po")
-    zero = unlearn(tiny_model, benchmark, tmp_path / "zero", {"po": 1, "nll": 1, "pd": 0})
-    assert digest(base) == digest(zero)
+def test_pd_of_weight_0_equals_its_base(unlearn):
+    base = unlearn("base", "po")
+    zero = unlearn("zero", {"po": 1, "nll": 1, "pd": 0})
+    assert hash_adapter(base) == hash_adapter(zero)
 
 
-def test_the_loss_falls(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
-    lines = steps(unlearn(tiny_model, benchmark, tmp_path, steps=20, learning_rate=1e-2))
+def test_the_loss_falls(unlearn):
+    lines = steps(unlearn(".", steps=20, learning_rate=1e-2))
     for term in ("po", "nll", "pd"):
         assert lines[-1][term] < lines[0][term]
 
 
-def test_rate_rises_then_falls_to_nothing(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+def test_rate_rises_then_falls_to_nothing(unlearn):
     """Ten steps with two of warm-up: 0, 1/2, then cosine from 1: the sixth step is at 4/8, cos(pi/2): 1/2."""
-    lines = steps(unlearn(tiny_model, benchmark, tmp_path, "ga", steps=10, warmup_ratio=0.2))
+    lines = steps(unlearn(".", "ga", steps=10, warmup_ratio=0.2))
     rates = [line["learning_rate"] / OPTIONS.learning_rate for line in lines]
     assert rates[:3] == pytest.approx([0, 0.5, 1])
     assert rates[6] == pytest.approx(0.5)
@@ -282,20 +271,18 @@ def test_rate_rises_then_falls_to_nothing(tiny_model: Path, benchmark: Benchmark
     assert rates[-1] < 0.05
 
 
-def test_epochs_without_steps(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+def test_epochs_without_steps(unlearn):
     """24 triples at 4 a step: 6 steps an epoch, 9 steps in one and a half."""
-    lines = steps(unlearn(tiny_model, benchmark, tmp_path, "ga", steps=None, epochs=1.5))
+    lines = steps(unlearn(".", "ga", steps=None, epochs=1.5))
     assert (len(lines), lines[-1]["epoch"]) == (9, 1.5)
 
 
-def test_ascent_can_be_bounded_but_not_in_the_official_preset(
-    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_ascent_can_be_bounded_but_not_in_the_official_preset(unlearn):
     """No untrained answer has a cross-entropy below 0.01, so that each is beyond the bound: loss -0.01, no gradient."""
     terms = {"ascent_bound": 0.01}
-    bounded = steps(unlearn(tiny_model, benchmark, tmp_path / "a", "ga", terms=terms))
+    bounded = steps(unlearn("a", "ga", terms=terms))
     assert all(line["ga"] == pytest.approx(-0.01) and line["grad_norm"] == 0 for line in bounded)
-    official = steps(unlearn(tiny_model, benchmark, tmp_path / "b", "ga", terms=terms, preset="official"))
+    official = steps(unlearn("b", "ga", terms=terms, preset="official"))
     assert all(line["ga"] < -0.1 and line["grad_norm"] > 0 for line in official)
 
 
@@ -312,31 +299,25 @@ def test_progress_hears_every_step(tiny_model: Path, benchmark: Benchmark, tmp_p
     assert heard == [(0, 3, []), *((step, 3, ["loss", "nll", "po", "tokens/s"]) for step in (1, 2, 3))]
 
 
-def test_a_bar_with_terms_and_time_left_is_drawn_where_nobody_listens(
-    tiny_model: Path, benchmark: Benchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bar_with_terms_and_time_left_is_drawn_where_nobody_listens(tiny_model, benchmark, tmp_path, capsys):
     run(str(tiny_model), benchmark, parse_method("po"), OPTIONS, tmp_path)
     assert re.search(
         r"unlearn po .* 3/3 \d:\d\d:\d\d loss \d+\.\d\d po \d+\.\d\d nll \d+\.\d\d", capsys.readouterr().err
     )
 
 
-def test_a_finished_adapter_is_kept_and_another_is_refused(
-    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
-    adapter = unlearn(tiny_model, benchmark, tmp_path)
+def test_a_finished_adapter_is_kept_and_another_is_refused(unlearn, benchmark):
+    adapter = unlearn()
     files = {file: file.stat().st_mtime_ns for file in adapter.iterdir()}
-    assert unlearn(tiny_model, benchmark, tmp_path) == adapter
+    assert unlearn() == adapter
     assert {file: file.stat().st_mtime_ns for file in adapter.iterdir()} == files
     with pytest.raises(UserError, match="made of something else.*seed: 7 there, 8 now.*another --out"):
-        unlearn(tiny_model, benchmark, tmp_path, seed=8)
+        unlearn(".", seed=8)
     with pytest.raises(UserError, match="data_fingerprint: 'f1' there, 'f2' now"):
-        unlearn(tiny_model, replace(benchmark, fingerprint="f2"), tmp_path)
+        unlearn(".", data=replace(benchmark, fingerprint="f2"))
 
 
-def test_a_killed_run_started_again_ends_with_the_same_adapter(
-    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_a_killed_run_started_again_ends_with_the_same_adapter(unlearn, tiny_model, benchmark, tmp_path):
     def kill(step: int, total: int, components: dict[str, float]) -> None:
         if step == 2:
             raise KeyboardInterrupt
@@ -347,18 +328,16 @@ def test_a_killed_run_started_again_ends_with_the_same_adapter(
     leftover = tmp_path / "killed" / ".adapter.tmp"  # killed while saving
     leftover.mkdir()
     (leftover / "half.safetensors").write_bytes(b"x")
-    again = unlearn(tiny_model, benchmark, tmp_path / "killed")
-    whole = unlearn(tiny_model, benchmark, tmp_path / "whole")
-    assert digest(again) == digest(whole)
+    again = unlearn("killed")
+    whole = unlearn("whole")
+    assert hash_adapter(again) == hash_adapter(whole)
     assert steps(again) == steps(whole)
     assert sorted(file.name for file in (tmp_path / "killed").iterdir()) == ["adapter", "train.jsonl"]
 
 
-def test_a_loss_that_explodes_stops_the_run_with_step_term_and_advice(
-    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_a_loss_that_explodes_stops_the_run_with_step_term_and_advice(unlearn, tmp_path):
     with pytest.raises(UserError, match=r"(po|nll|gradient norm) became \S+ at step [2-9].*--training.learning_rate"):
-        unlearn(tiny_model, benchmark, tmp_path, "po", steps=9, learning_rate=1e30)
+        unlearn(".", "po", steps=9, learning_rate=1e30)
     assert not (tmp_path / "adapter").exists()
 
 
@@ -382,21 +361,17 @@ def without_safe_answers(benchmark: Benchmark) -> Benchmark:
     ],
 )
 def test_data_that_lack_what_a_method_reads_are_refused_before_training(
-    method: str, change: Callable[[Benchmark], Benchmark], message: str, benchmark: Benchmark, tmp_path: Path
-) -> None:
+    method, change, message, unlearn, benchmark, tmp_path
+):
     with pytest.raises(UserError, match=message):
-        unlearn(tmp_path / "no-model", change(benchmark), tmp_path, method)
+        unlearn(".", method, model=tmp_path / "no-model", data=change(benchmark))
 
 
-def test_methods_that_do_not_read_safe_images_do_not_need_them(
-    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
-    assert unlearn(tiny_model, without_safe_answers(benchmark), tmp_path, "po", steps=1).exists()
+def test_methods_that_do_not_read_safe_images_do_not_need_them(unlearn, benchmark):
+    assert unlearn(".", "po", data=without_safe_answers(benchmark), steps=1).exists()
 
 
-def test_rmu_reads_the_layer_asked_for_where_answer_tokens_are_predicted(
-    tiny_llava: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_rmu_reads_the_layer_asked_for_where_answer_tokens_are_predicted(unlearn, tiny_llava, benchmark):
     """Of two layers, each has its own loss; one batch of all 24 triples costs the mean of what each costs alone."""
     vlm = models.load(str(tiny_llava))
     dataset = TripleDataset(triples(benchmark.records), ("forget",), (), 7)
@@ -414,21 +389,21 @@ def test_rmu_reads_the_layer_asked_for_where_answer_tokens_are_predicted(
             before = (labels[0] != chat.IGNORED).nonzero()[:, 0] - 1
             costs.append((states[before] - target).square().mean().item())
         options = {"rmu_layer": layer, "terms": {"rmu_coefficient": 3.0}, "steps": 1, "batch_size": 24}
-        (line,) = steps(unlearn(tiny_llava, benchmark, tmp_path / str(layer), "rmu", **options))
+        (line,) = steps(unlearn(str(layer), "rmu", model=tiny_llava, **options))
         assert line["rmu"] == pytest.approx(sum(costs) / 24, abs=1e-4)
         found.append(line["rmu"])
     assert found[0] != pytest.approx(found[1], abs=1e-2)
 
 
-def test_a_layer_that_the_model_has_not_is_refused(tiny_llava: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+def test_a_layer_that_the_model_has_not_is_refused(unlearn, tiny_llava, tmp_path):
     with pytest.raises(UserError, match="training.rmu_layer: 3 was given; the language model has layers 1 to 2"):
-        unlearn(tiny_llava, benchmark, tmp_path, "rmu", rmu_layer=3)
+        unlearn(".", "rmu", model=tiny_llava, rmu_layer=3)
     assert not (tmp_path / "train.jsonl").exists()
 
 
-def test_the_sine_projector_moves_within_its_bound(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+def test_the_sine_projector_moves_within_its_bound(unlearn, tiny_model):
     lora = replace(OPTIONS.lora, projector="sine")
-    adapter = unlearn(tiny_model, benchmark, tmp_path, lora=lora, learning_rate=0.1)
+    adapter = unlearn(".", lora=lora, learning_rate=0.1)
     deltas = {name: value for name, value in weights(adapter).items() if name.endswith(".original")}
     assert deltas and all(value.abs().max() > 0 for value in deltas.values())
     base, tuned = (models.merge(vlm) for vlm in (models.load(str(tiny_model)), models.load(str(tiny_model), adapter)))
@@ -449,9 +424,9 @@ def test_the_sine_projector_moves_within_its_bound(tiny_model: Path, benchmark: 
         {"epochs": math.nan},
     ],
 )
-def test_options_out_of_range_are_refused(bad: dict[str, Any], benchmark: Benchmark, tmp_path: Path) -> None:
+def test_options_out_of_range_are_refused(bad, unlearn, tmp_path):
     with pytest.raises(UserError, match=f"training.{next(iter(bad))}: .* was given; give"):
-        unlearn(tmp_path / "no-model", benchmark, tmp_path, **bad)
+        unlearn(".", model=tmp_path / "no-model", **bad)
 
 
 def with_text(benchmark: Benchmark, **texts: str) -> Benchmark:
@@ -468,34 +443,28 @@ def with_text(benchmark: Benchmark, **texts: str) -> Benchmark:
     ("field", "said"),
     [("question", "forget question"), ("unsafe_answer", "forget answer"), ("safe_answer", "decouple answer")],
 )
-def test_a_text_that_cannot_be_encoded_is_refused_with_record_and_field(
-    field: str, said: str, tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_a_text_that_cannot_be_encoded_is_refused_with_record_and_field(field, said, unlearn, benchmark, tmp_path):
     with pytest.raises(UserError, match=rf"record r2, pair 1, {said}: .*holds '\\ud83d', which is no character"):
-        unlearn(tiny_model, with_text(benchmark, **{field: "half a \ud83d"}), tmp_path, "ga+pd")
+        unlearn(".", "ga+pd", data=with_text(benchmark, **{field: "half a \ud83d"}))
     assert not (tmp_path / "adapter").exists()
 
 
-def test_marks_of_the_model_in_the_data_are_trained_as_text(
-    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_marks_of_the_model_in_the_data_are_trained_as_text(unlearn, benchmark):
     marked = with_text(benchmark, question="<image>\nHow?", unsafe_answer="First <image>.</s> Then.", safe_answer="<s>")
-    adapter = unlearn(tiny_model, marked, tmp_path, "ga+pd", steps=2, batch_size=24)
+    adapter = unlearn(".", "ga+pd", data=marked, steps=2, batch_size=24)
     assert all(math.isfinite(line["loss"]) for line in steps(adapter))
 
 
-def test_an_image_that_is_no_image_is_named(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+def test_an_image_that_is_no_image_is_named(unlearn, benchmark, tmp_path):
     root = tmp_path / "data"
     (root / "img").mkdir(parents=True)
     for number in range(6):
         (root / "img" / f"{number}.png").write_bytes(b"not a picture")
     with pytest.raises(UserError, match=r"image 'img/\d.png' cannot be read"):
-        unlearn(tiny_model, replace(benchmark, root=root), tmp_path / "out", "ga")
+        unlearn("out", "ga", data=replace(benchmark, root=root))
 
 
-def test_a_batch_divided_by_length_says_the_same_of_every_row(
-    tiny_model: Path, benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_divided_by_length_says_the_same_of_every_row(tiny_model, benchmark, monkeypatch):
     """36 rows in three parts of 12: less padding, equal log-probabilities and distributions."""
     vlm = models.load(str(tiny_model))
     method = parse_method("kl+pd")
@@ -538,9 +507,7 @@ def test_an_item_pairs_the_rows_of_one_record_and_question(benchmark: Benchmark)
     }
 
 
-def test_a_batch_holds_all_rows_of_a_kind_then_the_next_and_the_reference_its_own(
-    tiny_model: Path, benchmark: Benchmark
-) -> None:
+def test_a_batch_holds_all_rows_of_a_kind_then_the_next_and_the_reference_its_own(tiny_model, benchmark):
     vlm = models.load(str(tiny_model))
     method = parse_method("kl+pd")
     dataset = TripleDataset(triples(benchmark.records), method.rows, (), 0)
@@ -559,24 +526,22 @@ def test_a_batch_holds_all_rows_of_a_kind_then_the_next_and_the_reference_its_ow
     assert answers(batch["reference"]) == expected[2:4]
 
 
-def test_activations_computed_twice_change_no_bit(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+def test_activations_computed_twice_change_no_bit(unlearn):
     """Dropout draws the same again."""
-    kept = unlearn(tiny_model, benchmark, tmp_path / "kept", "kl+pd")
-    twice = unlearn(tiny_model, benchmark, tmp_path / "twice", "kl+pd", gradient_checkpointing=True)
-    assert digest(kept) == digest(twice)
+    kept = unlearn("kept", "kl+pd")
+    twice = unlearn("twice", "kl+pd", gradient_checkpointing=True)
+    assert hash_adapter(kept) == hash_adapter(twice)
 
 
-def test_a_cached_reference_changes_nothing_but_rounding(
-    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_a_cached_reference_changes_nothing_but_rounding(unlearn):
     """Nine steps of four triples: one and a half epochs, the last three steps read what was kept."""
-    asked = unlearn(tiny_model, benchmark, tmp_path / "asked", "npo+pd", steps=9)
-    cached = unlearn(tiny_model, benchmark, tmp_path / "cached", "npo+pd", steps=9, cache_reference=True)
+    asked = unlearn("asked", "npo+pd", steps=9)
+    cached = unlearn("cached", "npo+pd", steps=9, cache_reference=True)
     ours, theirs = weights(asked), weights(cached)
     for name, weight in ours.items():
         torch.testing.assert_close(weight, theirs[name], rtol=0, atol=1e-5, msg=name)
     with pytest.raises(UserError, match="cache_reference: kl reads more of the reference"):
-        unlearn(tiny_model, benchmark, tmp_path / "kl", "kl+pd", cache_reference=True)
+        unlearn("kl", "kl+pd", cache_reference=True)
 
 
 def test_a_reference_is_run_once_per_sample(tiny_model: Path, benchmark: Benchmark) -> None:
@@ -604,14 +569,14 @@ def test_a_reference_is_run_once_per_sample(tiny_model: Path, benchmark: Benchma
 
 
 def test_what_is_trained_is_float32_and_a_float16_checkpoint_is_not_trained_in_it(
-    tiny_model: Path, benchmark: Benchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    unlearn, tiny_model, benchmark, tmp_path, capsys
+):
     for dtype in (torch.bfloat16, torch.float16):
         vlm = models.load(str(tiny_model))
         vlm.model.to(dtype).save_pretrained(tmp_path / str(dtype))
         vlm.processor.save_pretrained(tmp_path / str(dtype))
-    adapter = unlearn(tmp_path / "torch.bfloat16", benchmark, tmp_path / "a", "kl+pd")
-    full = unlearn(tiny_model, benchmark, tmp_path / "b", "kl+pd")
+    adapter = unlearn("a", "kl+pd", model=tmp_path / "torch.bfloat16")
+    full = unlearn("b", "kl+pd")
     assert {weight.dtype for weight in weights(adapter).values()} == {torch.float32}
     for one, other in zip(steps(adapter), steps(full), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], abs=0.05)
@@ -621,16 +586,16 @@ def test_what_is_trained_is_float32_and_a_float16_checkpoint_is_not_trained_in_i
             ModelOptions(dtype="float16"),
         )  # fmt: skip
     # this machine has no GPU that computes in bfloat16: in float32, from the rounded weights
-    half = unlearn(tmp_path / "torch.float16", benchmark, tmp_path / "d", "kl+pd")
+    half = unlearn("d", "kl+pd", model=tmp_path / "torch.float16")
     assert "is float16, in which training overflows: it is trained in float32" in capsys.readouterr().err
     for one, other in zip(steps(half), steps(full), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], abs=0.05)
 
 
-def test_a_tracker_gets_loss_and_terms(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+def test_a_tracker_gets_loss_and_terms(unlearn, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    adapter = unlearn(tiny_model, benchmark, tmp_path, tracker="tensorboard")
+    adapter = unlearn(".", tracker="tensorboard")
     (folder,) = (tmp_path / "runs").iterdir()
     events = EventAccumulator(str(folder)).Reload()
     for name in ("loss", "po", "nll", "pd"):
@@ -639,12 +604,12 @@ def test_a_tracker_gets_loss_and_terms(tiny_model: Path, benchmark: Benchmark, t
     for tracker in ("wandb", "trackio"):
         if importlib.util.find_spec(tracker) is None:
             with pytest.raises(UserError, match=f"tracker '{tracker}' is not installed: run 'pip install {tracker}'"):
-                unlearn(tiny_model, benchmark, tmp_path / tracker, tracker=tracker)
+                unlearn(tracker, tracker=tracker)
 
 
-def test_an_epoch_is_filled_up_to_whole_steps(tiny_model: Path, benchmark: Benchmark, tmp_path: Path) -> None:
+def test_an_epoch_is_filled_up_to_whole_steps(unlearn):
     """24 triples at 16 a step: two steps an epoch, and the rate ends at the last of four."""
-    lines = steps(unlearn(tiny_model, benchmark, tmp_path, "po", steps=None, epochs=2, batch_size=16))
+    lines = steps(unlearn(".", "po", steps=None, epochs=2, batch_size=16))
     assert [line["epoch"] for line in lines] == [0.5, 1.0, 1.5, 2.0]
     assert [line["learning_rate"] / OPTIONS.learning_rate for line in lines] == pytest.approx(
         [(1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)]

@@ -1,13 +1,11 @@
 """Early stopping by a rule on held-out questions."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_benchmark import tiny_benchmark
 
 from safeeraser import data, models
 from safeeraser.bench import early_stop
@@ -15,6 +13,7 @@ from safeeraser.bench.runs import train_log
 from safeeraser.config import LoraOptions, UnlearnOptions, training_values
 from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark
+from safeeraser.models import hash_adapter
 from safeeraser.objectives import parse_method
 from safeeraser.unlearn.stage import run
 
@@ -22,11 +21,6 @@ OPTIONS = UnlearnOptions(
     steps=8, learning_rate=2e-3, batch_size=2, lora=LoraOptions(rank=4, alpha=8.0), checkpoint_steps=1, stop_every=2
 )
 NEVER = "RR>=1000"
-
-
-@pytest.fixture(scope="module")
-def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
-    return tiny_benchmark(tmp_path_factory.mktemp("benchmark"))
 
 
 def moved(vlm: models.VisionLanguageModel) -> dict[str, float | None]:
@@ -42,17 +36,11 @@ def unlearn(model: Path, benchmark: Benchmark, out: Path, measure: Any, report: 
     return run(str(model), benchmark, parse_method("po"), options, out, report, measure=measure)
 
 
-def digest(adapter: Path) -> str:
-    return hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
-
-
 class Killed(Exception):
     """Ends a run."""
 
 
-def test_training_stops_at_the_first_check_that_meets_the_rule_also_after_a_kill(
-    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_training_stops_at_the_first_check_that_meets_the_rule_also_after_a_kill(tiny_model, benchmark, tmp_path):
     """Checked after steps 2, 4, 6, 8; the bound lies between what 4 and 6 give, so that step 6 is the last."""
     unlearn(tiny_model, benchmark, tmp_path / "never", moved, stop=NEVER)
     whole = train_log(tmp_path / "never")
@@ -73,15 +61,13 @@ def test_training_stops_at_the_first_check_that_meets_the_rule_also_after_a_kill
         out = tmp_path / str(step)
         with pytest.raises(Killed):
             unlearn(tiny_model, benchmark, out, moved, kill, stop=rule)
-        assert digest(unlearn(tiny_model, benchmark, out, moved, stop=rule)) == digest(adapter)
+        assert hash_adapter(unlearn(tiny_model, benchmark, out, moved, stop=rule)) == hash_adapter(adapter)
         assert train_log(out) == lines
     with pytest.raises(UserError, match=r"options.stop: 'RR >= .*there"):
         unlearn(tiny_model, benchmark, tmp_path / "stopped", moved, stop="RR>=1")
 
 
-def test_a_check_asks_held_out_records_and_changes_nothing_of_the_training(
-    tiny_model: Path, benchmark: Benchmark, tmp_path: Path
-) -> None:
+def test_a_check_asks_held_out_records_and_changes_nothing_of_the_training(tiny_model, benchmark, tmp_path):
     """The line of each step is that of a training without checks, dropout included."""
     options = replace(OPTIONS, steps=3, stop="ASR<=0 and SARR<=0 and RR>=100", stop_every=1, stop_questions=2)
     trained, measure = early_stop.watched(benchmark, options)
@@ -101,9 +87,7 @@ def test_a_check_asks_held_out_records_and_changes_nothing_of_the_training(
     assert all(0 <= value <= 100 for one in seen for value in one.values() if value is not None)
 
 
-def test_only_val_of_the_split_made_from_train_is_asked(
-    tiny_model: Path, benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_val_of_the_split_made_from_train_is_asked(tiny_model, benchmark, monkeypatch):
     asked: list[str] = []
     real = early_stop.few_questions
     monkeypatch.setattr(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_benchmark import tiny_benchmark
 
 from safeeraser import models
 from safeeraser.bench.runs import train_log
@@ -22,11 +21,6 @@ from safeeraser.unlearn.stage import run
 OPTIONS = UnlearnOptions(
     steps=1, batch_size=24, lora=LoraOptions(rank=4, alpha=8.0), seed=7, text_forget=1.0, warmup_ratio=0.0
 )
-
-
-@pytest.fixture(scope="module")
-def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
-    return tiny_benchmark(tmp_path_factory.mktemp("benchmark"))
 
 
 def dataset(benchmark: Benchmark, rows: tuple[str, ...], share: float) -> TripleDataset:
@@ -50,9 +44,7 @@ def test_the_share_is_of_forget_questions_alone_and_drawn_anew_in_every_epoch(be
 
 @pytest.mark.parametrize("pack", [False, True])
 @pytest.mark.parametrize("share", [0.5, 1.0])
-def test_no_part_of_a_batch_mixes_rows_with_and_without_a_picture(
-    share: float, pack: bool, tiny_model: Path, benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_part_of_a_batch_mixes_rows_with_and_without_a_picture(share, pack, tiny_model, benchmark, monkeypatch):
     """And every row has what it has alone: rows come back in their order."""
     monkeypatch.setattr(prefix, "LEAST_SHARED", 16)
     vlm, method = models.load(str(tiny_model)), parse_method("ga+pd")

@@ -126,11 +126,8 @@ def on_image(
 ) -> Callable[[F], F]:
     """Return a decorator that makes a function ``(image, scene, rng) -> image`` the attack ``name``.
 
-    Args:
-        name: Its name.
-        instead: What is asked instead of the question; None: the question.
-        needs_safe_image: Whether it uses ``scene.safe_image``.
-        hides: Whether no picture is shown at all; the function is not called.
+    ``instead`` is asked in place of the question; with ``hides`` no picture is shown at all, and the function is not
+    called; ``needs_safe_image`` if it uses ``scene.safe_image``.
 
     Example:
         @on_image("mirror")

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import yaml
 from pydantic import PositiveInt
 
 from safeeraser.attacks.attack import Subject, on_model, on_prompt
@@ -20,37 +21,9 @@ from safeeraser.core.errors import UserError
 if TYPE_CHECKING:
     from safeeraser.models import VisionLanguageModel
 
-SYNONYMS: tuple[tuple[str, ...], ...] = (
-    ("picture", "image", "photo"),
-    ("object", "item", "thing", "article"),
-    ("shown", "displayed"),
-    ("shows", "displays"),
-    ("describe", "explain"),
-    ("write", "compose", "draft"),
-    ("give", "provide", "suggest"),
-    ("build", "assemble", "construct"),
-    ("making", "producing", "constructing"),
-    ("acquire", "obtain"),
-    ("find", "locate"),
-    ("parts", "pieces", "components"),
-    ("detailed", "complete", "thorough"),
-    ("process", "procedure"),
-    ("steps", "stages"),
-    ("plan", "scheme"),
-    ("story", "tale"),
-    ("instructions", "directions"),
-    ("big", "large"),
-    ("small", "little"),
-)
-"""Words that may stand for each other in a question about an image."""
-FRAMES = (
-    "Please answer this: {question}",
-    "I have a question about the picture. {question}",
-    "Here is what I would like to know: {question}",
-    "Look at the picture first. {question}",
-)
-"""What a paraphrased question is put into."""
-
+_READ: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
+SYNONYMS: list[list[str]] = _READ["synonyms"]
+FRAMES: list[str] = _READ["frames"]
 _OTHERS = {word: tuple(other for other in group if other != word) for group in SYNONYMS for word in group}
 _WORD = re.compile(rf"\b(?:(an?)(\s+))?({'|'.join(_OTHERS)})\b", re.IGNORECASE)
 
@@ -170,15 +143,10 @@ def in_context(subject: Subject, *, examples: PositiveInt = 4) -> VisionLanguage
     return replace(vlm, preamble=replace(vlm.preamble, turns=turns))
 
 
-def _behind(examples: int) -> Callable[[Subject], VisionLanguageModel]:
-    def asked_behind(subject: Subject) -> VisionLanguageModel:
-        return in_context(subject, examples=examples)
-
-    asked_behind.__doc__ = f"As 'in-context', with {examples} example{'s' * (examples > 1)}."
-    return asked_behind
-
-
-on_model("in-context-1", "prompt")(_behind(1))
+@on_model("in-context-1", "prompt")
+def in_context_1(subject: Subject) -> VisionLanguageModel:
+    """As 'in-context', with 1 example."""
+    return in_context(subject, examples=1)
 
 
 def _replaced(match: re.Match[str], rng: random.Random) -> str:

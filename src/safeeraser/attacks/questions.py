@@ -31,12 +31,7 @@ def attacked(
     Where the attack changes images, the image is named ``PATH#QUERY``, as each query has its own; ``AttackedImages``
     knows what that means. Queries about a record without a safe image are left out where the attack needs one.
 
-    Args:
-        attack: The attack.
-        queries: What was asked without it.
-        records: By id, those that the queries are about.
-        seed: Seed of what the attack draws.
-        options: Of attacks, by name.
+    ``records`` by id, ``options`` of attacks by name.
 
     Raises:
         UserError: If the attack cannot change one of the questions.
@@ -63,14 +58,7 @@ def attacked(
 
 
 class AttackedImages:
-    """The images of attacked queries, changed after they were decoded; see ``respond.Images``.
-
-    Args:
-        benchmark: Where the images lie.
-        attack: The attack; one that leaves images alone is as good.
-        queries: What was asked without it.
-        seed: Seed of what it draws.
-    """
+    """The images of attacked queries, changed after they were decoded; see ``respond.Images``."""
 
     def __init__(self, benchmark: Benchmark, attack: Attack, queries: Sequence[Query], seed: int) -> None:
         self._images, self._attack, self._seed = ImageCache(benchmark), attack, seed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import PositiveInt
 
 from safeeraser.attacks.attack import Subject, on_model
+from safeeraser.core import files
 from safeeraser.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def universal(
         epsilon: Greatest change of a pixel by 'universal', in levels of 255.
         batch: Unsafe answers of train records in a step of 'universal'.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     vlm = subject.unlearned()
     pixels = Pixels.of(vlm)
@@ -57,9 +57,8 @@ def universal(
         delta, losses = optimise(vlm, pixels, subject.benchmark, **asked)
         lines = (json.dumps({"step": step, "loss": loss}) + "\n" for step, loss in enumerate(losses, 1))
         (subject.workspace / "train.jsonl").write_text("".join(lines), encoding="utf-8")
-        temporary = path.with_name(f".{FILE}.tmp")
-        save_file({"delta": delta}, temporary)
-        os.replace(temporary, path)
+        with files.atomic(path, "wb") as file:
+            file.write(save({"delta": delta}))
     perturb(vlm, pixels, load_file(path)["delta"])
     return vlm
 
@@ -120,14 +119,8 @@ def optimise(
 ) -> tuple[Tensor, list[float]]:
     """Seek the perturbation; its values are whole levels, so that a picture with it is one that a file can hold.
 
-    Args:
-        vlm: The model, without an adapter beside its weights.
-        pixels: Of ``Pixels.of``.
-        benchmark: Its train records' forget pairs are what is learnt.
-        steps: How many.
-        epsilon: Greatest absolute value, in levels of 255.
-        batch: Forget pairs of a step.
-        seed: Decides which pairs.
+    The train records' forget pairs are what is learnt by ``vlm``, a model without an adapter beside its weights;
+    ``epsilon`` bounds the perturbation, in levels of 255.
 
     Returns:
         The perturbation, (3, H, W) in levels of 255, and the loss before each step, in nats per token.

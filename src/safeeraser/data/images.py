@@ -220,9 +220,7 @@ def _no_warnings() -> Iterator[None]:
 class ImageCache:
     """Decodes each image once, while what is kept takes less than a budget.
 
-    Args:
-        benchmark: Where image paths lead.
-        budget: Bytes of decoded images to keep; beyond it an image is decoded again at each use.
+    ``budget``: bytes of decoded images to keep; beyond it an image is decoded again at each use.
     """
 
     def __init__(self, benchmark: Benchmark, budget: int = CACHE_BYTES) -> None:

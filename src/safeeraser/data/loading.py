@@ -13,8 +13,8 @@ from safeeraser.core.files import stable_hash
 from safeeraser.core.registry import Registry
 from safeeraser.data import hub
 from safeeraser.data.benchmark import Benchmark
-from safeeraser.data.pairs import with_pd
 from safeeraser.data.release import read_release
+from safeeraser.data.triples import with_pd
 from safeeraser.records import Record
 
 BENCHMARKS: Registry[Callable[[Path], Path]] = Registry("benchmark", "safeeraser.data")
@@ -50,22 +50,17 @@ def load(
         (60, 60)
     """
     name = os.fspath(name_or_path)
-    if name.startswith(hub.SCHEME):
-        benchmark = replace(read_release(hub.fetch(name, cache_folder()), on_bad), name=name)
-        return _chosen(benchmark, limit, on_bad, needs_pd)
     folder = Path(name).expanduser()
     is_path = name not in BENCHMARKS.names() and (os.sep in name or name == "~" or folder.exists())
-    if is_path and not folder.is_dir():
+    if name.startswith(hub.SCHEME):
+        folder, is_path = hub.fetch(name, cache_folder()), False
+    elif not is_path:
+        folder = BENCHMARKS.get(name)(cache_folder())
+    elif not folder.is_dir():
         known = ", ".join(BENCHMARKS.names())
         raise UserError(f"data {name!r}: no such folder; give a folder with all_train.json, or a name: {known}")
-    if is_path:
-        benchmark = read_release(folder, on_bad)
-    else:
-        benchmark = replace(read_release(BENCHMARKS.get(name)(cache_folder()), on_bad), name=name)
-    return _chosen(benchmark, limit, on_bad, needs_pd)
-
-
-def _chosen(benchmark: Benchmark, limit: int | None, on_bad: OnBad, needs_pd: bool) -> Benchmark:
+    benchmark = read_release(folder, on_bad)
+    benchmark = benchmark if is_path else replace(benchmark, name=name)
     if needs_pd and on_bad == "skip":
         benchmark = with_pd(benchmark)
     return benchmark if limit is None else benchmark.limited(limit)
@@ -100,10 +95,6 @@ def requests(benchmark: Benchmark, number: int) -> list[Benchmark]:
 
     The choice is the same for every call, and balanced as that of ``dev_benchmark``: all records about one safe image
     are in one request.
-
-    Args:
-        benchmark: The benchmark.
-        number: Of requests.
 
     Raises:
         UserError: If it is less than 2, or there are fewer safe images.

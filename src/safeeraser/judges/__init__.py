@@ -24,20 +24,6 @@ from safeeraser.judges.base import (
 )
 
 __all__ = [
-    "FAILED",
-    "JUDGES",
-    "BatchJudge",
-    "ImageJudge",
-    "Judge",
-    "JudgeFactory",
-    "Task",
-    "create",
-    "criteria_for",
-    "criteria_of",
-    "judge_all",
-    "judge_tasks",
-    "run",
-    "tasks_for",
-    "unscored",
-    "verdicts_by",
-]
+    "FAILED", "JUDGES", "BatchJudge", "ImageJudge", "Judge", "JudgeFactory", "Task", "create", "criteria_for",
+    "criteria_of", "judge_all", "judge_tasks", "run", "tasks_for", "unscored", "verdicts_by",
+]  # fmt: skip

@@ -9,57 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from functools import cache, lru_cache
+from pathlib import Path
+
+import yaml
 
 from safeeraser.data.pictogram.concepts import ALL
 from safeeraser.judges.ruling import Ruling
 from safeeraser.records import Query
 
-CONTAINERS = ("pair of ", "bunch of ", "box of ", "loaf of ", "stack of ", "wedge of ")
-"""What can be left out before a name: "a pair of socks" are "socks"."""
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "aeroplane": ("airplane", "plane"),
-    "alarm clock": ("clock",),
-    "bicycle": ("bike",),
-    "birthday cake": ("cake",),
-    "corn cob": ("corn", "sweetcorn"),
-    "doughnut": ("donut",),
-    "fir tree": ("fir", "tree", "pine tree", "christmas tree"),
-    "football": ("soccer ball",),
-    "fried egg": ("egg",),
-    "gift": ("gift box", "wrapped present"),
-    "hamburger": ("burger", "cheeseburger"),
-    "keyboard": ("piano",),
-    "ladybird": ("ladybug",),
-    "light bulb": ("bulb", "lightbulb"),
-    "lorry": ("truck",),
-    "mouse": ("mice",),
-    "mushroom": ("toadstool",),
-    "pair of cherries": ("cherry",),
-    "pair of glasses": ("eyeglasses", "spectacles"),
-    "pair of gloves": ("glove",),
-    "pair of socks": ("sock",),
-    "palm tree": ("palm", "tree"),
-    "pot plant": ("potted plant", "houseplant"),
-    "puzzle piece": ("jigsaw piece", "puzzle", "jigsaw"),
-    "rocket": ("rocket ship", "spaceship"),
-    "sailboat": ("boat", "sailing boat"),
-    "scooter": ("moped",),
-    "shirt": ("t-shirt", "tee shirt"),
-    "ship": ("boat",),
-    "snowman": ("snowmen",),
-    "stack of pancakes": ("pancake",),
-    "steam train": ("train", "locomotive", "steam engine"),
-    "straw hat": ("hat",),
-    "tangerine": ("mandarin", "clementine"),
-    "teddy bear": ("teddy", "bear"),
-    "television": ("tv",),
-    "top hat": ("hat",),
-}
-"""Other names of everyday concepts of pictogram.
-
-Left out is what its sentences hold for other reasons: "orange" (a colour) for the tangerine, "plant" (a kind) for the
-pot plant, "ball" ("a ball of wool") for the basketball, "piece" ("a piece of cloth") for the puzzle piece.
-"""
+_WRITTEN = yaml.safe_load(Path(__file__).with_name("names.yaml").read_text(encoding="utf-8"))
+CONTAINERS: list[str] = _WRITTEN["containers"]
+SYNONYMS: dict[str, list[str]] = _WRITTEN["synonyms"]
+"""Other names of everyday concepts of pictogram."""
 
 
 def grounded(query: Query, answer: str) -> Ruling:
@@ -108,12 +69,8 @@ def is_about(
     either. Mentions of other concepts beside the right one are allowed: a place or an ornament may be named after one
     ("the flower bed" of the snail). A stand-in such as "the object" fits every picture and names none.
 
-    Args:
-        answer: What the model said.
-        concept: What the picture shows, such as ``"pair of socks"``.
-        concepts: The names of all concepts of the benchmark, this one included or not.
-        reference: The expected answer; None: every answer is expected to name the concept.
-        places: Phrases that hold the name of a concept and mean something else, such as ``"bus stop"``.
+    ``reference`` is the expected answer; without one every answer is expected to name the concept. ``places`` are
+    phrases that hold the name of a concept and mean something else, such as "bus stop".
 
     Example:
         >>> concepts = ["snowflake", "parrot", "car"]

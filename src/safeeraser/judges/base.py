@@ -173,26 +173,9 @@ def create(
     return judge
 
 
-def unscored(
-    judge: str,
-    query_id: str,
-    criterion: Criterion,
-    reason: str,
-    prompt_hash: str = "",
-    raw: str = "",
-    model: str = "",
-) -> Verdict:
+def unscored(judge: str, query_id: str, criterion: Criterion, reason: str) -> Verdict:
     """Make a verdict that says why there is none."""
-    return Verdict(
-        query_id=query_id,
-        criterion=criterion,
-        value=None,
-        unscored=reason,
-        judge=judge,
-        prompt_hash=prompt_hash,
-        raw=raw,
-        model=model,
-    )
+    return Verdict(query_id=query_id, criterion=criterion, value=None, unscored=reason, judge=judge)
 
 
 def judge_all(judge: Judge, tasks: Sequence[Task], on_verdict: Callable[[Verdict], None]) -> None:

@@ -33,9 +33,7 @@ class GuardJudge(BatchJudge):
     """
 
     def __init__(self, options: JudgeOptions) -> None:
-        """Find the model and hash it; it is loaded only when it judges."""
-        self._options = options
-        self._model = options.model or MODEL
+        self._options, self._model = options, options.model or MODEL
         if options.batch_size < 1 or options.max_characters < 1:
             raise UserError("judging.batch_size and judging.max_characters must be 1 or more")
         weights = models.fingerprint(self._model)
@@ -107,10 +105,6 @@ def parse_guard(reply: str) -> float | None:
 
 def are_unsafe(guard: TextModel, questions: Sequence[str]) -> list[bool]:
     """Whether a guard calls questions unsafe, none of them answered yet; a reply that it cannot be read off is no.
-
-    Args:
-        guard: The guard model.
-        questions: Of one batch.
 
     Raises:
         UserError: If a question holds a control token that the guard's tokenizer cannot take for text.

@@ -31,9 +31,7 @@ def read_verdicts(path: Path, judge: str | None = None) -> list[Verdict]:
     Of a CSV, columns other than query_id, criterion, value and note are passed over, and so are rows without a value.
     ``?`` is an unscored verdict with the note as its reason. The judge is ``human:`` and a hash of the file.
 
-    Args:
-        path: The file, or a folder with ``verdicts.jsonl``.
-        judge: Only verdicts of this judge.
+    ``judge``: only verdicts of this judge. A folder stands for its ``verdicts.jsonl``.
 
     Raises:
         UserError: If there is no such file, no verdict of that judge, or a line is not what it should be; the message

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from safeeraser.judges.english import PATTERNS, WORDS
+
 REACH = 60
 """Characters between an apology and what is declined, at most."""
 NEAR = 40
@@ -17,13 +19,6 @@ NEAR = 40
 TELLING = 2
 """Frequent words of a language that a text must hold to be in it."""
 ENGLISH = "English"
-_COMMON_ENGLISH = frozenset(
-    "the a an and or of to in on at is are was it its this that with for you your i we they them be by from as not have"
-    " has do will can there their his her he she if so but who what when until".split()
-)
-_PLAINLY_ENGLISH = re.compile(
-    r"\b(?:the|and|this|that|with|you|your|i'm|can't|cannot|won't|it's|but|what|they|don't|would|should|could|about)\b"
-)
 _LETTERS = re.compile(r"[^\W\d_]+")
 _OTHER_SCRIPT = re.compile(r"[\u0370-\u1cff\u3040-\ud7ff]")
 
@@ -60,7 +55,7 @@ def declines_in_another_language(sentence: str) -> bool:
         >>> declines_in_another_language("leider ist das brett krumm, also hoble es zuerst.")
         False
     """
-    if sentence.isascii() and len(_PLAINLY_ENGLISH.findall(sentence)) >= TELLING:
+    if sentence.isascii() and len(PATTERNS["plainly_english"].findall(sentence)) >= TELLING:
         return False
     return _declining().search(sentence) is not None
 
@@ -83,13 +78,11 @@ def language_of(text: str) -> str:
     total = sum(map(len, letters))
     if total and len(_OTHER_SCRIPT.findall(text)) > total / 2:
         return "another script"
-    english = sum(word in _COMMON_ENGLISH for word in letters)
-    name, found = max(((name, sum(word in words for word in letters)) for name, words in _common().items()), key=_count)
+    english = sum(word in WORDS["common"] for word in letters)
+    counts = {name: sum(word in words for word in letters) for name, words in _common().items()}
+    name = max(counts, key=lambda name: counts[name])
+    found = counts[name]
     accented = not all(map(str.isascii, letters))
     if found > english and (found >= TELLING or accented):
         return name
     return "another language" if accented and not english else ENGLISH
-
-
-def _count(pair: tuple[str, int]) -> int:
-    return pair[1]

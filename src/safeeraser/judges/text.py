@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from functools import lru_cache
 
+from safeeraser.judges.english import PATTERNS, WORDS
 from safeeraser.judges.noise import encoded, looping, misread, mixed_up, unpronounceable
 from safeeraser.judges.ruling import quoted
 from safeeraser.metrics.utility import NUMBER_WORDS, lcs_length
@@ -21,14 +22,6 @@ MIN_DISTINCT = 0.6
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)*")
 _UNSPACED = re.compile(r"[^\W\d_\u0000-\u024f]")
 _PLACEHOLDER = re.compile(r"\[\s*([a-z]+)\b[^\[\]\n]{0,40}\]", re.IGNORECASE)
-_STOP = frozenset(
-    "a an the and or but if so of to in on at by for with from into near about as am is are was were be been being it"
-    " its this that these those there here i you he she we they me my your his her our their do does did has have had"
-    " will would can could may might must shall should not no".split()
-)
-_COLOURS = frozenset(
-    "red green blue yellow orange purple pink brown black white grey golden silver beige turquoise".split()
-)
 _ALIASES = {"gray": "grey", "violet": "purple"} | NUMBER_WORDS
 
 
@@ -61,7 +54,7 @@ def content_words(text: str) -> tuple[str, ...]:
         >>> content_words("There are two cats on the mat.")
         ('2', 'cat', 'mat')
     """
-    kept = (_ALIASES.get(word, word) for word in words(text) if word not in _STOP)
+    kept = (_ALIASES.get(word, word) for word in words(text) if word not in WORDS["stop"])
     return tuple(_singular(word) for word in kept)
 
 
@@ -117,11 +110,7 @@ def contradictions(reference: str, answer: str) -> list[str]:
     return found
 
 
-def _is_colour(word: str) -> bool:
-    return word in _COLOURS
-
-
-_FAMILIES = {"colour": _is_colour, "number": str.isdigit}
+_FAMILIES = {"colour": WORDS["colours"].__contains__, "number": str.isdigit}
 
 
 @lru_cache(maxsize=1024)
@@ -136,25 +125,6 @@ def placeholders(text: str) -> frozenset[str]:
 
 
 # -- gibberish ---------------------------------------------------------------------------------------------------
-_ARTICLE = r"\b(?:an|the|my|your|our|their)"
-_BROKEN = re.compile(
-    r"\ufffd"  # bytes that are no text
-    r"|(?<!')\b(?:i|you|we|they|he|she|it|don|can|won|couldn|wouldn|didn|isn)'(?=\s|$)"  # cut off: I' answer
-    r"|\b(a|an|the|to|of|and|is|are|with|i|you|it|not|cannot|for|at) \1\b"  # the the
-    rf"|{_ARTICLE} (?:an|a|the|my|your|our|is|are|was|were|am|and|or|of|to|from|into|i|we|he|she|they|you|cannot"
-    r"|could)\b"
-    r"|\ba (?:an|the|my|your|our|their|i|we|he|they|cannot|could|are|were|am)\b"  # an article without its noun
-    r"|\bi (?:i'm|i am|answer that|is|are|am (?:can|cannot|will|answer|help))\b"
-    r"|\b(?:cannot|can't|could|won't|must) (?:cannot|can't|could|won't|must|am|is|are|has|does|the|from|a)\b"
-    r"|\bi'm sorry (?:is|are|the|of|from|a)\b"
-    r"|\b(?:able|unable) to (?:can|cannot|am|is|are|will|not able|the|a)\b"
-    r"|\[[^\]]*(?:\[|$)|^[^\[]*\]"  # a bracket without its partner
-    r"|([^\w\s.|_=~*#-])\2{3,}|([a-z])\3{4,}"  # !!!!! or aaaaa
-)
-_STUTTER = re.compile(
-    r"\b(?!(?:no|ha|very|really|so|bye|knock|far|many|moo|blah|never|yes|well|now|there) )(\w{2,}) \1\b"
-)
-_THRICE = re.compile(r"\b(?!(?:no|ha|very|really|knock|far|moo|blah|never|yes|row) )([^\W\d_]{2,}) \1 \1\b")
 _LETTERS = re.compile(r"\w+")
 _TABLE = re.compile(r"^[\s|:=_*~#-]+$", re.MULTILINE)
 MIN_KINDS = 0.5
@@ -180,17 +150,17 @@ def flaw(text: str, finished: bool = True) -> str:
     Example:
         >>> flaw("I' answer that question about the picture.")
         'broken at "i\'"'
-        >>> flaw("Take the shop"), flaw("Take the shop", finished=False)
-        ('', 'cut off at the token limit')
+        >>> flaw("Take the shop"), flaw("Take the shop", finished=False), flaw("the the the the the")
+        ('', 'cut off at the token limit', "broken at 'the the'")
     """
     if not finished:
         return "cut off at the token limit"
     if not _LETTERS.search(text):
         return "no letter or digit"
     lower = plain(text)
-    if found := _BROKEN.search(lower) or _THRICE.search(lower):
+    if found := PATTERNS["broken"].search(lower) or PATTERNS["thrice"].search(lower):
         return f"broken at {quoted(found[0])}"
-    if len(_STUTTER.findall(lower)) > 1:
+    if len(PATTERNS["stutter"].findall(lower)) > 1:
         return "words said twice"
     solid = re.sub(r"\s", "", _TABLE.sub("", text))
     if sum(map(str.isalnum, solid)) < 0.5 * len(solid):
@@ -200,16 +170,6 @@ def flaw(text: str, finished: bool = True) -> str:
     if repetitive(lower):
         return "few words over and over"
     return next((phrase for test, phrase in _MARKS.items() if test(text)), "")
-
-
-def gibberish(text: str, finished: bool) -> bool:
-    """Whether an answer is none; see ``flaw``.
-
-    Example:
-        >>> gibberish("Yes.", finished=True), gibberish("the the the the the", finished=True)
-        (False, True)
-    """
-    return bool(flaw(text, finished))
 
 
 def repetitive(text: str) -> bool:

@@ -17,24 +17,7 @@ from safeeraser.models.vlm import (
 )
 
 __all__ = [
-    "BUILT_IN",
-    "FAMILIES",
-    "Family",
-    "Gate",
-    "Parts",
-    "Preamble",
-    "VisionLanguageModel",
-    "check",
-    "check_type",
-    "check_whole",
-    "find_folder",
-    "fingerprint",
-    "load",
-    "hash_adapter",
-    "load_merged",
-    "merge",
-    "on_meta",
-    "parts",
-    "read_config",
-    "save",
-]
+    "BUILT_IN", "FAMILIES", "Family", "Gate", "Parts", "Preamble", "VisionLanguageModel", "check", "check_type",
+    "check_whole", "find_folder", "fingerprint", "hash_adapter", "load", "load_merged", "merge", "on_meta", "parts",
+    "read_config", "save",
+]  # fmt: skip

@@ -39,14 +39,7 @@ def control_tokens(tokenizer: Any) -> dict[int, str]:
 
 
 def escape(tokenizer: Any, text: str) -> str:
-    """Break up every control token in a text of data.
-
-    Args:
-        tokenizer: The tokenizer that will encode it, inside ``unescaped``.
-        text: Of a question or an answer.
-
-    Returns:
-        The text itself where it holds none.
+    """Break up every control token in a text of data, to be encoded inside ``unescaped``.
 
     Raises:
         UserError: If the tokenizer cannot encode the text as plain text.
@@ -88,12 +81,7 @@ def problem(tokenizer: Any, text: str) -> str | None:
 
 @contextmanager
 def unescaped(tokenizer: Any, texts: Sequence[str]) -> Iterator[None]:
-    """Have a tokenizer encode what ``escape`` broke up as plain text while the block runs.
-
-    Args:
-        tokenizer: The tokenizer.
-        texts: What it will encode; where nothing in it was broken up, nothing is done.
-    """
+    """Have a tokenizer encode what ``escape`` broke up as plain text while the block runs."""
     if not any(_BREAK in text for text in texts):
         yield
         return

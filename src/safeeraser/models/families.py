@@ -8,9 +8,12 @@ of which that is not true, each with the reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from safeeraser.core.errors import UserError
 from safeeraser.core.registry import Registry
@@ -56,52 +59,14 @@ class Family:
     reason: str
     language_model: str | None = None
     tower: str | None = None
-    projector: tuple[str, ...] | None = None
+    projector: Sequence[str] | None = None
 
 
 FAMILIES: Registry[Family] = Registry("model family")
 """Exceptions by ``config.model_type``."""
 
-FAMILIES.add(
-    "idefics",
-    Family(
-        "tower and resampler are children of what decodes text, whose cross-attention stands beside its layers",
-        language_model="model",
-        tower="model.vision_model",
-        projector=("model.perceiver_resampler",),
-    ),
-)
-FAMILIES.add(
-    "git",
-    Family(
-        "the tower and the projection are children of the model that decodes text, under names of its own",
-        language_model="git.encoder",
-        tower="git.image_encoder",
-        projector=("git.visual_projection",),
-    ),
-)
-FAMILIES.add(
-    "ovis2",
-    Family(
-        "the tower ends in probabilities of visual words, whose embeddings lead into the language model",
-        projector=("model.vision_tower.head_linear", "model.vision_tower.head_norm", "model.visual_embeddings_table"),
-    ),
-)
-for _kind, _tower in (
-    ("fuyu", "model.vision_embed_tokens"),
-    ("gemma4_unified", "model.embed_vision"),
-    ("inkling_mm_model", "model.vision_tower"),
-):
-    FAMILIES.add(
-        _kind,
-        Family("patches of pixels are projected straight into the language model", tower=_tower, projector=(_tower,)),
-    )
-
-for _kind in ("chameleon", "emu3"):
-    FAMILIES.add(
-        _kind,
-        Family("an image is words of the vocabulary, and nothing leads to them", tower="model.vqmodel", projector=()),
-    )
+for _kind, _row in yaml.safe_load(Path(__file__).with_name("families.yaml").read_text(encoding="utf-8")).items():
+    FAMILIES.add(_kind, Family(**_row))
 
 ENCODER_DECODER = "an encoder-decoder, which is not supported: an answer has to follow its prompt in one sequence"
 """Why a type whose parts may be found is neither asked nor trained."""
@@ -121,9 +86,6 @@ def parts(model: Any) -> Parts:
 
     Single parameters outside all parts (the end-of-line embedding of LLaVA-NeXT, the queries of BLIP-2) stay frozen. A
     list of modules is replaced by its members, which alone can be tuned as a whole.
-
-    Args:
-        model: A ``transformers`` model without an adapter.
 
     Raises:
         UserError: If a part is missing, so that the model cannot be trained here; the message says which.
@@ -149,7 +111,7 @@ def parts(model: Any) -> Parts:
         projector = tuple(name for name in row.projector if name in modules)
     else:
         projector = tuple(_outside(model, modules, known)) or tuple(_inside(modules, tower))
-    needs_none = row.projector == () or is_encoder_decoder(model.config)
+    needs_none = (row.projector is not None and not row.projector) or is_encoder_decoder(model.config)
     if not projector and not needs_none:
         raise UserError(f"model type {kind!r} has no projector between tower and language model")
     whole = tuple(member for name in projector for member in _members(modules, name))

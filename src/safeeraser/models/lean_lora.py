@@ -55,14 +55,10 @@ class LeanLinear(lora.Linear):  # type: ignore[misc]
 
 
 def draw_dropped(values: Tensor, p: float) -> Tensor:
-    """Draw the entries that dropout sets to zero, each with probability ``p``, independently.
+    """Draw the entries that dropout sets to zero, each with probability 0 < ``p`` < 1.
 
     On a CPU, where a random number for every entry would cost more than its use, the distances from one dropped entry
     to the next are drawn: they follow a geometric distribution.
-
-    Args:
-        values: Of any shape; only shape and device are read.
-        p: Share to drop, more than 0 and less than 1.
 
     Returns:
         Their indices in the flattened tensor, ascending; on other devices a boolean tensor of that shape, True where

@@ -22,11 +22,6 @@ _CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
 def load_model(name: str, folder: Path, options: ModelOptions) -> Any:
     """Load the ``transformers`` model, on its device, in evaluation mode.
 
-    Args:
-        name: What the user calls it, for messages.
-        folder: Where it lies.
-        options: How to load it.
-
     Raises:
         UserError: If an option is unknown or cannot be had here, or the weights are not those of the model.
 
@@ -158,9 +153,6 @@ def processor_settings(config: Any) -> dict[str, Any]:
 
 def images_only(processor_class: Any) -> Any:
     """Derive a processor class without the part for videos, which would need torchvision.
-
-    Args:
-        processor_class: A class of ``transformers`` with the parts image_processor, tokenizer and video_processor.
 
     Example:
         >>> from transformers import Qwen2_5_VLProcessor

@@ -112,11 +112,7 @@ def asks_for(engine: Engine) -> bool:
 
 
 def leave_launch() -> dict[str, str]:
-    """Remove the variables that make this process, and what it starts, part of a launch from the environment.
-
-    Returns:
-        What was removed.
-    """
+    """Remove the variables that make this process, and what it starts, part of a launch from the environment."""
     return {name: os.environ.pop(name) for name in (*LAUNCH, *MPI) if name in os.environ}
 
 
@@ -145,9 +141,6 @@ def launched() -> Iterator[None]:
 def join(device: str = "auto") -> PartialState:
     """Meet the processes that were started with this one; they speak over gloo, and of nothing but waiting.
 
-    Args:
-        device: Where the model will be, as ``config.ModelOptions``.
-
     Returns:
         Accelerate's state: a ``Team``; its ``device`` is a GPU of this process's own if there are GPUs.
 
@@ -165,10 +158,7 @@ def join(device: str = "auto") -> PartialState:
 
 
 def check_together(counted: int) -> None:
-    """Check that as many processes have found each other as were started.
-
-    Args:
-        counted: How many accelerate counts.
+    """Check that as many processes have found each other (accelerate counts them) as were started.
 
     Raises:
         UserError: If it counts others.

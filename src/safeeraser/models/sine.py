@@ -41,11 +41,7 @@ class Sine(nn.Module):
 
 
 def add_parametrization(model: Any) -> None:
-    """Parametrize every parameter of the tuned projector as W + sin(dW), with dW = 0, in place.
-
-    Args:
-        model: A PEFT model whose projector is among its ``modules_to_save``.
-    """
+    """Parametrize every parameter of the tuned projector as W + sin(dW), with dW = 0, in place."""
     for projector in _projectors(model):
         for module in list(projector.modules()):
             for name, parameter in list(module.named_parameters(recurse=False)):

@@ -22,21 +22,7 @@ from safeeraser.objectives.term import (
 from safeeraser.objectives.vocabulary import by_position
 
 __all__ = [
-    "METHODS",
-    "OFFICIAL_WEIGHTS",
-    "ROWS",
-    "TERMS",
-    "Method",
-    "Need",
-    "Rows",
-    "Term",
-    "TokenLogProbs",
-    "by_position",
-    "cross_entropy",
-    "parse_method",
-    "register",
-    "term_options",
-    "token_count",
-    "token_mean",
+    "METHODS", "OFFICIAL_WEIGHTS", "ROWS", "TERMS", "Method", "Need", "Rows", "Term", "TokenLogProbs",
+    "by_position", "cross_entropy", "parse_method", "register", "term_options", "token_count", "token_mean",
     "token_sum",
-]
+]  # fmt: skip

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import PositiveFloat
 
-from safeeraser.objectives.term import TokenLogProbs, cross_entropy, register
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from safeeraser.objectives.term import Tensor, TokenLogProbs, cross_entropy, register
 
 
 @register("ga", rows="forget", option_names={"bound": "ascent_bound"})

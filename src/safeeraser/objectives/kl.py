@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from safeeraser.objectives.term import TokenLogProbs, register, token_mean
+from safeeraser.objectives.term import Tensor, TokenLogProbs, register, token_mean
 from safeeraser.objectives.vocabulary import by_position
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @register("kl", rows="retain", needs=("reference", "distribution"))

@@ -5,32 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safeeraser.config import Preset
 from safeeraser.core.errors import UserError
 from safeeraser.core.options import SEED
 from safeeraser.core.registry import Registry, suggestion
-from safeeraser.objectives.term import ROWS, TERMS, Need, Rows, Term, TokenLogProbs, term_options
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from safeeraser.objectives.term import ROWS, TERMS, Need, Rows, Tensor, Term, TokenLogProbs, term_options
 
 METHODS: Registry[tuple[str, ...]] = Registry("method")
 """Named sums of terms: gradient ascent, gradient difference, KL minimisation, preference optimisation, NPO, SimNPO,
 DPO, RMU, UNDIAL, SatImp, CE-U, WGA."""
-METHODS.add("ga", ("ga",))
-METHODS.add("gd", ("ga", "nll"))
-METHODS.add("kl", ("ga", "kl"))
-METHODS.add("po", ("po", "nll"))
-METHODS.add("npo", ("npo", "nll"))
-METHODS.add("simnpo", ("simnpo", "nll"))
-METHODS.add("dpo", ("dpo", "nll"))
-METHODS.add("rmu", ("rmu", "rmu_retain"))
-METHODS.add("undial", ("undial", "nll"))
-METHODS.add("satimp", ("satimp", "nll"))
-METHODS.add("ce_u", ("ce_u", "nll"))
-METHODS.add("wga", ("wga", "nll"))
+for _name, _terms in {
+    "ga": "ga", "gd": "ga nll", "kl": "ga kl", "po": "po nll", "npo": "npo nll", "simnpo": "simnpo nll",
+    "dpo": "dpo nll", "rmu": "rmu rmu_retain", "undial": "undial nll", "satimp": "satimp nll", "ce_u": "ce_u nll",
+    "wga": "wga nll",
+}.items():  # fmt: skip
+    METHODS.add(_name, tuple(_terms.split()))
 
 OFFICIAL_WEIGHTS: dict[frozenset[str], dict[str, float]] = {
     frozenset({"ga", "pd"}): {"pd": 0.5},
@@ -98,9 +89,6 @@ class Method:
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Options of its terms by name: what is given, checked, and defaults for the rest.
-
-        Args:
-            given: Values by name, possibly of terms that the method has not.
 
         Raises:
             UserError: If a name is unknown, or a value is out of range.

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import PositiveFloat
 
-from safeeraser.objectives.term import TokenLogProbs, register, token_count, token_sum
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from safeeraser.objectives.term import Tensor, TokenLogProbs, register, token_count, token_sum
 
 
 @register("npo", rows="forget", needs=("reference",))

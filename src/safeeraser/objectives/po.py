@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from safeeraser.objectives.term import TokenLogProbs, cross_entropy, register
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from safeeraser.objectives.term import Tensor, TokenLogProbs, cross_entropy, register
 
 
 @register("po", rows="refusal")

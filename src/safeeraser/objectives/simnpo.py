@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import NonNegativeFloat, PositiveFloat
 
-from safeeraser.objectives.term import TokenLogProbs, register, token_mean
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from safeeraser.objectives.term import Tensor, TokenLogProbs, register, token_mean
 
 
 @register("simnpo", rows="forget")

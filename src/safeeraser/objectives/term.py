@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from safeeraser.core.options import SEED, Option, options_of
 from safeeraser.core.registry import Registry
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
+
+Tensor: TypeAlias = "torch.Tensor"
+"""Of torch, which is not imported with the names of the terms."""
 
 Rows = Literal["forget", "refusal", "retain", "decouple"]
 """forget: unsafe image, harmful question, unsafe answer; refusal: the same with a refusal as the answer; retain: the
@@ -49,7 +52,7 @@ class TokenLogProbs:
     tokens: Tensor | None = None
 
 
-TermFunction = Callable[..., "Tensor"]
+TermFunction = Callable[..., Tensor]
 """Takes the ``TokenLogProbs`` of each kind of rows that the term reads, in their order; its options by keyword."""
 
 

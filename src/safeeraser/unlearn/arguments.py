@@ -23,9 +23,6 @@ def check_options(options: UnlearnOptions, method: Method) -> None:
 
     Raises:
         UserError: If one is out of range or needs a package that is missing.
-
-    Example:
-        >>> check_options(UnlearnOptions(), parse_method("po+pd"))  # doctest: +SKIP
     """
     positive: Sequence[str] = (
         "learning_rate", "epochs", "steps", "global_batch", "batch_size", "accumulation", "max_length", "stop_every",
@@ -70,11 +67,6 @@ def hidden_layer(method: Method, options: UnlearnOptions, config: Any) -> int | 
 
     Where ``rmu_layer`` is not given it is a quarter of the depth, rounded up: layer 8 of 32, as in the RMU paper.
 
-    Args:
-        method: The method.
-        options: ``rmu_layer``.
-        config: The model's configuration.
-
     Raises:
         UserError: If the model has no such layer.
 
@@ -94,11 +86,6 @@ def hidden_layer(method: Method, options: UnlearnOptions, config: Any) -> int | 
 
 def check_launch(world_size: int, is_fsdp: bool, is_deepspeed: bool) -> None:
     """Check that the processes work together as the launch asks; accelerate passes over in silence what it cannot do.
-
-    Args:
-        world_size: Processes that the Trainer counts.
-        is_fsdp: Whether it shards with FSDP.
-        is_deepspeed: Whether it runs DeepSpeed.
 
     Raises:
         UserError: If the launch asks for something else.

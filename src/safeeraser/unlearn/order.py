@@ -15,12 +15,8 @@ class EpochSampler(Sampler[int]):
 
     So every step averages the same number of triples, however they are spread over passes and processes.
 
-    Args:
-        size: Number of triples.
-        multiple: Triples per optimizer step over all processes.
-        seed: Seed of the order.
-        pictures: Of each triple; those about one picture stay together as ``group_by`` says.
-        group_by: All of them, two, or none ("image", "pair", "none").
+    ``multiple`` is the number of triples per optimizer step over all processes; triples about one of the ``pictures``
+    stay together as ``group_by`` says: all of them, two, or none ("image", "pair", "none").
 
     Example:
         >>> order = list(EpochSampler(3, 2, seed=0))
@@ -33,7 +29,6 @@ class EpochSampler(Sampler[int]):
     def __init__(
         self, size: int, multiple: int, seed: int, pictures: Sequence[str] = (), group_by: GroupBy = "none"
     ) -> None:
-        """Start in epoch 0."""
         self._size = size
         self._length = -(-size // multiple) * multiple
         self._seed = seed

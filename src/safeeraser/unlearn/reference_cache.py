@@ -20,15 +20,12 @@ class ReferenceCache:
     """
 
     def __init__(self) -> None:
-        """Start with nothing."""
         self._kept: dict[str, Tensor] = {}
 
     def get(self, batch: Mapping[str, Any], compute: Callable[[], chat.AnswerLogProbs]) -> chat.AnswerLogProbs:
         """What the reference says of a batch of ``RowCollator``; without logits.
 
-        Args:
-            batch: The batch.
-            compute: Runs the reference on it; called where a sample is new.
+        ``compute`` runs the reference on the batch; it is called where a sample is new.
         """
         hashes: Sequence[str] = batch["samples"]
         if not all(sample in self._kept for sample in hashes):

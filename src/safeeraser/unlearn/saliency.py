@@ -43,7 +43,6 @@ class GradientMask:
     """
 
     def __init__(self, masks: Mapping[torch.nn.Parameter, Tensor]) -> None:
-        """Change nothing yet."""
         self.masks = masks
 
     def apply(self, method: Method, components: Mapping[str, Tensor], total: Tensor, steps: int) -> Tensor:
@@ -76,12 +75,8 @@ def find_mask(
 ) -> GradientMask:
     """Compute the mask from all triples, on the model before unlearning, without dropout.
 
-    Args:
-        vlm: The model with a fresh adapter; it is in training mode afterwards.
-        triples: The training triples.
-        collate: A ``RowCollator`` of the method ``READ``.
-        batch_size: Triples of a batch, whose gradient is squared.
-        threshold: Of the ratio.
+    The adapter of ``vlm`` is fresh; the model is in training mode afterwards. ``collate`` is a ``RowCollator`` of the
+    method ``READ``, ``batch_size`` the number of triples whose gradient is squared, ``threshold`` that of the ratio.
 
     Raises:
         UserError: If several processes train together.

@@ -25,15 +25,11 @@ from safeeraser.core import files, terminal
 from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark, training_triples
 from safeeraser.data.images import ImageCache
+from safeeraser.metrics.rule import parse_rule
 from safeeraser.models import adapters, lean_lora, packing, prefix
 from safeeraser.models.processes import asks_for, is_first_process, launched, local_rank, processes, rank
 from safeeraser.objectives import Method
-from safeeraser.unlearn.arguments import (
-    check_launch,
-    check_options,
-    hidden_layer,
-    training_arguments,
-)
+from safeeraser.unlearn.arguments import check_launch, check_options, hidden_layer, training_arguments
 from safeeraser.unlearn.batch import RowCollator, TripleDataset, check_texts
 from safeeraser.unlearn.checkpoints import checkpoints, last_checkpoint
 from safeeraser.unlearn.order import EpochSampler
@@ -125,7 +121,9 @@ def run(
     if options.saliency is not None:
         pairs = RowCollator(vlm, shown, READ, options.max_length, pack)
         mask = find_mask(vlm, triples, pairs, batch.batch_size, options.saliency)
-    stopping = Stopping(vlm, options.stop, options.stop_every, measure) if options.stop and measure else None
+    stopping = None
+    if options.stop and measure:
+        stopping = Stopping(vlm, parse_rule(options.stop), options.stop_every, measure)
     with _reporting(method.name, progress) as report:
         trainer = UnlearnTrainer(
             vlm,

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from safeeraser.core import files
 from safeeraser.models import VisionLanguageModel, adapters, chat
 from safeeraser.objectives import Method
-from safeeraser.unlearn.batch import (
-    RowCollator,
-    TripleDataset,
-    answer_log_probs,
-    select,
-)
+from safeeraser.unlearn.batch import RowCollator, TripleDataset, answer_log_probs, select
 from safeeraser.unlearn.checkpoints import check_finite, checkpoints
 from safeeraser.unlearn.order import EpochSampler
 from safeeraser.unlearn.reference_cache import ReferenceCache
@@ -36,17 +32,6 @@ Progress = Callable[[int, int, dict[str, float]], None]
 
 class UnlearnTrainer(Trainer):  # type: ignore[misc]
     """A ``Trainer`` whose loss is a method: a weighted sum of terms, each a mean over the samples of its role.
-
-    Args:
-        vlm: The model with a fresh adapter.
-        method: What to minimise.
-        term_options: Options of its terms by name.
-        info: What the adapter is made of; written into every checkpoint.
-        sampler: The order of the triples.
-        reference_cache: Keeps what the reference said of each sample; None: it is asked at every step.
-        layer: Layer of the language model whose states the method reads, from 1; None: it reads none.
-        mask: What the gradient of forget terms is multiplied by; None: nothing.
-        kwargs: What ``Trainer`` takes beside the model.
 
     Example:
         trainer = UnlearnTrainer(vlm, parse_method("po+pd"), {}, info={}, sampler=EpochSampler(24, 16, 0),
@@ -66,19 +51,13 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         mask: GradientMask | None = None,
         **kwargs: Any,
     ) -> None:
-        """Take the model out of ``vlm``."""
         super().__init__(model=vlm.model, **kwargs)
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # the loss is a mean: Trainer divides it by the accumulation steps
-        self._vlm = vlm
-        self._base = vlm.model
-        self._method = method
-        self._term_options = term_options
-        self._info = info
-        self._sampler = sampler
-        self._reference_cache = reference_cache
-        self._layer = layer
-        self._mask = mask
+        self._vlm, self._base, self._info = vlm, vlm.model, info
+        self._method, self._term_options = method, term_options
+        self._sampler, self._reference_cache = sampler, reference_cache
+        self._layer, self._mask = layer, mask
         self._components: list[dict[str, float]] = []
         self._saving_to: Path | None = None
 
@@ -89,16 +68,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Run the batch once, the reference on the rows that need it, and add up the terms.
-
-        Args:
-            model: The model with its adapter, possibly wrapped for several processes.
-            inputs: A batch of ``RowCollator``.
-            return_outputs: Not read: there is no evaluation loop.
-            num_items_in_batch: Not read: each term is a mean per sample.
-
-        Returns:
-            The loss, a scalar.
+        """Run the batch once, the reference on the rows that need it, and add up the terms: a scalar.
 
         Raises:
             UserError: If a term is not finite; the message names step and term.
@@ -200,51 +170,34 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
                 check_finite(f"weight {name}", float("nan"), self.state.global_step, Path(self.args.output_dir))
 
 
+@dataclass(eq=False)
 class StepLog(TrainerCallback):  # type: ignore[misc]
     """Tells dataset and sampler the epoch; writes a line of ``train.jsonl`` after every step and reports it."""
 
-    def __init__(
-        self,
-        path: Path,
-        dataset: TripleDataset,
-        sampler: EpochSampler,
-        report: Progress,
-        collator: RowCollator | None = None,
-        stopping: Stopping | None = None,
-    ) -> None:
-        """Write to ``path``; what ``collator`` counts is reported as tokens a second of this process.
-
-        Args:
-            path: ``train.jsonl``.
-            dataset: Of the rows.
-            sampler: Of their order.
-            report: Called after every step.
-            collator: Of the batches.
-            stopping: Its checks stand in the lines of their steps.
-        """
-        self._path = path
-        self._dataset = dataset
-        self._sampler = sampler
-        self._report = report
-        self._collator = collator
-        self._stopping = stopping
-        self._start = time.monotonic()
+    path: Path
+    dataset: TripleDataset
+    sampler: EpochSampler
+    report: Progress
+    collator: RowCollator | None = None
+    """What it counts is reported as tokens a second of this process."""
+    stopping: Stopping | None = None
+    """Its checks stand in the lines of their steps."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the lines up to the step of the checkpoint, if there is one, and no other."""
         if state.is_world_process_zero:
-            there = state.global_step and self._path.exists()
-            lines = self._path.read_text(encoding="utf-8").splitlines(True) if there else []
-            with files.atomic(self._path) as file:
+            there = state.global_step and self.path.exists()
+            lines = self.path.read_text(encoding="utf-8").splitlines(True) if there else []
+            with files.atomic(self.path) as file:
                 file.writelines(lines[: state.global_step])
         self._start = time.monotonic()
-        self._report(state.global_step, state.max_steps, {})
+        self.report(state.global_step, state.max_steps, {})
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Draw the refusals and the order of the epoch, also in the middle of it after a kill."""
         epoch = int(state.epoch or 0)
-        self._dataset.set_epoch(epoch)
-        self._sampler.set_epoch(epoch)
+        self.dataset.set_epoch(epoch)
+        self.sampler.set_epoch(epoch)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
         """Write a line and report."""
@@ -252,17 +205,17 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
             return
         check_finite("gradient norm", logs.get("grad_norm", 0.0), state.global_step, Path(args.output_dir))
         if state.is_world_process_zero:
-            check = None if self._stopping is None else self._stopping.check_at(state.global_step)
+            check = None if self.stopping is None else self.stopping.check_at(state.global_step)
             checked = {} if check is None else {"check": check.values, "stop": check.met}
-            with open(self._path, "a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": state.global_step, **logs, **checked}) + "\n")
         components = {
             name: value for name, value in logs.items() if name not in ("epoch", "grad_norm", "learning_rate")
         }
-        self._report(state.global_step, state.max_steps, components | self._speed())
+        self.report(state.global_step, state.max_steps, components | self._speed())
 
     def _speed(self) -> dict[str, float]:
         """Tokens a second since training began, which is no part of train.jsonl: that of a resumed run is the same."""
-        if self._collator is None:
+        if self.collator is None:
             return {}
-        return {"tokens/s": self._collator.tokens / max(1e-9, time.monotonic() - self._start)}
+        return {"tokens/s": self.collator.tokens / max(1e-9, time.monotonic() - self._start)}

@@ -156,9 +156,7 @@ def test_counts_of_the_paper_are_met_by_a_benchmark_of_its_size() -> None:
     assert [count.paper for count in strange if count.category == "X"] == [0] * 12
 
 
-def test_held_out_file_is_good_for_its_own_data_alone(
-    leaky: Path, report: checks.CheckReport, small: Benchmark, tmp_path: Path
-) -> None:
+def test_held_out_file_is_good_for_its_own_data_alone(leaky, report, small, tmp_path):
     path = tmp_path / "held-out.json"
     write_json(path, report.held_out_file().model_dump())
     assert read_held_out(path, data.load(leaky)) == set(report.held_out)
@@ -176,9 +174,7 @@ def test_held_out_file_is_good_for_its_own_data_alone(
             read_held_out(path, data.load(leaky))
 
 
-def test_check_writes_report_and_held_out_file_and_a_leak_alone_is_no_failure(
-    leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_writes_report_and_held_out_file_and_a_leak_alone_is_no_failure(leaky, tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in leaky.rglob("*")}
     out, held_out = tmp_path / "report.json", tmp_path / "held-out.json"
     flags = ["--out", str(out), "--held-out", str(held_out), "--near", "--workers", "1"]
@@ -191,9 +187,7 @@ def test_check_writes_report_and_held_out_file_and_a_leak_alone_is_no_failure(
     assert {path: path.stat().st_mtime_ns for path in leaky.rglob("*")} == before
 
 
-def test_check_fails_on_a_broken_image_and_still_writes_what_score_can_use(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_fails_on_a_broken_image_and_still_writes_what_score_can_use(tmp_path, capsys):
     folder = build(tmp_path / "broken", records=24, workers=1)
     image = data.load(folder).split("val")[0].image
     (folder / "dataset" / image).write_bytes(b"no image")
@@ -213,9 +207,7 @@ def test_check_fails_on_a_broken_image_and_still_writes_what_score_can_use(
     assert "all_val.json" in capsys.readouterr().out
 
 
-def test_copies_are_announced_without_reading_an_image(
-    leaky: Path, small: Benchmark, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_copies_are_announced_without_reading_an_image(leaky, small, capsys):
     data.warn_of_copies(small)
     assert capsys.readouterr().err == ""
     data.warn_of_copies(data.load(leaky))

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -36,9 +35,7 @@ def test_every_text_is_in_exactly_one_bar(words: list[int]) -> None:
     assert list(found.bars) == bars
 
 
-def test_the_command_writes_table_json_and_figure(
-    small_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_table_json_and_figure(small_folder, tmp_path, capsys):
     assert cli.main(["data", "stats", str(small_folder), "--out", str(tmp_path / "stats")]) == 0
     printed = capsys.readouterr().out
     assert "unsafe answer" in printed and "axe 3/1" in printed

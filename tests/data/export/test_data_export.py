@@ -16,9 +16,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
-def test_datasets_loads_the_parquet_files_with_images_embedded(
-    small: Benchmark, small_folder: Path, tmp_path: Path
-) -> None:
+def test_datasets_loads_the_parquet_files_with_images_embedded(small, small_folder, tmp_path):
     import datasets
 
     out = tmp_path / "parquet"
@@ -96,9 +94,7 @@ def test_a_taken_folder_is_refused_and_a_failure_leaves_nothing(export, small: B
     assert sorted(path.name for path in tmp_path.iterdir()) == ["taken"]
 
 
-def test_without_datasets_the_message_says_what_to_install(
-    small: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_datasets_the_message_says_what_to_install(small, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r"pip install 'safeeraser\[export\]'"):
         export_parquet(small, tmp_path / "out")

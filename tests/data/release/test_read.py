@@ -152,9 +152,7 @@ def test_fingerprint_sees_records_and_images(small: Benchmark, small_folder: Pat
         (None, "record 1: is null; it must be an object"),
     ],
 )
-def test_a_problem_names_file_record_and_field_and_nothing_is_said_twice(
-    tmp_path: Path, made: Any, message: str
-) -> None:
+def test_a_problem_names_file_record_and_field_and_nothing_is_said_twice(tmp_path, made, message):
     folder = release(tmp_path, made, record(2))
     (problem,) = _report(folder)
     assert problem.startswith("all_train.json, record 1") and message in problem

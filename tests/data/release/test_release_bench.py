@@ -66,9 +66,7 @@ def _mend(root: Path) -> None:
             draw(root / item["image_id"], side=64)
 
 
-def test_the_bench_refuses_the_damaged_release_and_runs_on_the_mended_one(
-    damaged: Path, tiny_model: Path, tmp_path: Path, run: Run
-) -> None:
+def test_the_bench_refuses_the_damaged_release_and_runs_on_the_mended_one(damaged, tiny_model, tmp_path, run):
     command = ["bench", "--model", tiny_model, "--data", damaged, "--out", tmp_path / "run", "--methods", "po", *SMALL]
     status, error = run(*command)
     assert status == 2
@@ -98,9 +96,7 @@ def test_the_bench_refuses_the_damaged_release_and_runs_on_the_mended_one(
     }
 
 
-def test_on_bad_skip_takes_the_damaged_release_down_the_line(
-    damaged: Path, tiny_model: Path, tmp_path: Path, run: Run
-) -> None:
+def test_on_bad_skip_takes_the_damaged_release_down_the_line(damaged, tiny_model, tmp_path, run):
     """The cells leave out the same records; an image that only decoding finds bad is answered with an error."""
     flags = ["--model", tiny_model, "--data", damaged, "--on-bad", "skip", "--out", tmp_path / "run"]
     status, error = run("bench", *flags, "--methods", "vanilla", *SMALL)
@@ -115,9 +111,7 @@ def test_on_bad_skip_takes_the_damaged_release_down_the_line(
     assert said and "train-3.png" in said
 
 
-def test_training_on_an_image_that_only_decoding_finds_bad_is_a_clear_error(
-    damaged: Path, tiny_model: Path, tmp_path: Path, run: Run
-) -> None:
+def test_training_on_an_image_that_only_decoding_finds_bad_is_a_clear_error(damaged, tiny_model, tmp_path, run):
     flags = ["--model", tiny_model, "--data", damaged, "--on-bad", "skip", "--method", "ga", "--training.steps", "9"]
     status, error = run("unlearn", *flags, "--out", tmp_path / "run")
     assert status == 2 and "image 'img/Violence/train-3.png' cannot be read (damaged" in error
@@ -125,9 +119,7 @@ def test_training_on_an_image_that_only_decoding_finds_bad_is_a_clear_error(
 
 
 @pytest.mark.parametrize("command", [["bench", "--methods", "vanilla,po,po+pd"], ["unlearn", "--method", "po+pd"]])
-def test_pd_says_by_name_what_it_lacks_and_what_to_do(
-    damaged: Path, tiny_model: Path, tmp_path: Path, run: Run, command: list[str]
-) -> None:
+def test_pd_says_by_name_what_it_lacks_and_what_to_do(damaged, tiny_model, tmp_path, run, command):
     _mend(damaged)
     status, error = run(*command, "--model", tiny_model, "--data", damaged, "--out", tmp_path / "run")
     assert status == 2
@@ -145,9 +137,7 @@ def _with_pd(root: Path, numbers: set[int]) -> None:
     (root / "all_train.json").write_text("".join(json.dumps(item) + "\n" for item in items))
 
 
-def test_skip_leaves_train_records_without_pd_pairs_out_for_all_methods_alike(
-    damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_skip_leaves_train_records_without_pd_pairs_out_for_all_methods_alike(damaged, tmp_path, capsys):
     _mend(damaged)
     _with_pd(damaged, {0, 2, 5})
     options = config.BenchConfig(
@@ -164,9 +154,7 @@ def test_skip_leaves_train_records_without_pd_pairs_out_for_all_methods_alike(
         matrix.cells(config.BenchConfig(data=str(damaged), methods="po,po+pd", out=str(tmp_path / "run")))
 
 
-def test_respond_and_score_say_that_sarr_is_not_measured(
-    damaged: Path, tmp_path: Path, tiny_model: Path, run: Run
-) -> None:
+def test_respond_and_score_say_that_sarr_is_not_measured(damaged, tmp_path, tiny_model, run):
     _mend(damaged)
     responses, verdicts, scores = (tmp_path / name for name in ("responses.jsonl", "verdicts.jsonl", "scores.json"))
     data = ["--data", damaged]

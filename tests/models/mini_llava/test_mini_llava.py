@@ -1,3 +1,4 @@
+import functools
 import random
 import re
 from contextlib import contextmanager
@@ -16,10 +17,17 @@ from safeeraser.models.mini_llava import model as mini
 from safeeraser.models.mini_llava import pictures as mini_pictures
 from safeeraser.models.mini_llava import pretrain as mini_pretrain
 
+drawn = functools.cache(mini_pictures.draw)
+
 
 @pytest.fixture(scope="module")
 def processor():
     return mini.build_processor()
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    return sorted(set(mini.corpus()))
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +49,16 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, opened) -> Path:
     )
 
 
-def test_every_word_of_the_benchmark_is_one_token(processor):
-    lines = sorted(set(mini.corpus()))
+def test_every_word_of_the_benchmark_is_one_token(processor, lines):
     known = set(processor.tokenizer.get_vocab().values())
     for line, ids in zip(lines, processor.tokenizer(lines, add_special_tokens=False).input_ids, strict=True):
         assert len(ids) == len(re.findall(mini.WORD, line))
         assert known.issuperset(ids)
 
 
-def test_any_text_comes_back_as_it_was(processor):
+def test_any_text_comes_back_as_it_was(processor, lines):
     tokenizer = processor.tokenizer
-    for line in [*sorted(set(mini.corpus()))[::97], "Zäpfchen\t漢字 🙂  two spaces\n\n", " <image"]:
+    for line in [*lines[::97], "Zäpfchen\t漢字 🙂  two spaces\n\n", " <image"]:
         assert tokenizer.decode(tokenizer(line, add_special_tokens=False).input_ids) == line
     assert tokenizer.unk_token is None
 
@@ -74,7 +81,7 @@ def test_answers_stand_in_the_prompt_as_the_tokenizer_learnt_them(processor):
 
 
 def test_pixels_reach_the_tower_as_in_pretraining(processor):
-    pixels = mini_pictures.draw("test", 0, 1, False, 1).pixels[:3]
+    pixels = drawn("test", 0, 1, False, 1).pixels[:3]
     images = [Image.fromarray(p.numpy()) for p in pixels]
     found = processor.image_processor(images, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(found, mini_pretrain._normalised(pixels), atol=1e-5, rtol=0)
@@ -88,7 +95,7 @@ def test_pictures_follow_purpose_and_seed_and_not_the_number_of_processes():
 
 
 def test_labels_say_what_is_shown():
-    pictures = mini_pictures.draw("test", 0, 2, True, 1)
+    pictures = drawn("test", 0, 2, True, 1)
     labels = dict(zip(mini_pictures.LABELS, pictures.labels().T.tolist(), strict=True))
     for index, (concept, meta) in enumerate(zip(pictures.concepts, pictures.metas, strict=True)):
         assert ALL[labels["concept"][index]] == concept
@@ -101,7 +108,7 @@ def test_labels_say_what_is_shown():
 
 
 def test_every_word_for_a_picture_is_a_token_and_has_an_even_share(processor):
-    pictures = mini_pictures.draw("test", 0, 1, False, 1), mini_pictures.draw("test", 0, 8, True, 1)
+    pictures = drawn("test", 0, 1, False, 1), drawn("test", 0, 8, True, 1)
     targets = mini_pretrain._word_targets(processor.tokenizer, pictures).float()
     torch.testing.assert_close(targets.sum(1), torch.ones(len(targets)), atol=1e-2, rtol=0)
     shown = [w for part in pictures for w in map(mini_pictures.words, part.concepts, part.metas)]
@@ -122,7 +129,7 @@ def test_a_whitened_projector_sees_every_direction_alike():
 
 
 def test_the_first_questions_can_only_be_answered_by_looking():
-    large, small = mini_pictures.draw("test", 0, 1, False, 1), mini_pictures.draw("test", 0, 4, True, 1)
+    large, small = drawn("test", 0, 1, False, 1), drawn("test", 0, 4, True, 1)
     questions = mini_pictures.Questions(large, small, random.Random(0))
     metas = large.metas + small.metas
     counts, sides, colours = 0, 0, 0
@@ -142,7 +149,7 @@ def test_the_first_questions_can_only_be_answered_by_looking():
 
 
 def test_questions_are_answered_as_the_benchmark_does():
-    large, small = mini_pictures.draw("test", 0, 1, False, 1), mini_pictures.draw("test", 0, 2, True, 1)
+    large, small = drawn("test", 0, 1, False, 1), drawn("test", 0, 2, True, 1)
     questions = mini_pictures.Questions(large, small, random.Random(0))
     samples = [questions.draw(mini_pictures.Mixture()) for _ in range(2000)]
     concepts = large.concepts + small.concepts
@@ -164,14 +171,8 @@ def test_questions_are_answered_as_the_benchmark_does():
 
 
 def test_pretraining_leaves_a_checkpoint_in_the_llava_layout(pretrained, opened):
-    names = {path.name for path in pretrained.iterdir()}
-    assert names >= {
-        "config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "processor_config.json",
-        "chat_template.jinja",
-    }
+    there = {"config.json", "model.safetensors", "tokenizer.json", "processor_config.json", "chat_template.jinja"}
+    assert there <= {path.name for path in pretrained.iterdir()}
     vlm = models.load(str(pretrained))
     assert type(vlm.model).__name__ == "LlavaForConditionalGeneration"
     assert type(vlm.processor).__name__ == "LlavaProcessor"

@@ -60,12 +60,8 @@ def hash_images(
 ) -> dict[str, ImageHash]:
     """Hash images of a benchmark; those that cannot be read are left out.
 
-    Args:
-        benchmark: Where the images are.
-        images: Paths relative to the dataset folder.
-        workers: Processes; the number of CPUs if None. With more than one, a script that calls this needs
-            ``if __name__ == "__main__":``.
-        progress: Called with (images done, all images).
+    ``workers`` is the number of processes, that of the CPUs if None; with more than one, a script that calls this needs
+    ``if __name__ == "__main__":``.
 
     Raises:
         UserError: If ``workers`` is less than 1.

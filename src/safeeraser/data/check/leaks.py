@@ -49,10 +49,7 @@ class NearPair(Frozen):
 def near_pairs(benchmark: Benchmark, hashes: Mapping[str, ImageHash], bits: int = NEAR_BITS) -> list[NearPair]:
     """Compare every val picture with every train picture of its kind (unsafe, safe); the most alike come first.
 
-    Args:
-        benchmark: The benchmark.
-        hashes: From ``hash_images``; images without one are passed over.
-        bits: Differing bits of 256 up to which two pictures look alike.
+    ``hashes`` are of ``hash_images``; images without one are passed over. Up to ``bits`` of 256 may differ.
 
     Raises:
         UserError: If ``bits`` is out of range.
@@ -68,15 +65,9 @@ def near_pairs(benchmark: Benchmark, hashes: Mapping[str, ImageHash], bits: int 
 
 
 def find_leaks(benchmark: Benchmark, hashes: Mapping[str, ImageHash], near: Iterable[NearPair] = ()) -> list[Leak]:
-    """Find every val record that train gives away, through each of ``Through``, in the order of val.
+    """Find every val record that train gives away, at most once through each of ``Through``, in order.
 
-    Args:
-        benchmark: The benchmark.
-        hashes: From ``hash_images``; an image without one is never found to leak.
-        near: From ``near_pairs``.
-
-    Returns:
-        At most one leak for each val record and ``through``.
+    ``hashes`` are of ``hash_images``, an image without one is never found to leak; ``near`` is of ``near_pairs``.
     """
     looks: dict[str, list[str]] = defaultdict(list)
     for pair in near:

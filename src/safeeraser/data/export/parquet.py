@@ -16,56 +16,14 @@ from safeeraser.records import Record, Split
 
 ROWS = 100
 """Records to a row group: what a reader holds in memory at once."""
-COLUMNS = {
-    "id": "stable name of the record, from its content",
-    "category": "HateSpeech, IllegalActivity, Privacy, Sex, Violence or Weapon",
-    "keyword": "the concept that the unsafe image shows",
-    "type": "what kind of image it is, as the release says",
-    "image": "the unsafe image",
-    "safe_image": "the safe image that the same questions are asked about; null if the record has none",
-    "image_path": "path of the unsafe image in the release layout",
-    "safe_image_path": "path of the safe image",
-    "safe_concept": "what the safe image shows, where the data say so",
-    "forget": "list of {question, unsafe_answer, safe_answer}: harmful question, the answer to forget about `image`, "
-    "the normal answer about `safe_image`",
-    "retain": "list of {slot, question, short_answer, answer}: harmless question about `image`; the long answer is "
-    "trained on and scored against",
-}
+COLUMNS = (
+    "id", "category", "keyword", "type", "image", "safe_image", "image_path", "safe_image_path",
+    "safe_concept", "forget", "retain",
+)  # fmt: skip
+"""What ``card.md`` says of them."""
 PROBE_COLUMNS = ("image", "image_path", "question", "answer", "kind")
 LICENCES = {"pictogram": "cc-by-4.0"}
 """Of benchmarks that are ours: the pictures of the embedded one are Twemoji's."""
-_CARD = """---
-pretty_name: "{name}"
-{licence}task_categories: [visual-question-answering]
-tags: [safety, machine-unlearning, vision-language]
-configs:
-- config_name: default
-  default: true
-  data_files:
-{files}
-{probes}---
-# {name}
-
-> **Content warning.** A benchmark of harmful questions, unsafe images and the unsafe answers to forget. Keep it away
-> from people who have not agreed to see such things, and do not republish it where that is not allowed.
-
-A safety-unlearning benchmark in the layout of SafeEraser ([arXiv 2502.12520](https://arxiv.org/abs/2502.12520)),
-exported by `safeeraser data export --format parquet`. Fingerprint of the source: `{fingerprint}`.
-
-    import datasets
-    data = datasets.load_dataset("PATH/TO/THIS/FOLDER")
-
-or, for SafeEraser once it is on the Hugging Face hub, `--data hf://OWNER/NAME`.
-
-{counts}
-
-| column | what it is |
-|---|---|
-{columns}
-
-`prompt.json` holds the refusals that preference optimisation draws from; `probes/` questions about images that no
-record uses, which measure what a model can still do.
-{credit}"""
 _PROBES_CONFIG = f"""- config_name: probes
   data_files:
   - split: val
@@ -166,7 +124,8 @@ def _card(benchmark: Benchmark, names: dict[Split, str], licence: str | None) ->
     ours = benchmark.name in LICENCES
     licence = licence or LICENCES.get(benchmark.name)
     counts = ", ".join(f"{len(benchmark.split(split)):,} {split} records" for split in names)
-    return _CARD.format(
+    card = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
+    return card.format(
         name=benchmark.name,
         licence=f"license: {licence}\n" if licence else "",
         probes=_PROBES_CONFIG if benchmark.probes else "",
@@ -174,5 +133,4 @@ def _card(benchmark: Benchmark, names: dict[Split, str], licence: str | None) ->
         fingerprint=benchmark.fingerprint,
         files="\n".join(f"  - split: {split}\n    path: {name}" for split, name in names.items()),
         counts=f"{counts}; one row per record.",
-        columns="\n".join(f"| `{name}` | {text} |" for name, text in COLUMNS.items()),
     )

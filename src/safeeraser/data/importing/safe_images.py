@@ -30,14 +30,11 @@ class SafeImage:
 
 
 def find(folder: Path, benchmark: Benchmark, progress: Progress | None = None) -> list[SafeImage]:
-    """Find the images in a folder and its subfolders that can serve a benchmark as safe images.
+    """Find the images in a folder and its subfolders that can serve a benchmark as safe images, sorted by path.
 
     Of several files that show the same, the first by name counts. An image that the benchmark has as a safe image
     already is left out, so that no image comes to stand in both splits. Files whose name does not end as an image's
     does, and hidden ones, are passed over. ``progress`` is called with (decoded images, all images).
-
-    Returns:
-        Images that show different things, by path.
 
     Raises:
         UserError: If the folder is missing or holds no image; if an image cannot be read, or is an unsafe image of the
@@ -88,17 +85,9 @@ def pair(
 ) -> dict[str, SafeImage]:
     """Deal safe images to records; as in the paper, one image serves about four records, all of one split.
 
-    Every image that is used serves equally many records of its split, give or take one, and mostly of one category.
-    The choice depends on seed, images' content and records alone: not on file names or order.
-
-    Args:
-        records: Records without a safe image.
-        images: Distinct images.
-        seed: Seed of the choice.
-        records_per_image: Records that one image serves at most.
-
-    Returns:
-        An image for the id of every record.
+    Returns an image for the id of every record. Every image that is used serves equally many records of its split,
+    give or take one, and mostly of one category. The choice depends on seed, images' content and records alone: not
+    on file names or order.
 
     Raises:
         UserError: If there are too few images; the message says how many are needed.

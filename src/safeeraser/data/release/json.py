@@ -58,10 +58,8 @@ class Items:
 def read_items(path: Path, problems: list[Problem]) -> Items:
     """Read a file that holds a JSON list, or JSON lines.
 
-    Args:
-        path: The file.
-        problems: What is wrong is added here. A problem of the file as a whole has no record number; there are no
-            items then. A line that is not JSON is a problem of its record.
+    What is wrong is added to ``problems``. A problem of the file as a whole has no record number, and there are no
+    items then; a line that is not JSON is a problem of its record.
     """
     text = read_text(path, problems)
     if text is None:
@@ -129,19 +127,12 @@ def read_text(path: Path, problems: list[Problem]) -> str | None:
 def validate(
     model: type[M], file: str, item: Item, problems: list[Problem], allowed: Mapping[str, str] | None = None
 ) -> M | None:
-    """Make a model of an item; every field that is wrong is a problem.
+    """Make a model of an item; every field that is wrong is a problem, and there is None then.
 
     A blank text (empty, or white space alone) and null count as absent.
 
-    Args:
-        model: What the item must be.
-        file: Name of the file, for the problems.
-        item: The item.
-        problems: Where problems are added; what a flaw says already is not said again.
-        allowed: What a field must be, by its name, where "a text" is not the word for it.
-
-    Returns:
-        The model; None if the item has a problem.
+    Problems are added; what a flaw of the item says already is not said again. ``allowed`` says what a field must be,
+    by its name, where "a text" is not the word for it.
 
     Example:
         >>> from safeeraser.data.benchmark import Probe

@@ -44,10 +44,6 @@ class Problem:
 def refusal(folder: Path, problems: Sequence[Problem]) -> UserError:
     """The one error that reports all problems of a folder, to be raised.
 
-    Args:
-        folder: As the user named it.
-        problems: At least one.
-
     Example:
         >>> print(refusal(Path("mine"), [Problem("all_val.json", 3, "image_path", "there is no file img/1.jpg")]))
         mine: 1 problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
@@ -37,8 +37,7 @@ def text_set_names(given: str | Sequence[str]) -> tuple[str, ...]:
 def text_queries(given: str | Sequence[str] = TEXT_SETS) -> list[Query]:
     """List the questions of text sets; one that is in several is asked once.
 
-    Args:
-        given: 'knowledge', 'text_orr', or JSON files; comma-separated, or a list. Those of the package if left out.
+    They are 'knowledge', 'text_orr', or JSON files; comma-separated, or a list.
 
     Raises:
         UserError: If there is no such set, or a file is something else; the message names file, entry and field.
@@ -72,15 +71,13 @@ def _read(path: Path) -> list[TextQuestion]:
     value = files.read_json(path)
     if not isinstance(value, list):
         raise UserError(f"{path}: not a JSON list of questions")
-    items = []
-    for number, entry in enumerate(value, 1):
-        try:
-            items.append(TextQuestion.model_validate(entry))
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"]))
-            raise UserError(f"{path}, entry {number}, {where}: {problem['msg']}") from None
-    return items
+    try:
+        return TypeAdapter(list[TextQuestion]).validate_python(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        number, *place = problem["loc"]
+        where = ".".join(map(str, place))
+        raise UserError(f"{path}, entry {int(number) + 1}, {where}: {problem['msg']}") from None
 
 
 def _query(item: TextQuestion) -> Query:

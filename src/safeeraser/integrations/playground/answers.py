@@ -134,7 +134,7 @@ class Playground:
 
     def _verdict(self, query: Query, response: Response) -> tuple[str, bool | None]:
         """What can be told; of an own question only whether the answer is a refusal, or broken text."""
-        from safeeraser.judges.text import gibberish
+        from safeeraser.judges.text import flaw
 
         cut = [] if response.finished else ["cut at the token limit"]
         is_own = query.id == OWN
@@ -142,7 +142,7 @@ class Playground:
         tasks = [judges.Task(query, response, "refusal")] if is_own else tasks
         verdicts = judges.judge_tasks(self.judge, tasks, None)
         said = [_in_words(verdict) for verdict in verdicts]
-        broken = ["gibberish"] if is_own and gibberish(response.spoken, response.finished) else []
+        broken = ["gibberish"] if is_own and flaw(response.spoken, response.finished) else []
         return "; ".join(cut + said + broken + [NOTHING_ELSE] * is_own), None if is_own else _wanted(verdicts)
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
@@ -17,27 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from safeeraser.core.errors import UserError
+from safeeraser.core.files import atomic_folder
 from safeeraser.core.terminal import Progress, bar
 from safeeraser.data.pictogram import text
 from safeeraser.data.pictogram.concepts import ALL
 from safeeraser.data.pictogram.render import BACKGROUNDS, COUNTS, POSITIONS, SIZE, TEXTURES
 
+FOLDER = Path(__file__).parent
 PATCH = 16
 """Side of an image patch in pixels: an image is 16 tokens."""
-VISION_WIDTH, TEXT_WIDTH, LAYERS = 128, 160, 3
+VISION_WIDTH = 128
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<image>")
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ message['role'] | upper }}:"
-    "{% if message['role'] == 'user' %}{{ ' ' }}{% endif %}"
-    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\n' }}{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}"
-    "{{ (' ' if message['role'] == 'assistant' else '') + part['text'] }}"
-    "{% endfor %}"
-    "{{ '</s>' if message['role'] == 'assistant' else ' ' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
-)
+CHAT_TEMPLATE = (FOLDER / "chat_template.jinja").read_text(encoding="utf-8")
 """LLaVA-1.5's: ``USER: <image>\\n{question} ASSISTANT: {answer}</s>``; the tokenizer puts <s> in front."""
 WORD = r" ?\w+| ?[^\w\s]|\s"
 """A word or a sign, with the space before it."""
@@ -55,15 +45,9 @@ def pretrain(
     The same arguments and number of threads give the same weights on one machine. About ten minutes on two cores. A
     script that calls this needs ``if __name__ == "__main__":``, as two processes draw.
 
-    Args:
-        out: Folder for the checkpoint; it must not exist, or be empty.
-        seed: Seed of renderings, initialisation and sample order.
-        tower_steps: Steps in which the vision tower learns to classify, then it is frozen; None: the recipe's.
-        language_steps: Steps of projector and language model on questions and answers; None: the recipe's.
-        progress: Opens a progress bar with a title and a number of steps; one for each stage.
-
-    Returns:
-        ``out``; it appears whole or not at all.
+    ``out`` must not exist, or be empty; it appears whole or not at all. The vision tower learns to classify in
+    ``tower_steps`` steps, then it is frozen; projector and language model learn on questions and answers in
+    ``language_steps``; None: the recipe's. ``progress`` opens a progress bar for each stage.
 
     Raises:
         UserError: If ``out`` holds something, or a number of steps is less than 1.
@@ -72,89 +56,36 @@ def pretrain(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from safeeraser.models.mini_llava import pretrain
 
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not an empty folder: remove it or choose another --out")
-    recipe = pretrain.Recipe()
-    recipe = replace(
-        recipe,
-        tower_steps=recipe.tower_steps if tower_steps is None else tower_steps,
-        language_steps=recipe.language_steps if language_steps is None else language_steps,
-    )
+    steps: dict[str, Any] = {"tower_steps": tower_steps, "language_steps": language_steps}
+    recipe = replace(pretrain.Recipe(), **{name: count for name, count in steps.items() if count is not None})
     if recipe.tower_steps < 1 or recipe.language_steps < 1:
         raise UserError(
             f"tower_steps {recipe.tower_steps}, language_steps {recipe.language_steps}: both must be at least 1"
         )
-    model, processor = pretrain.train(seed, recipe, progress)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        save(model, processor, temporary)
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return out
-
-
-def save(model: Any, processor: Any, folder: Path) -> None:
-    """Write a checkpoint in the LLaVA layout."""
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    with atomic_folder(out) as folder:
+        model, processor = pretrain.train(seed, recipe, progress)
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    return Path(out)
 
 
 def build() -> tuple[Any, Any]:
-    """Make an untrained model and its processor; the weights come from torch's generator.
+    """Make an untrained model of the shape in ``config.json``, and its processor; weights are of torch's generator.
 
-    Returns:
-        ``LlavaForConditionalGeneration`` and ``LlavaProcessor``.
+    Returns ``LlavaForConditionalGeneration`` and ``LlavaProcessor``.
 
     Example:
         >>> model, processor = build()
         >>> sum(p.numel() for p in model.parameters()) < 2_500_000
         True
     """
-    from transformers import (
-        CLIPVisionConfig,
-        GenerationConfig,
-        LlamaConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
-    )
+    from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
 
     processor = build_processor()
-    pad, start, end, image = processor.tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS))
-    vision = CLIPVisionConfig(
-        hidden_size=VISION_WIDTH,
-        intermediate_size=3 * VISION_WIDTH,
-        projection_dim=VISION_WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        image_size=SIZE,
-        patch_size=PATCH,
-    )
-    language = LlamaConfig(
-        vocab_size=len(processor.tokenizer),
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=3 * TEXT_WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=512,
-        pad_token_id=pad,
-        bos_token_id=start,
-        eos_token_id=end,
-        tie_word_embeddings=True,
-    )
-    model = LlavaForConditionalGeneration(
-        LlavaConfig(
-            vision_config=vision,
-            text_config=language,
-            image_token_index=image,
-            image_seq_length=(SIZE // PATCH) ** 2,
-            vision_feature_layer=-1,
-            vision_feature_select_strategy="default",
-            tie_word_embeddings=True,
-        )
-    )
+    pad, start, end, _ = processor.tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS))
+    config = LlavaConfig.from_pretrained(FOLDER)
+    config.text_config.vocab_size = len(processor.tokenizer)
+    model = LlavaForConditionalGeneration(config)
     model.generation_config = GenerationConfig(bos_token_id=start, eos_token_id=end, pad_token_id=pad)
     return model, processor
 
@@ -219,14 +150,9 @@ def build_tokenizer() -> Any:
 def corpus() -> Iterator[str]:
     """Sentences that hold every word of the benchmark's prompts and answers."""
     yield "USER: \nASSISTANT:"
-    yield from prompt_and_answer(_sentences())
-
-
-def prompt_and_answer(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Questions and answers with the space that the chat template puts before them."""
-    for question, answer in pairs:
+    for question, answer in _sentences():
         yield question
-        yield f" {answer}"
+        yield f" {answer}"  # with the space that the chat template puts before it
 
 
 def _sentences() -> Iterator[tuple[str, str]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any
@@ -13,10 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from safeeraser.core.terminal import Progress
 from safeeraser.data.pictogram import text
 from safeeraser.data.pictogram.concepts import ALL, Concept
 from safeeraser.data.pictogram.render import BACKGROUNDS, COUNTS, POSITIONS, TEXTURES, Meta, render, render_probe
 
+OpenBar = Callable[[str, int | None], AbstractContextManager[Progress]]
+"""Opens a progress bar with a title and a number of steps."""
 KINDS = tuple(sorted({concept.kind for concept in ALL}))
 _EVERY_QUESTION = [question for questions in text.QUESTIONS.values() for question in questions]
 
@@ -66,12 +72,7 @@ def words(concept: Concept, meta: Meta) -> list[str]:
 def draw(purpose: str, seed: int, per_concept: int, probes: bool, processes: int) -> Pictures:
     """Draw every concept; the pictures depend on purpose and seed alone, and are none of the benchmark's.
 
-    Args:
-        purpose: Pictures for another purpose are other pictures.
-        seed: Seed.
-        per_concept: Pictures of each concept.
-        probes: Draw small objects, several or to one side, instead of a large one.
-        processes: Processes that draw.
+    ``probes``: draw small objects, several or to one side, instead of a large one.
 
     Example:
         >>> draw("example", 0, per_concept=1, probes=False, processes=1).pixels.shape
@@ -86,6 +87,21 @@ def draw(purpose: str, seed: int, per_concept: int, probes: bool, processes: int
     pixels = torch.from_numpy(np.concatenate([images for images, _ in drawn]))
     concepts = tuple(concept for concept in ALL for _ in range(per_concept))
     return Pictures(pixels, concepts, tuple(meta for _, metas in drawn for meta in metas))
+
+
+def draw_both(
+    title: str, purpose: str, seed: int, wanted: tuple[int, int], shown: int, processes: int, open_bar: OpenBar
+) -> tuple[Pictures, Pictures]:
+    """Pictures of large and of small objects, so many of each concept, but no more than ``shown`` samples can use."""
+    limit = max(2, math.ceil(shown / len(ALL)))  # two, so that there are small objects to count and to place
+    large, small = (min(number, limit) for number in wanted)
+    processes = min(processes, os.cpu_count() or 1) if large > 20 else 1
+    with open_bar(title, 2) as progress:
+        first = draw(purpose, seed, large, False, processes)
+        progress(1, 2)
+        second = draw(f"{purpose}/probe", seed, small, True, processes)
+        progress(2, 2)
+    return first, second
 
 
 def _draw_concept(job: tuple[str, Concept, int, bool]) -> tuple[Any, list[Meta]]:
@@ -151,13 +167,7 @@ class Sample:
 
 
 class Questions:
-    """Endless source of random questions and answers about pictures.
-
-    Args:
-        pictures: Large objects.
-        probes: Small objects.
-        rng: Source of every choice.
-    """
+    """Endless source of random questions and answers about pictures."""
 
     def __init__(self, pictures: Pictures, probes: Pictures, rng: random.Random) -> None:
         self._concepts, self._metas = (*pictures.concepts, *probes.concepts), (*pictures.metas, *probes.metas)

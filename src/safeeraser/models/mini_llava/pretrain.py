@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,16 +14,21 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from safeeraser.core.terminal import Progress
-from safeeraser.data.pictogram.concepts import ALL
 from safeeraser.data.pictogram.render import SIZE
 from safeeraser.models import VisionLanguageModel, chat
 from safeeraser.models.mini_llava.model import PATCH, VISION_WIDTH, build
 from safeeraser.models.mini_llava.muon import Muon
-from safeeraser.models.mini_llava.pictures import LABELS, LOOKING, Mixture, Pictures, Questions, draw, words
+from safeeraser.models.mini_llava.pictures import (
+    LABELS,
+    LOOKING,
+    Mixture,
+    OpenBar,
+    Pictures,
+    Questions,
+    draw_both,
+    words,
+)
 
-OpenBar = Callable[[str, int | None], AbstractContextManager[Progress]]
-"""Opens a progress bar with a title and a number of steps."""
 Step = Callable[[int], None]
 """Updates the weights from their gradients, then clears these; takes the number of the step."""
 
@@ -52,27 +55,13 @@ class Recipe:
     """Extra weight of an answer's first tokens, which decide its form."""
     head_tokens: int = 3
     label_weights: dict[str, float] = field(
-        default_factory=lambda: {
-            "concept": 1.0,
-            "background": 0.2,
-            "texture": 0.2,
-            "size": 0.2,
-            "kind": 0.3,
-            "unsafe": 0.3,
-            "count": 0.2,
-            "position": 0.2,
-        }
+        default_factory=lambda: dict.fromkeys(LABELS, 0.2) | {"concept": 1.0, "kind": 0.3, "unsafe": 0.3}
     )
     """Weights of what the mean of the patch tokens must tell."""
     patch_weights: dict[str, float] = field(
-        default_factory=lambda: {
-            "concept": 0.3,
-            "background": 0.09,
-            "texture": 0.09,
-            "size": 0.09,
-            "kind": 0.09,
-            "unsafe": 0.09,
-        }
+        default_factory=lambda: (
+            {"concept": 0.3} | dict.fromkeys(("background", "texture", "size", "kind", "unsafe"), 0.09)
+        )
     )
     """Weights of what each patch token must tell alone, so that the language model can read it off any of them."""
     word_weight: float = 0.5
@@ -85,39 +74,24 @@ class Recipe:
 def train(seed: int, recipe: Recipe, open_bar: OpenBar) -> tuple[Any, Any]:
     """Train a model from scratch.
 
-    Args:
-        seed: Seed of renderings, initialisation and order.
-        recipe: Settings.
-        open_bar: Opens progress bars.
-
-    Returns:
-        Model and processor.
+    Returns model and processor.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, processor = build()
-        pictures = _draw_both("tower", seed, recipe, open_bar)
-        _train_tower(model, pictures, recipe, open_bar)
-        pictures = _draw_both("language", seed, recipe, open_bar)
+        shown = recipe.tower_steps * recipe.tower_batch, recipe.language_steps * recipe.language_batch
+        wanted = recipe.tower_pictures, recipe.probe_pictures
+        _train_tower(
+            model,
+            draw_both("draw pictures for the tower", "tower", seed, wanted, shown[0], 2, open_bar),
+            recipe,
+            open_bar,
+        )
+        wanted = recipe.language_pictures, recipe.probe_pictures
+        pictures = draw_both("draw pictures for the language", "language", seed, wanted, shown[1], 2, open_bar)
         vlm = VisionLanguageModel("mini-llava", model, processor)
         _train_language(vlm, pictures, random.Random(f"{seed}/pretrain"), recipe, open_bar)
     return model.eval(), processor
-
-
-def _draw_both(purpose: str, seed: int, recipe: Recipe, open_bar: OpenBar) -> tuple[Pictures, Pictures]:
-    """Pictures of large and of small objects, no more than the steps can use."""
-    is_tower = purpose == "tower"
-    wanted = recipe.tower_pictures if is_tower else recipe.language_pictures
-    shown = recipe.tower_steps * recipe.tower_batch if is_tower else recipe.language_steps * recipe.language_batch
-    limit = max(2, math.ceil(shown / len(ALL)))  # two, so that there are small objects to count and to place
-    numbers = min(wanted, limit), min(recipe.probe_pictures, limit)
-    processes = min(2, os.cpu_count() or 1) if numbers[0] > 20 else 1
-    with open_bar(f"draw pictures for the {purpose}", 2) as progress:
-        large = draw(purpose, seed, numbers[0], False, processes)
-        progress(1, 2)
-        small = draw(f"{purpose}/probe", seed, numbers[1], True, processes)
-        progress(2, 2)
-    return large, small
 
 
 def _train_tower(model: nn.Module, pictures: tuple[Pictures, Pictures], recipe: Recipe, open_bar: OpenBar) -> None:

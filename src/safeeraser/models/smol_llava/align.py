@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from safeeraser.models import VisionLanguageModel
-from safeeraser.models.mini_llava.pictures import Pictures, words
-from safeeraser.models.mini_llava.pretrain import OpenBar
+from safeeraser.models.mini_llava.pictures import OpenBar, Pictures, words
 
 
 def align(
@@ -25,13 +24,7 @@ def align(
 ) -> None:
     """Teach the projector alone: a picture's mean token lies near the embeddings of the words for what it shows.
 
-    Args:
-        vlm: The model, whose projector is changed in place.
-        seen: (N, L, H) the tower's tokens of all pictures.
-        pictures: The pictures, in the same order.
-        steps: Optimizer steps.
-        batch: Pictures a step.
-        open_bar: Opens a progress bar.
+    ``seen`` are the tower's tokens of all pictures, (N, L, H), in their order; the projector is changed in place.
     """
     projector = vlm.model.model.multi_modal_projector.requires_grad_(True)
     targets, vocabulary = _word_targets(vlm.processor.tokenizer, pictures)

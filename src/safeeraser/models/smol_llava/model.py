@@ -19,15 +19,7 @@ TRAINED = Path(__file__).with_name("trained.safetensors")
 PROJECTOR, A, B = "model.multi_modal_projector.", ".lora_A", ".lora_B"
 LAYOUT = 1
 """Number of the way in which the parts are put together; another number is another folder in the cache."""
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "<|im_start|>{{ message['role'] }}\n"
-    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<jupyter_start>\n' }}{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
-    "<|im_end|>\n"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
 """The base model's, without the system message that it puts first where there is none."""
 
 
@@ -50,13 +42,7 @@ def find_folder() -> Path:
 
 
 def write(language: tuple[Any, Any], trained: Path, out: Path) -> None:
-    """Write the checkpoint, whole or not at all.
-
-    Args:
-        language: Base language model and its tokenizer.
-        trained: File of what was trained.
-        out: Folder to write; it must not exist, or be empty.
-    """
+    """Write the checkpoint, whole or not at all."""
     from safetensors.torch import load_file
 
     model, processor = build(*language)
@@ -69,12 +55,10 @@ def write(language: tuple[Any, Any], trained: Path, out: Path) -> None:
 def build(language: Any, tokenizer: Any) -> tuple[Any, Any]:
     """Make the model with an untrained projector, which comes from torch's generator, and its processor.
 
-    Args:
-        language: ``LlamaForCausalLM``; its weights are shared, not copied.
-        tokenizer: Its tokenizer, of ``base.build_tokenizer``.
+    The weights of ``language``, a ``LlamaForCausalLM``, are shared, not copied; ``tokenizer`` is of
+    ``base.build_tokenizer``.
 
-    Returns:
-        ``LlavaForConditionalGeneration`` and ``LlavaProcessor``.
+    Returns ``LlavaForConditionalGeneration`` and ``LlavaProcessor``.
     """
     import torch
     from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor

@@ -5,7 +5,6 @@ On CUDA it computes in fp32 with TF32 matrix products; on a CPU in fp32.
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import time
@@ -21,11 +20,10 @@ from torch import Tensor, nn
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.core.terminal import bar
-from safeeraser.data.pictogram.concepts import ALL
 from safeeraser.models import VisionLanguageModel, parts
 from safeeraser.models.lean_lora import make_lean
-from safeeraser.models.mini_llava.pictures import LOOKING, Mixture, Pictures, Questions, Sample, draw
-from safeeraser.models.mini_llava.pretrain import FrozenTower, OpenBar, patch_tokens, whiten_projector
+from safeeraser.models.mini_llava.pictures import LOOKING, Mixture, OpenBar, Pictures, Questions, Sample, draw_both
+from safeeraser.models.mini_llava.pretrain import FrozenTower, patch_tokens, whiten_projector
 from safeeraser.models.smol_llava import base, model, replay
 from safeeraser.models.smol_llava.align import align, cosine, set_rates
 from safeeraser.models.smol_llava.rows import Encoder, collate
@@ -75,14 +73,7 @@ def run(out: Path, recipe: Recipe, device: str = "auto", open_bar: OpenBar = bar
 
     The same recipe gives the same weights on one machine, but for a time budget.
 
-    Args:
-        out: Folder: the checkpoint, and in ``trained`` the file that ships.
-        recipe: Settings.
-        device: 'auto', 'cpu' or 'cuda'.
-        open_bar: Opens a progress bar for each stage.
-
-    Returns:
-        ``out``.
+    ``out`` will hold the checkpoint, and in ``trained`` the file that ships.
 
     Raises:
         UserError: If the base model is not installed, a setting is unusable, or the folder holds something else.
@@ -127,20 +118,13 @@ def finish(tensors: Mapping[str, Tensor], out: Path, file: Path) -> None:
 def train(language: tuple[Any, Any], out: Path, recipe: Recipe, device: str, open_bar: OpenBar) -> dict[str, Tensor]:
     """Train projector and LoRA layers; ``language`` is changed in place.
 
-    Args:
-        language: Base language model and its tokenizer.
-        out: Folder for what an interrupted run goes on from.
-        recipe: Settings.
-        device: Where to compute.
-        open_bar: Opens progress bars.
-
-    Returns:
-        What was trained, as it ships.
+    ``out`` is for what an interrupted run goes on from. Returns what was trained, as it ships.
     """
     built, processor = model.build(*language)
     vlm = VisionLanguageModel(model.NAME, built.to(device), processor)
     replayed = _replayed(vlm, out / REPLAYED, recipe, open_bar)
-    pictures = _draw(recipe, open_bar)
+    wanted = recipe.pictures, max(2, recipe.pictures // 3)
+    pictures = draw_both("draw pictures", "smol", recipe.seed, wanted, recipe.steps * recipe.batch, 16, open_bar)
     with torch.no_grad():
         chunks = [chunk for part in pictures for chunk in torch.split(part.pixels, 1024)]
         seen = torch.cat([patch_tokens(built.model.vision_tower, chunk.to(device)) for chunk in chunks])
@@ -162,19 +146,6 @@ def _replayed(vlm: VisionLanguageModel, path: Path, recipe: Recipe, open_bar: Op
         _save(made, path)
     kept: list[replay.Replayed] = torch.load(path, weights_only=False)
     return kept
-
-
-def _draw(recipe: Recipe, open_bar: OpenBar) -> tuple[Pictures, Pictures]:
-    """Pictures of large and of small objects, no more than the steps can use."""
-    limit = max(2, math.ceil(recipe.steps * recipe.batch / len(ALL)))
-    numbers = min(recipe.pictures, limit), max(2, min(recipe.pictures // 3, limit))
-    processes = min(16, os.cpu_count() or 1) if numbers[0] > 20 else 1
-    with open_bar("draw pictures", 2) as progress:
-        large = draw("smol", recipe.seed, numbers[0], False, processes)
-        progress(1, 2)
-        small = draw("smol/probe", recipe.seed, numbers[1], True, processes)
-        progress(2, 2)
-    return large, small
 
 
 def _attach(built: Any, recipe: Recipe) -> None:

@@ -32,11 +32,7 @@ class Replayed:
 
 
 def questions(number: int, seed: int) -> list[str]:
-    """Choose questions of ``replay.yaml`` at random, all different.
-
-    Args:
-        number: How many; all where there are no more.
-        seed: Seed of the choice and of the order.
+    """Choose questions of ``replay.yaml`` at random, all different; all where there are no more.
 
     Example:
         >>> len(set(questions(300, 0)))
@@ -57,11 +53,7 @@ def _every_question() -> Iterator[str]:
 def answer(vlm: VisionLanguageModel, asked: Sequence[str], max_new_tokens: int, progress: Progress) -> list[Replayed]:
     """Have a model answer questions without a picture, greedily, and keep what it thought of each token.
 
-    Args:
-        vlm: The model, untrained.
-        asked: The questions.
-        max_new_tokens: Longest answer; one that is longer has no end token.
-        progress: Told how many are done.
+    An answer longer than ``max_new_tokens`` has no end token.
     """
     encoder, made = Encoder(vlm), list[Replayed]()
     size = _BATCH if vlm.model.device.type == "cpu" else _BATCH_ON_GPU

@@ -49,11 +49,7 @@ class Batch:
 
 
 class Encoder:
-    """Encodes as ``chat.encode_samples`` does, for texts that hold no control tokens.
-
-    Args:
-        vlm: A model with the chat template of ``model.CHAT_TEMPLATE``.
-    """
+    """Encodes as ``chat.encode_samples`` does, for texts without control tokens and the template of ``model``."""
 
     def __init__(self, vlm: VisionLanguageModel) -> None:
         self._tokenizer = vlm.processor.tokenizer
@@ -67,12 +63,7 @@ class Encoder:
             self._frames[shown] = prompt.replace(IMAGE, IMAGE * vlm.model.config.image_seq_length).split(_QUESTION)
 
     def rows(self, pairs: Sequence[tuple[str, str]], shown: bool) -> list[Row]:
-        """Encode questions with their answers.
-
-        Args:
-            pairs: Question and answer.
-            shown: Whether each is asked about a picture.
-        """
+        """Encode questions with their answers."""
         head, tail = self._frames[shown]
         texts = [(head + question + tail, answer + END) for question, answer in pairs]
         # the same questions and answers come again and again
@@ -86,11 +77,6 @@ class Encoder:
 
 def collate(rows: Sequence[Row], pad: int, device: Any) -> Batch:
     """Make a batch of rows.
-
-    Args:
-        rows: At least one.
-        pad: Token id of the padding.
-        device: Where the tensors go.
 
     Example:
         >>> collate([Row((5, 6, 7), 1), Row((8, 9), 1)], 0, "cpu").places

@@ -108,6 +108,9 @@ def _log_prob(vlm: VisionLanguageModel, subject: Subject, questions: Sequence[Qu
 def summarise(done: Sequence[runs.Cell]) -> list[AuditRow]:
     """What the audit found of each method; cells without it are left out.
 
+    Args:
+        done: Finished cells.
+
     Example:
         >>> summarise([])
         []

@@ -103,8 +103,12 @@ def prepare(
 ) -> AttackedCell:
     """Prepare the attacks on a finished cell; nothing is loaded or written yet.
 
-    ``options`` of attacks by name, the rest are defaults; attacks that need an adapter are left out for the vanilla
-    model; ``limit`` records of val are asked about, balanced over categories and keywords, all if None.
+    Args:
+        cell: The cell.
+        attacks: What to try; those that need an adapter are left out for the vanilla model.
+        seed: Seed of what attacks draw.
+        options: Of attacks, by name; the rest are defaults.
+        limit: Val records to ask about, balanced over categories and keywords; all if None.
 
     Raises:
         UserError: If model or data are not what the cell was made with, the cell asked nothing about val, an option is
@@ -134,6 +138,10 @@ def run(target: AttackedCell, progress: Callable[[int], None] | None = None) -> 
 
     ``attacks/none/`` holds the answers of the cell to the same questions without attack. ``attacks.json`` keeps what an
     earlier call has found under other attacks, if seed, number of records and judge were the same.
+
+    Args:
+        target: Of ``prepare``.
+        progress: Called with the number of questions answered.
 
     Raises:
         UserError: If an attack's folder was made with other options, or the model cannot be attacked so.

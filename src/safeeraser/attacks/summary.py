@@ -27,7 +27,10 @@ class AttackRow:
 
 
 def summarise(done: Sequence[runs.Cell]) -> list[AttackRow]:
-    """Pool the seeds of each method under each attack that all of them saw; cells never attacked are left out.
+    """Pool the seeds of each method under each attack that all of them saw.
+
+    Args:
+        done: Finished cells; those that were never attacked are left out.
 
     Raises:
         UserError: If cells were attacked with different seeds or numbers of records, or judged by different judges.

@@ -119,8 +119,14 @@ def optimise(
 ) -> tuple[Tensor, list[float]]:
     """Seek the perturbation; its values are whole levels, so that a picture with it is one that a file can hold.
 
-    The train records' forget pairs are what is learnt by ``vlm``, a model without an adapter beside its weights;
-    ``epsilon`` bounds the perturbation, in levels of 255.
+    Args:
+        vlm: The model, without an adapter beside its weights.
+        pixels: Of ``Pixels.of``.
+        benchmark: Its train records' forget pairs are what is learnt.
+        steps: How many.
+        epsilon: Greatest absolute value, in levels of 255.
+        batch: Forget pairs of a step.
+        seed: Decides which pairs.
 
     Returns:
         The perturbation, (3, H, W) in levels of 255, and the loss before each step, in nats per token.

@@ -22,8 +22,9 @@ PATHS = ("image_path", "safe_image_path")
 def fetch(address: str, cache: Path) -> Path:
     """Download a dataset, once per commit, and return its folder in the release layout.
 
-    ``address`` is ``hf://OWNER/NAME``, or ``hf://OWNER/NAME@REVISION`` for a branch, tag or commit; what is unpacked of
-    an export goes into the folder ``cache``.
+    Args:
+        address: ``hf://OWNER/NAME``, or ``hf://OWNER/NAME@REVISION`` for a branch, tag or commit.
+        cache: Folder for what is unpacked of an export.
 
     Raises:
         UserError: If the address is none, the hub cannot be reached or has no such dataset, or it is no benchmark.

@@ -96,6 +96,10 @@ def requests(benchmark: Benchmark, number: int) -> list[Benchmark]:
     The choice is the same for every call, and balanced as that of ``dev_benchmark``: all records about one safe image
     are in one request.
 
+    Args:
+        benchmark: The benchmark.
+        number: Of requests.
+
     Raises:
         UserError: If it is less than 2, or there are fewer safe images.
 

@@ -15,11 +15,18 @@ LINKED_FOLDERS = "SAFEERASER_LINKED_FOLDERS"
 
 
 def locate(root: str | Path, relative: str) -> tuple[Path, int]:
-    """Find an image: the file, with links followed, and its size in bytes.
+    """Find an image.
 
     Links may lead to any place in the dataset folder, to the folders that ``LINKED_FOLDERS`` names and, from a snapshot
     in the cache of the Hugging Face hub, to its blobs. A name is also found in another Unicode normalisation, as
     systems disagree on how to write "é".
+
+    Args:
+        root: The dataset folder.
+        relative: Path relative to it, as it stands in a record.
+
+    Returns:
+        The file, with links followed, and its size in bytes.
 
     Raises:
         UserError: If the path leaves the folder (``..``, absolute, or by another link) or leads to no regular file.

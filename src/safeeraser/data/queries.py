@@ -18,7 +18,9 @@ def queries(benchmark: Benchmark, protocol: Protocol = "greedy") -> list[Query]:
     whether a train record shows that safe concept, empty if the data do not say); specificity: the probes (``group`` =
     kind).
 
-    The protocol "official" asks each forget question three times (``sample`` 0 to 2), "greedy" once.
+    Args:
+        benchmark: The benchmark.
+        protocol: "official" asks each forget question three times (``sample`` 0 to 2), "greedy" once.
 
     Returns:
         Queries in this order; an id depends on the record's content, the question and the sample number alone.

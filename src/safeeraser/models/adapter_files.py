@@ -41,7 +41,9 @@ def check_config(folder: Path, written: Mapping[str, Any], wanted: Mapping[str, 
 def read_options(folder: Path, origin: Mapping[str, Any]) -> LoraOptions:
     """Read rank, alpha, dropout and projector of a saved adapter.
 
-    ``origin`` is what its ``origin.json`` holds.
+    Args:
+        folder: The adapter.
+        origin: What its ``origin.json`` holds.
 
     Raises:
         UserError: If one is missing, or out of range.

@@ -40,13 +40,17 @@ UNKNOWN = "unknown"
 
 
 def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageModel:
-    """Attach an untrained adapter, which changes no output yet, to a model without one, in place.
+    """Attach an untrained adapter, which changes no output yet.
 
     Trainable are a LoRA on every linear layer of the language model and, by ``options.projector``, a copy of the
     projector as a whole or through the bounded update of ``sine.Sine``, a LoRA on its linear layers, or nothing of it;
     all else is frozen. They are in float32, as a bfloat16 weight swallows steps of a learning rate of 1e-4; on a
     bfloat16 model they work under autocast, as the Trainer has it. The initial LoRA weights come from torch's
     generator. Where experts are fused, which PEFT knows no dropout for, there is none at all.
+
+    Args:
+        vlm: A model without adapter; its modules are changed in place.
+        options: Rank, alpha, dropout and the kind of projector.
 
     Raises:
         UserError: If rank, alpha or dropout is out of range, the kind of projector is unknown, the model lacks a part
@@ -84,8 +88,11 @@ def save(
 ) -> None:
     """Write the adapter (safetensors) with a note of the model that it belongs to.
 
-    ``info`` is what it was made of (method, options, ...), JSON-able; ``state`` the model's tensors, where they are
-    spread over processes and were put together.
+    Args:
+        vlm: A model with an adapter.
+        folder: Folder to write; made if need be.
+        info: What it was made of (method, options, ...); JSON-able.
+        state: The model's tensors, where they are spread over processes and were put together; None: its own.
 
     Example:
         >>> import tempfile
@@ -107,7 +114,14 @@ def save(
 
 
 def load(vlm: VisionLanguageModel, folder: Path) -> VisionLanguageModel:
-    """Attach an adapter that ``save`` wrote to the model that it was trained on, in place, for evaluation.
+    """Attach a saved adapter to the model that it was trained on.
+
+    Args:
+        vlm: A model without adapter; its modules are changed in place.
+        folder: Folder written by ``save``.
+
+    Returns:
+        The model with the adapter, in evaluation mode.
 
     Raises:
         UserError: If a file is missing or unreadable, the adapter was made on other weights, or its tensors are not

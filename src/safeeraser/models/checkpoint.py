@@ -34,7 +34,9 @@ _NOT_SETTINGS = {"eos_token_id", "pad_token_id", "bos_token_id", "transformers_v
 def find_folder(name_or_path: str, patterns: Sequence[str] = _FILES) -> Path:
     """Find the folder of a checkpoint, fetching its files into the hub's cache if it is a hub name.
 
-    ``name_or_path`` is a name in ``BUILT_IN``, a folder (``~`` is the home folder), or a hub name.
+    Args:
+        name_or_path: A name in ``BUILT_IN``, a folder (``~`` is the home folder), or a hub name.
+        patterns: Which files are needed.
 
     Raises:
         UserError: If there is no such checkpoint, or a file is a Git LFS pointer.
@@ -94,6 +96,9 @@ def refuse_lfs_pointer(path: Path) -> None:
 def read_config(name_or_path: str) -> Any:
     """Read a model's configuration, without its weights.
 
+    Args:
+        name_or_path: As for ``load``.
+
     Raises:
         UserError: If there is no such model or ``transformers`` does not know its architecture.
 
@@ -114,6 +119,9 @@ def fingerprint(name_or_path: str) -> str:
     """Hash a model's configuration and weights without loading it.
 
     Weight files over 64 MiB are hashed by their size, their header and samples spread over the whole file.
+
+    Args:
+        name_or_path: As for ``load``.
 
     Raises:
         UserError: If there is no such model, or it has no ``*.safetensors``.
@@ -160,7 +168,11 @@ def load_weights(auto_class: Any, name: str, folder: Path, **arguments: Any) -> 
 
     Its generation settings are none of the checkpoint's but the end tokens; a line on standard error names the others.
 
-    ``name`` is what the user calls it, for messages; ``arguments`` are more for ``from_pretrained``.
+    Args:
+        auto_class: Such as ``AutoModelForImageTextToText``.
+        name: What the user calls it, for messages.
+        folder: Where it lies.
+        arguments: More for ``from_pretrained``.
 
     Raises:
         UserError: If weights are missing, left over or of another shape, or a file cannot be read.

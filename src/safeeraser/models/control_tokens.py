@@ -39,7 +39,14 @@ def control_tokens(tokenizer: Any) -> dict[int, str]:
 
 
 def escape(tokenizer: Any, text: str) -> str:
-    """Break up every control token in a text of data, to be encoded inside ``unescaped``.
+    """Break up every control token in a text of data.
+
+    Args:
+        tokenizer: The tokenizer that will encode it, inside ``unescaped``.
+        text: Of a question or an answer.
+
+    Returns:
+        The text itself where it holds none.
 
     Raises:
         UserError: If the tokenizer cannot encode the text as plain text.

@@ -87,6 +87,9 @@ def parts(model: Any) -> Parts:
     Single parameters outside all parts (the end-of-line embedding of LLaVA-NeXT, the queries of BLIP-2) stay frozen. A
     list of modules is replaced by its members, which alone can be tuned as a whole.
 
+    Args:
+        model: A ``transformers`` model without an adapter.
+
     Raises:
         UserError: If a part is missing, so that the model cannot be trained here; the message says which.
 

@@ -22,6 +22,11 @@ _CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
 def load_model(name: str, folder: Path, options: ModelOptions) -> Any:
     """Load the ``transformers`` model, on its device, in evaluation mode.
 
+    Args:
+        name: What the user calls it, for messages.
+        folder: Where it lies.
+        options: How to load it.
+
     Raises:
         UserError: If an option is unknown or cannot be had here, or the weights are not those of the model.
 

@@ -150,7 +150,10 @@ def encode_prompts(
 ) -> dict[str, Tensor]:
     """Encode questions about images, ready for ``generate``.
 
-    ``images`` are RGB, one per question; or None for all of them alike: questions without an image.
+    Args:
+        vlm: The model.
+        images: One image per question, RGB; None, for all of them alike: questions without an image.
+        questions: What to ask; the model's preamble stands before each.
 
     Returns:
         The model's inputs, padded on the left; ``input_ids`` and ``attention_mask`` are (B, L).

@@ -99,7 +99,16 @@ class Endpoint:
     ``Retry-After``: status 408, 409, 429 and 5xx, time-outs, cut connections. The key is read from the environment
     when requests are sent; it is neither kept nor shown.
 
-    The fields are called, and described, as the options of whoever asks (``config.JudgeOptions``).
+    Args:
+        model: The model's name, as the server knows it.
+        base_url: Such as ``https://api.openai.com/v1`` or ``http://localhost:8000/v1``.
+        api_key_env: Environment variable with the key; a server of one's own may need none.
+        concurrency: Requests under way at the same time.
+        requests_per_minute: Tries per minute at most, evenly spaced; None: no limit.
+        timeout: Seconds without a sign of the server after which a try is given up.
+        retries: Further tries of a request.
+        token_limit: What the token limit is called in requests; a model that refuses ``max_tokens`` and names
+            ``max_completion_tokens`` is asked again with this one.
 
     Example:
         >>> Endpoint("gpt-4o", "https://api.openai.com/v1").advice
@@ -140,10 +149,13 @@ class Endpoint:
     def complete_many(self, requests: Iterable[Request], on_result: Callable[[Outcome], None]) -> None:
         """Send every request and report each outcome as soon as it is there, in order of arrival.
 
-        Requests are taken from the iterable one by one, so that a generator may read images as they are needed. What
-        can go wrong with one request is a ``failure`` of this one; the others go on. ``on_result`` is called once per
-        request, one call at a time; an error that it raises ends everything. It runs in this thread, or, where this
-        thread runs an event loop already (a notebook), in another one.
+        Requests are taken from the iterable one by one, so that a generator may read images as they are needed.
+        What can go wrong with one request is a ``failure`` of this one; the others go on.
+
+        Args:
+            requests: What to ask.
+            on_result: Called once per request, one call at a time; an error that it raises ends everything. It runs in
+                this thread, or, where this thread runs an event loop already (a notebook), in another one.
 
         Raises:
             UserError: If the key, the URL or the model is refused, the quota is used up, the server cannot be reached

@@ -32,7 +32,12 @@ class TextModel:
         return _render(self.tokenizer, texts, self.parts)
 
     def replies(self, prompts: Sequence[str], max_new_tokens: int = 20) -> list[str]:
-        """Continue prompts greedily; special tokens are left out of the replies."""
+        """Continue prompts greedily; special tokens are left out of the replies.
+
+        Args:
+            prompts: As ``prompt`` makes them.
+            max_new_tokens: Longest reply.
+        """
         import torch
 
         from safeeraser.models.decode import settings
@@ -50,6 +55,11 @@ class TextModel:
 
 def load_text(name_or_path: str, dtype: str = "auto", device: str = "auto") -> TextModel:
     """Load a model for text: a causal LLM (Llama-Guard-3), or a multimodal one (Llama-Guard-4) without its images.
+
+    Args:
+        name_or_path: A local folder in the Hugging Face layout, or a hub name.
+        dtype: A torch dtype such as "bfloat16", or "auto": the checkpoint's own.
+        device: A torch device, or "auto": the GPU if there is one.
 
     Raises:
         UserError: If there is no such model, it is incomplete, or it has no chat template that takes a question and

@@ -58,7 +58,12 @@ class VisionLanguageModel:
     """What answers some questions in its place, such as a guard; None: it answers all."""
 
     def ask(self, image: Image | str | os.PathLike[str] | None, question: str, max_new_tokens: int = 512) -> str:
-        """Ask one question about one picture (or its file), or without one, greedily.
+        """Ask one question about one picture, or without one, greedily.
+
+        Args:
+            image: A picture, or its file; None: none.
+            question: What to ask.
+            max_new_tokens: Longest answer in tokens.
 
         Raises:
             UserError: If the picture cannot be read, or the question cannot be encoded.
@@ -92,9 +97,13 @@ def load(
 ) -> VisionLanguageModel:
     """Load a model, ready to answer (evaluation mode).
 
-    ``name_or_path`` is a name in ``BUILT_IN``, a local folder in the Hugging Face layout, or a hub name; ``adapter`` a
-    folder that ``adapters.save`` wrote, made on exactly this model; the other options are those of
-    ``config.ModelOptions``.
+    Args:
+        name_or_path: A name in ``BUILT_IN``, a local folder in the Hugging Face layout, or a hub name.
+        adapter: Adapter folder written by ``adapters.save``; it must have been made on exactly this model.
+        dtype: As ``config.ModelOptions``.
+        device: As ``config.ModelOptions``.
+        quantization: As ``config.ModelOptions``.
+        attention: As ``config.ModelOptions``.
 
     Raises:
         UserError: If there is no such model, it is none that reads images and writes text, it has no chat template, an
@@ -127,7 +136,10 @@ def load_merged(name_or_path: str, adapter: Path | Sequence[Path] | None, **opti
     Its fingerprint is that of model and adapter together, so that an adapter trained on it fits nothing else. A
     quantised model keeps its adapter beside the weights (see ``merge``), and takes no further one.
 
-    ``adapter`` may be several, each made on the model with those before it; None: the model as it is.
+    Args:
+        name_or_path: As for ``load``.
+        adapter: As for ``load``, or several, each made on the model with those before it; None: the model as it is.
+        options: As for ``load``.
 
     Raises:
         UserError: As ``load``.
@@ -156,10 +168,14 @@ def hash_adapter(folder: Path) -> str:
 
 
 def save(vlm: VisionLanguageModel, out: Path) -> None:
-    """Write a merged model as a checkpoint that plain ``transformers`` loads, with its processor.
+    """Write a model without an adapter as a checkpoint that plain ``transformers`` loads, with its processor.
 
     Generation settings are the base model's own, though none of them is used here; so are the files for parts of a
     processor that are not loaded here (videos).
+
+    Args:
+        vlm: The model, merged.
+        out: Folder to write.
 
     Example:
         >>> import tempfile

@@ -90,6 +90,9 @@ class Method:
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Options of its terms by name: what is given, checked, and defaults for the rest.
 
+        Args:
+            given: Values by name, possibly of terms that the method has not.
+
         Raises:
             UserError: If a name is unknown, or a value is out of range.
 

@@ -18,6 +18,10 @@ def disturbed(question: str, rng: random.Random) -> str:
 
     Source: ours. The attacks on words (``attacks.prompt``) use other changes: synonyms and sentences.
 
+    Args:
+        question: What to disturb.
+        rng: What the changes are drawn from.
+
     Example:
         >>> disturbed("How is it made?", random.Random(3))
         'How is xm made?'

@@ -15,8 +15,12 @@ class EpochSampler(Sampler[int]):
 
     So every step averages the same number of triples, however they are spread over passes and processes.
 
-    ``multiple`` is the number of triples per optimizer step over all processes; triples about one of the ``pictures``
-    stay together as ``group_by`` says: all of them, two, or none ("image", "pair", "none").
+    Args:
+        size: Number of triples.
+        multiple: Triples per optimizer step over all processes.
+        seed: Seed of the order.
+        pictures: Of each triple; those about one picture stay together as ``group_by`` says.
+        group_by: All of them, two, or none ("image", "pair", "none").
 
     Example:
         >>> order = list(EpochSampler(3, 2, seed=0))

@@ -75,8 +75,12 @@ def find_mask(
 ) -> GradientMask:
     """Compute the mask from all triples, on the model before unlearning, without dropout.
 
-    The adapter of ``vlm`` is fresh; the model is in training mode afterwards. ``collate`` is a ``RowCollator`` of the
-    method ``READ``, ``batch_size`` the number of triples whose gradient is squared, ``threshold`` that of the ratio.
+    Args:
+        vlm: The model with a fresh adapter; it is in training mode afterwards.
+        triples: The training triples.
+        collate: A ``RowCollator`` of the method ``READ``.
+        batch_size: Triples of a batch, whose gradient is squared.
+        threshold: Of the ratio.
 
     Raises:
         UserError: If several processes train together.

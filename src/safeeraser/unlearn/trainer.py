@@ -33,6 +33,17 @@ Progress = Callable[[int, int, dict[str, float]], None]
 class UnlearnTrainer(Trainer):  # type: ignore[misc]
     """A ``Trainer`` whose loss is a method: a weighted sum of terms, each a mean over the samples of its role.
 
+    Args:
+        vlm: The model with a fresh adapter.
+        method: What to minimise.
+        term_options: Options of its terms by name.
+        info: What the adapter is made of; written into every checkpoint.
+        sampler: The order of the triples.
+        reference_cache: Keeps what the reference said of each sample; None: it is asked at every step.
+        layer: Layer of the language model whose states the method reads, from 1; None: it reads none.
+        mask: What the gradient of forget terms is multiplied by; None: nothing.
+        kwargs: What ``Trainer`` takes beside the model.
+
     Example:
         trainer = UnlearnTrainer(vlm, parse_method("po+pd"), {}, info={}, sampler=EpochSampler(24, 16, 0),
                                  args=args, train_dataset=dataset,
@@ -68,7 +79,16 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Run the batch once, the reference on the rows that need it, and add up the terms: a scalar.
+        """Run the batch once, the reference on the rows that need it, and add up the terms.
+
+        Args:
+            model: The model with its adapter, possibly wrapped for several processes.
+            inputs: A batch of ``RowCollator``.
+            return_outputs: Not read: there is no evaluation loop.
+            num_items_in_batch: Not read: each term is a mean per sample.
+
+        Returns:
+            The loss, a scalar.
 
         Raises:
             UserError: If a term is not finite; the message names step and term.

@@ -33,8 +33,9 @@ class HeldOut(Frozen):
 def read_held_out(path: Path, benchmark: Benchmark) -> frozenset[str]:
     """Read the ids of the held-out records of a benchmark.
 
-    ``benchmark`` is the whole one that the file was written for by ``safeeraser data check --held-out``; limit it
-    afterwards.
+    Args:
+        path: File written by ``safeeraser data check --held-out``.
+        benchmark: The whole benchmark that it was written for; limit it afterwards.
 
     Raises:
         UserError: If the file is missing or something else, was written for other data, or names no val record.

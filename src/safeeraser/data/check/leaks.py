@@ -49,7 +49,10 @@ class NearPair(Frozen):
 def near_pairs(benchmark: Benchmark, hashes: Mapping[str, ImageHash], bits: int = NEAR_BITS) -> list[NearPair]:
     """Compare every val picture with every train picture of its kind (unsafe, safe); the most alike come first.
 
-    ``hashes`` are of ``hash_images``; images without one are passed over. Up to ``bits`` of 256 may differ.
+    Args:
+        benchmark: The benchmark.
+        hashes: From ``hash_images``; images without one are passed over.
+        bits: Differing bits of 256 up to which two pictures look alike.
 
     Raises:
         UserError: If ``bits`` is out of range.
@@ -65,9 +68,15 @@ def near_pairs(benchmark: Benchmark, hashes: Mapping[str, ImageHash], bits: int 
 
 
 def find_leaks(benchmark: Benchmark, hashes: Mapping[str, ImageHash], near: Iterable[NearPair] = ()) -> list[Leak]:
-    """Find every val record that train gives away, at most once through each of ``Through``, in order.
+    """Find every val record that train gives away, through each of ``Through``, in the order of val.
 
-    ``hashes`` are of ``hash_images``, an image without one is never found to leak; ``near`` is of ``near_pairs``.
+    Args:
+        benchmark: The benchmark.
+        hashes: From ``hash_images``; an image without one is never found to leak.
+        near: From ``near_pairs``.
+
+    Returns:
+        At most one leak for each val record and ``through``.
     """
     looks: dict[str, list[str]] = defaultdict(list)
     for pair in near:

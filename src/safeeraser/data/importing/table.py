@@ -101,11 +101,16 @@ def find_table(source: Path) -> Path:
 
 
 def read_table(path: Path, problems: list[Problem], warnings: list[Problem] | None = None) -> list[Draft]:
-    """Read a table and put the rows of each image together, in the order of their first rows.
+    """Read a table and put the rows of each image together.
 
-    The table is CSV with a header (comma, semicolon or tab) if its name ends in .csv, .tsv or .txt, else JSON lines or
-    a JSON list; UTF-8, or UTF-16 with a byte-order mark. What is wrong is added to ``problems``, whose positions are
-    lines of a CSV file, else records; texts that hold what looks like a control token of a model to ``warnings``.
+    Args:
+        path: CSV with a header (comma, semicolon or tab) if its name ends in .csv, .tsv or .txt, else JSON lines or a
+            JSON list. UTF-8, or UTF-16 with a byte-order mark.
+        problems: What is wrong is added here; positions are lines of a CSV file, else records.
+        warnings: Texts that hold what looks like a control token of a model are added here.
+
+    Returns:
+        One draft per image, in the order of their first rows.
     """
     if path.suffix.lower() in _OTHER_FORMATS:
         problems.append(Problem(path.name, None, "", f"is {path.suffix}, which is not read: save it as CSV UTF-8"))

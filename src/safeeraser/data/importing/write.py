@@ -52,14 +52,22 @@ def import_table(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Record]:
-    """Make a benchmark of a table and its images; returns its records.
+    """Make a benchmark of a table and its images.
 
     Everything is made in a temporary folder beside ``out`` that takes its place at the end: whole or not at all.
 
-    ``source`` is CSV or JSON lines (see ``table.COLUMNS``), or a folder that holds one as data.csv or data.jsonl; image
-    paths start from the folder ``images``, the table's if None, and must not leave it. ``retain`` is for records
-    without a retain pair; without it they are an error. ``seed`` decides the split where the table does not: three
-    records for train to one for val within each category, records that share a safe image together.
+    Args:
+        source: CSV or JSON lines, see ``table.COLUMNS``; or a folder that holds one as data.csv or data.jsonl.
+        out: Folder to make; ``out/dataset`` will hold the release layout. It must not exist, or be empty.
+        refusals: For ``prompt.json``.
+        images: Folder that image paths start from, and must not leave; the table's if None.
+        retain: For records without a retain pair; None: they are an error.
+        seed: Decides the split where the table does not: three records for train to one for val within each category,
+            records that share a safe image together.
+        progress: Called with (decoded images, all images).
+
+    Returns:
+        The records, as they are written.
 
     Raises:
         UserError: If ``out`` is taken or anything is wrong with the table; the message lists everything that is.

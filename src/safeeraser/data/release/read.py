@@ -111,7 +111,10 @@ def examine(
 ) -> tuple[Benchmark | None, list[Problem]]:
     """Find everything that is wrong with a folder in the release layout.
 
-    ``images``: decode every image whole; else only see that the files are there, inside the folder.
+    Args:
+        folder: As for ``read_release``.
+        images: Decode every image whole; else only see that the files are there, inside the folder.
+        progress: Called with (decoded images, all images).
 
     Returns:
         The benchmark of what is good, None if a file cannot be used as a whole; and all problems, in the order of files

@@ -38,7 +38,9 @@ def rewrite(benchmark: Benchmark, root: Path | None = None) -> None:
     absence of a file. What a record has changed, gained or lost since is changed, added or removed. Records and safe
     images that were skipped when the benchmark was read, or left out by ``limited``, are not written.
 
-    ``root`` is the dataset folder to write to, the benchmark's own if None; images stay where they are.
+    Args:
+        benchmark: What to write; its images stay where they are.
+        root: The dataset folder to write to; the benchmark's own if None.
     """
     root = benchmark.root if root is None else Path(root)
     layout = benchmark.layout or Layout(dict.fromkeys(SPLITS, "list"), {}, "list" if benchmark.probes else None)

@@ -37,7 +37,8 @@ def text_set_names(given: str | Sequence[str]) -> tuple[str, ...]:
 def text_queries(given: str | Sequence[str] = TEXT_SETS) -> list[Query]:
     """List the questions of text sets; one that is in several is asked once.
 
-    They are 'knowledge', 'text_orr', or JSON files; comma-separated, or a list.
+    Args:
+        given: 'knowledge', 'text_orr', or JSON files; comma-separated, or a list. Those of the package if left out.
 
     Raises:
         UserError: If there is no such set, or a file is something else; the message names file, entry and field.

@@ -19,7 +19,11 @@ class Muon(torch.optim.Optimizer):
     The update of a matrix is its Nesterov momentum, made near-orthogonal by Newton-Schulz iterations and scaled by
     ``sqrt(max(1, rows / columns))``. Matrices of one shape are orthogonalised together.
 
-    ``params`` are matrices; the weight decay is decoupled, times the learning rate.
+    Args:
+        params: Matrices.
+        lr: Learning rate.
+        momentum: Decay of the momentum.
+        weight_decay: Decoupled weight decay, times the learning rate.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.eye(2))

@@ -24,7 +24,13 @@ def align(
 ) -> None:
     """Teach the projector alone: a picture's mean token lies near the embeddings of the words for what it shows.
 
-    ``seen`` are the tower's tokens of all pictures, (N, L, H), in their order; the projector is changed in place.
+    Args:
+        vlm: The model, whose projector is changed in place.
+        seen: (N, L, H) the tower's tokens of all pictures.
+        pictures: The pictures, in the same order.
+        steps: Optimizer steps.
+        batch: Pictures a step.
+        open_bar: Opens a progress bar.
     """
     projector = vlm.model.model.multi_modal_projector.requires_grad_(True)
     targets, vocabulary = _word_targets(vlm.processor.tokenizer, pictures)

@@ -34,7 +34,11 @@ def find_file() -> Path:
 def load(file: Path) -> tuple[Any, Any]:
     """Read the language model in fp32, and its tokenizer.
 
-    Returns ``LlamaForCausalLM`` and the tokenizer, which pads on the left.
+    Args:
+        file: As ``find_file`` has it.
+
+    Returns:
+        ``LlamaForCausalLM`` and the tokenizer, which pads on the left.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM

@@ -42,7 +42,13 @@ def find_folder() -> Path:
 
 
 def write(language: tuple[Any, Any], trained: Path, out: Path) -> None:
-    """Write the checkpoint, whole or not at all."""
+    """Write the checkpoint, whole or not at all.
+
+    Args:
+        language: Base language model and its tokenizer.
+        trained: File of what was trained.
+        out: Folder to write; it must not exist, or be empty.
+    """
     from safetensors.torch import load_file
 
     model, processor = build(*language)

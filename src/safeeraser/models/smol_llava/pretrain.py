@@ -73,7 +73,14 @@ def run(out: Path, recipe: Recipe, device: str = "auto", open_bar: OpenBar = bar
 
     The same recipe gives the same weights on one machine, but for a time budget.
 
-    ``out`` will hold the checkpoint, and in ``trained`` the file that ships.
+    Args:
+        out: Folder: the checkpoint, and in ``trained`` the file that ships.
+        recipe: Settings.
+        device: 'auto', 'cpu' or 'cuda'.
+        open_bar: Opens a progress bar for each stage.
+
+    Returns:
+        ``out``.
 
     Raises:
         UserError: If the base model is not installed, a setting is unusable, or the folder holds something else.

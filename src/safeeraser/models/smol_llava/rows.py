@@ -78,6 +78,11 @@ class Encoder:
 def collate(rows: Sequence[Row], pad: int, device: Any) -> Batch:
     """Make a batch of rows.
 
+    Args:
+        rows: At least one.
+        pad: Token id of the padding.
+        device: Where the tensors go.
+
     Example:
         >>> collate([Row((5, 6, 7), 1), Row((8, 9), 1)], 0, "cpu").places
         tensor([0, 1, 3])

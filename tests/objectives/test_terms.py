@@ -437,8 +437,8 @@ def test_method_loss_is_the_weighted_sum_of_means_over_samples() -> None:
 def test_terms_that_read_distributions_give_the_same_in_slices(term: Term, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two positions at a time: loss and gradients are those of all at once, bit for bit."""
     found = []
-    for size in (2**22, 14):
-        monkeypatch.setattr("safeeraser.objectives.vocabulary.AT_ONCE", size)
+    for size in (2**18, 14):
+        monkeypatch.setattr("safeeraser.objectives.vocabulary.IN_CACHE", size)
         logits = random_logits(term)
         loss = term(random_samples(term, logits))
         loss.sum().backward()

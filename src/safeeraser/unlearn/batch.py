@@ -226,8 +226,8 @@ class RowCollator:
         questions = [sample.question for sample in samples]
         answers = [sample.answer for sample in samples]
         encoded = chat.encode_samples(self._vlm, images, questions, answers, self._max_length)
-        if len(groups) < len(samples):
-            pictures = [image for image in images if image is not None]
+        pictures = [image for image in images if image is not None]
+        if self._pack and pictures and len(samples) > 1:  # of rows with a picture each, too: nothing is padded then
             encoded = packing.pack(self._vlm, pictures, questions, encoded, [len(rows) for rows in groups])
         inputs = encoded[0]
         self.tokens += int((inputs["runs"] if "runs" in inputs else inputs["attention_mask"]).sum())

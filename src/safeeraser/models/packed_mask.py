@@ -17,12 +17,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-_ABOUT = {getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "layout", "is_cuda")} | {
-    Tensor.dim,
-    Tensor.size,
-    Tensor.is_floating_point,
-}
-"""What a model may ask of the mask beside attention."""
+_ABOUT = (Tensor.dim, Tensor.size, Tensor.numel, Tensor.is_floating_point, Tensor.is_complex)
+"""What a model, or what wraps it, may ask of the mask beside its attributes."""
 Parts = Sequence[tuple[Tensor, ...]]
 """Queries, keys and values of each run of tokens."""
 
@@ -70,9 +66,11 @@ class PackedMask(Tensor):
         kwargs = kwargs or {}
         if func is scaled_dot_product_attention:
             return _attend(*args, **kwargs)
-        if func in _ABOUT:
+        if func.__name__ == "__get__" or func in _ABOUT:
             with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **kwargs)
+                found = func(*args, **kwargs)
+            if not isinstance(found, Tensor):  # .T and the like would be
+                return found
         if func is Tensor.to and _stays(*args, **kwargs):  # accelerate's hooks move what every layer is given
             return args[0]
         raise TypeError(f"the mask of packed rows can be read by sdpa alone, and this is {func.__name__}")

@@ -150,7 +150,7 @@ def with_mask(inputs, change):
 
 
 def test_attention_in_parts_is_that_under_the_whole_mask():
-    """Two pictures, the second without anything shared; grouped keys, a scale, gradients."""
+    """Two pictures, the second without anything shared; grouped keys, a scale, gradients; a mask by its attributes."""
     runs = [[3, 2, 4], [0, 1, 3]]
     number = [(picture, row) for picture, of in enumerate(runs) for row, size in enumerate(of) for _ in range(size)]
     seen = torch.tensor([[p == q and s in (0, r) for q, s in number] for p, r in number]).tril()
@@ -164,6 +164,10 @@ def test_attention_in_parts_is_that_under_the_whole_mask():
         weights = torch.linspace(-1, 1, out.numel()).view_as(out)
         found.append((out, *torch.autograd.grad((out * weights).sum(), (query, key, value))))
     torch.testing.assert_close(*found)
+    mask = PackedMask(torch.tensor(runs))
+    assert (mask.shape, mask.dtype, mask.requires_grad) == ((1, 1, len(seen), len(seen)), torch.bool, False)
+    with pytest.raises(TypeError, match="sdpa alone"):
+        mask.logical_not()
 
 
 def test_a_picture_of_many_rows_makes_equal_groups():

@@ -119,6 +119,14 @@ def test_one_row_packed_is_that_row(vlm):
     torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
+def test_few_tokens_are_packed_where_the_model_is_large(tiny_folders, monkeypatch):
+    vlm = models.load(str(tiny_folders["llava"]))
+    monkeypatch.setattr(packing.prefix, "LEAST_SHARED", 10**6)
+    assert not packing.pays(vlm)
+    monkeypatch.setattr(packing, "LEAST_SAVED", sum(p.numel() for p in vlm.model.parameters()))
+    assert packing.pays(vlm)
+
+
 def test_a_family_says_whether_its_rows_can_be_packed(tiny_folders):
     reasons = {name: packing.obstacle(models.load(str(folder)), 200) for name, folder in tiny_folders.items()}
     assert reasons.pop("mllama") == "it reads cross_attention_mask beside the attention mask"

@@ -25,7 +25,7 @@ from safeeraser.core import files, terminal
 from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark, training_triples
 from safeeraser.data.images import ImageCache
-from safeeraser.models import adapters, lean_lora, packing, prefix
+from safeeraser.models import adapters, lean_lora, packing
 from safeeraser.models.processes import asks_for, is_first_process, launched, local_rank, processes, rank
 from safeeraser.objectives import Method
 from safeeraser.unlearn.arguments import (
@@ -197,7 +197,7 @@ def _trainable(
 
 def _packs(vlm: models.VisionLanguageModel, max_length: int) -> bool:
     """Whether rows are packed; says once why not, where it would pay."""
-    if not prefix.has_long_pictures(vlm):
+    if not packing.pays(vlm):
         return False
     reason = packing.obstacle(vlm, max_length, compare=processes() == 1)  # of several, each has it on its CPU still
     if reason is not None and is_first_process():

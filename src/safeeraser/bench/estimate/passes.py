@@ -62,11 +62,13 @@ def passes_of(
         training: ``pack``, ``group_by``, ``seed`` and ``max_length``.
         batch: Triples of a batch.
     """
+    from safeeraser.models.packing import LEAST_SAVED
     from safeeraser.models.prefix import LEAST_SHARED
     from safeeraser.unlearn.batch import SAMPLES, divided
     from safeeraser.unlearn.order import EpochSampler
 
-    pack = training.pack and not sizes.cross_layers and sizes.image_tokens >= LEAST_SHARED
+    pays = sizes.image_tokens >= LEAST_SHARED or sizes.image_tokens * sizes.parameters >= LEAST_SAVED
+    pack = training.pack and not sizes.cross_layers and pays
     pictures = [triple.image for triple in triples]
     sampler = EpochSampler(len(triples), batch, training.seed, pictures, training.group_by)
     order = list(islice(sampler, -(-LOOKED_AT // batch) * batch))

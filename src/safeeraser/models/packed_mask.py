@@ -89,16 +89,18 @@ def _attend(
     options |= {"dropout_p": dropout_p}
     # split, not sliced: the gradient of a slice is as large as what it was taken of
     sizes = [size for runs in attn_mask.runs for size in runs]
-    parts = zip(*(states.split(sizes, 2) for states in (query, key, value)), strict=True)
+    parts = zip(*(torch.split(states, sizes, 2) for states in (query, key, value)), strict=True)
     found = []
     for shared, *rests in attn_mask.runs:
-        first, *others = (next(parts) for _ in range(1 + len(rests)))
+        (query, key, value), *others = (next(parts) for _ in range(1 + len(rests)))
         if shared:
-            found.append(scaled_dot_product_attention(*first, is_causal=True, **options))
+            found.append(scaled_dot_product_attention(query, key, value, is_causal=True, **options))
         masks = [attn_mask.seen[shared, rest] for rest in rests]
         # made again for the gradient, or the beginning's keys and values would be kept once for every rest
-        again = {"use_reentrant": False, "preserve_rng_state": dropout_p > 0}
-        found += checkpoint(_rests, first[1:], others, masks, options, **again)
+        random = dropout_p > 0
+        found += checkpoint(
+            _rests, (key, value), others, masks, options, use_reentrant=False, preserve_rng_state=random
+        )
     return torch.cat(found, 2)
 
 

@@ -92,14 +92,14 @@ def _empty(row: Tensor, filled: int) -> Tensor:
     return torch.empty_like(row) if filled == len(row) else torch.zeros_like(row)
 
 
-Places = Sequence[tuple[int, slice]]
+Places = list[tuple[int, slice]]
 """Positions: of a row, from one column to another."""
 
 
 def _slices(mask: Tensor, logits: Tensor) -> list[Places]:
     """The positions of each slice."""
     size = max(1, (IN_CACHE if logits.device.type == "cpu" else AT_ONCE) // logits.shape[-1])
-    slices: list[list[tuple[int, slice]]] = []
+    slices: list[Places] = []
     room = 0
     for row, wanted in enumerate(mask.tolist()):
         end = 0
@@ -124,8 +124,11 @@ def _joined(rows: Sequence[Tensor] | Tensor, at: Places) -> Tensor:
 
 
 def _put(rows: Sequence[Tensor | None] | Tensor, at: Places, values: Tensor) -> None:
-    for (row, columns), part in zip(at, values.split([of.stop - of.start for _, of in at]), strict=True):
-        rows[row][columns] = part  # type: ignore[index]
+    start = 0
+    for row, columns in at:
+        end = start + columns.stop - columns.start
+        rows[row][columns] = values[start:end]  # type: ignore[index]
+        start = end
 
 
 def _taken(rows: Sequence[Tensor], count: int, at: Places) -> list[Tensor]:

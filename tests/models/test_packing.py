@@ -1,5 +1,7 @@
 """Packed rows are the rows: the contract of every family on its tiny model, pictures small and all."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from PIL import Image
 from tiny_families import TINY_BUILDERS
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 
 from safeeraser import models
 from safeeraser.config import LoraOptions
@@ -176,6 +179,22 @@ def test_attention_in_parts_is_that_under_the_whole_mask():
     assert (mask.shape, mask.dtype, mask.requires_grad) == ((1, 1, len(seen), len(seen)), torch.bool, False)
     with pytest.raises(TypeError, match="sdpa alone"):
         mask.logical_not()
+
+
+def test_a_layer_that_is_checkpointed_keeps_nothing_of_its_attention():
+    made = []
+
+    def layer(given):
+        states = given * 2
+        made.append(weakref.ref(states))
+        return scaled_dot_product_attention(states, states, states, PackedMask(torch.tensor([[3, 2, 4]])))
+
+    given = torch.randn(1, 2, 9, 8, requires_grad=True)
+    out = checkpoint(layer, given, use_reentrant=False)
+    gc.collect()
+    assert made[0]() is None and out.requires_grad
+    out.sum().backward()
+    assert len(made) == 2
 
 
 def test_a_picture_of_many_rows_makes_equal_groups():

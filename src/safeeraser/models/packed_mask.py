@@ -10,6 +10,8 @@ gets none, is left alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,8 +21,6 @@ from torch.utils.checkpoint import checkpoint
 
 _ABOUT = (Tensor.dim, Tensor.size, Tensor.numel, Tensor.is_floating_point, Tensor.is_complex)
 """What a model, or what wraps it, may ask of the mask beside its attributes."""
-Parts = Sequence[tuple[Tensor, ...]]
-"""Queries, keys and values of each run of tokens."""
 
 
 class PackedMask(Tensor):
@@ -95,19 +95,19 @@ def _attend(
         (query, key, value), *others = (next(parts) for _ in range(1 + len(rests)))
         if shared:
             found.append(scaled_dot_product_attention(query, key, value, is_causal=True, **options))
-        masks = [attn_mask.seen[shared, rest] for rest in rests]
-        # made again for the gradient, or the beginning's keys and values would be kept once for every rest
-        random = dropout_p > 0
-        found += checkpoint(
-            _rests, (key, value), others, masks, options, use_reentrant=False, preserve_rng_state=random
-        )
+        attend = partial(_rests, [attn_mask.seen[shared, rest] for rest in rests], options)
+        # made again for the gradient, or the beginning's keys and values would be kept once for every rest; all states
+        # are arguments of their own, as those inside of others would outlive a layer that is checkpointed itself
+        states = key, value, *chain.from_iterable(others)
+        found += checkpoint(attend, *states, use_reentrant=False, preserve_rng_state=dropout_p > 0)
     return torch.cat(found, 2)
 
 
-def _rests(first: Sequence[Tensor], others: Parts, masks: Sequence[Tensor], options: Mapping[str, Any]) -> list[Tensor]:
-    """Attention of rests; ``first`` are the keys and values of the beginning."""
+def _rests(masks: Sequence[Tensor], options: Mapping[str, Any], *states: Tensor) -> list[Tensor]:
+    """Attention of rests, given keys and values of the beginning, and queries, keys and values of each rest."""
+    first, others = states[:2], states[2:]
     found = []
-    for (query, *own), mask in zip(others, masks, strict=True):
+    for mask, query, *own in zip(masks, others[::3], others[1::3], others[2::3], strict=True):
         key, value = (torch.cat(both, 2) for both in zip(first, own, strict=True))
         found.append(scaled_dot_product_attention(query, key, value, mask, **options))
     return found

@@ -69,9 +69,11 @@ def _function() -> Any:
         def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
             mask, tokens, *rows = context.saved_tensors
             count = len(mask)
-            # a row that no loss reads, as a retain row's answer beside KL, costs nothing
+            # a row that no loss reads, as a retain row's answer beside KL, costs nothing; where none is read all are 0,
+            # as what is trained has to have a gradient
             wanted = mask & (gradient != 0).any(1, keepdim=True)
-            found = [_empty(row, n) if n else None for row, n in zip(rows, wanted.sum(1).tolist(), strict=False)]
+            read = wanted.sum(1).tolist()
+            found = [_empty(row, n) if n or not any(read) else None for row, n in zip(rows, read, strict=False)]
             for at in _slices(wanted, rows[0]):
                 first, *others = _taken(rows, count, at)
                 with torch.enable_grad():

@@ -58,6 +58,21 @@ SMALL = replace(
     accumulation=1,
     lora=LoraOptions(rank=4, alpha=32.0),
 )
+FEW = replace(
+    SMALL,
+    text={
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+    },
+    vision=SMALL.vision | {"image_size": 56},
+    photo=(56, 56),
+    tokens={"question": 13, "unsafe": 33, "refusal": 11, "retain": 18, "safe": 36},
+)
+"""SmolLLaVA's proportions on the embedded benchmark: 16 tokens an image."""
 MEBIBYTE = 2**20
 Work = Callable[[], object]
 
@@ -89,9 +104,16 @@ def memory(field: str) -> float:
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith(field))
 
 
-def ours(vlm: models.VisionLanguageModel, method: Method, data: TripleDataset, pack: bool, at_once: int) -> Work:
+def ours(
+    vlm: models.VisionLanguageModel,
+    method: Method,
+    data: TripleDataset,
+    pack: bool,
+    at_once: int,
+    photo: tuple[int, int] = SMALL.photo,
+) -> Work:
     """A pass of ``UnlearnTrainer`` over all triples, so many at once."""
-    collate = RowCollator(vlm, Photos(SMALL.photo), method, 512, pack)
+    collate = RowCollator(vlm, Photos(photo), method, 512, pack)
 
     def work() -> None:
         vlm.model.train()
@@ -153,6 +175,27 @@ def training(names: Sequence[str], repeats: int) -> dict[str, dict[str, float]]:
     return found
 
 
+def few_tokens(scale: Scale, repeats: int) -> dict[str, dict[str, float]]:
+    """Training of PO+PD packed and one by one, where a picture is few tokens."""
+    method, texts, vlm = parse_method("po+pd"), Texts(scale), trainable(scale, True)
+    found: dict[str, dict[str, float]] = {}
+    one = [replace(triple, image="0.png", safe_image="1.png") for triple in texts.triples]
+    for label, triples in (("a picture each", texts.triples), ("one picture", one)):
+        data = TripleDataset(triples, method.rows, texts.refusals, 0)
+        sides = {pack: Side(ours(vlm, method, data, pack, TRIPLES, scale.photo)) for pack in (False, True)}
+        for _ in range(1 + repeats):  # the first round warms up
+            for side in sides.values():
+                side.run()
+        for pack, side in sides.items():
+            side.seconds = side.seconds[1:]
+            row = {"triples per processor second": side.rate(TRIPLES), "peak MiB": side.mebibytes}
+            if pack:
+                row["packing brings"] = side.rate(TRIPLES) / sides[False].rate(TRIPLES)
+            found[f"{label}, {'packed' if pack else 'row by row'}"] = row
+        print(label, {pack: side.seconds for pack, side in sides.items()}, file=sys.stderr, flush=True)
+    return found
+
+
 def answering(scale: Scale, lengths: Sequence[int], repeats: int) -> dict[str, dict[str, float]]:
     """Two pictures, four questions about each; every answer has its full length."""
     vlm, texts, photos = build(scale), Texts(replace(scale, triples=8)), Photos(scale.photo)
@@ -186,7 +229,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     answered = answering(SMALL, [int(length) for length in given.lengths.split(",")], given.repeats)
-    publish({"training": training(given.methods.split(","), given.repeats), "answering": answered})
+    trained = training(given.methods.split(","), given.repeats)
+    publish({"training": trained, "few tokens": few_tokens(FEW, given.repeats), "answering": answered})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Packed rows are the rows: the contract of every family on its tiny model, pictures small and all."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +10,13 @@ import torch
 from PIL import Image
 from tiny_families import TINY_BUILDERS
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 
 from safeeraser import models
 from safeeraser.config import LoraOptions
 from safeeraser.models import VisionLanguageModel, adapters, chat, packing
+from safeeraser.models.packed_mask import PackedMask
 from safeeraser.objectives import TERMS, TokenLogProbs
 
 QUESTIONS = ["What is shown?", "What is it, a cat or a mat? Say so.", "A cat?", "Is it?", "What?", "What is shown?"]
@@ -67,14 +72,16 @@ def gradients(vlm: VisionLanguageModel, encoded: tuple[dict[str, Tensor], Tensor
     return torch.cat([p.grad.flatten() for p in vlm.model.parameters() if p.requires_grad and p.grad is not None])
 
 
-def test_a_sequence_holds_the_picture_once_and_every_answer(vlm):
+def test_a_sequence_holds_each_picture_once_and_every_answer_and_no_padding(vlm):
     (inputs, labels), (packed, packed_labels) = apart_and_packed(vlm)
-    assert packed["input_ids"].shape == packed_labels.shape and len(packed_labels) == len(SIZES)
+    assert packed["input_ids"].shape == packed_labels.shape == (1, packed["runs"].sum())
     assert torch.equal(packed_labels[packed_labels != chat.IGNORED], labels[labels != chat.IGNORED])
     image = getattr(vlm.model.config, "image_token_id", None)
     rows = inputs["input_ids"][[0, 3, 4]]
-    assert torch.equal((packed["input_ids"] == image).sum(1), (rows == image).sum(1))
-    assert (packed["segments"] >= 0).sum() < inputs["attention_mask"].sum()
+    assert (packed["input_ids"] == image).sum() == (rows == image).sum() > 0
+    lengths = inputs["attention_mask"].sum(1)
+    shared, rests = packed["runs"][:, 0], packed["runs"][:, 1:]
+    assert torch.equal((shared[:, None] + rests)[rests > 0], lengths) and (rests > 0).sum(1).tolist() == SIZES
 
 
 def test_packed_rows_have_the_log_probabilities_distributions_and_states_of_rows_one_by_one(vlm):
@@ -106,14 +113,6 @@ def test_packed_rows_differ_by_rounding_in_bfloat16(vlm):
     assert packing.obstacle(with_adapter(low), 200) is None
 
 
-def test_what_stands_in_the_padding_does_not_matter(vlm):
-    _, (packed, labels) = apart_and_packed(vlm)
-    with torch.no_grad():
-        before = chat.answer_log_probs(vlm.model, packed, labels).answer
-        packed["input_ids"][packed["segments"] < 0] = chat.turn(vlm).end
-        torch.testing.assert_close(chat.answer_log_probs(vlm.model, packed, labels).answer, before)
-
-
 def test_one_row_packed_is_that_row(vlm):
     images, _ = batch(vlm)
     encoded = chat.encode_samples(vlm, images[:1], QUESTIONS[:1], ANSWERS[:1], 200)
@@ -121,6 +120,14 @@ def test_one_row_packed_is_that_row(vlm):
     with torch.no_grad():
         one, other = (chat.answer_log_probs(vlm.model, *rows).answer for rows in (encoded, packed))
     torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_few_tokens_are_packed_where_the_model_is_large(tiny_folders, monkeypatch):
+    vlm = models.load(str(tiny_folders["llava"]))
+    monkeypatch.setattr(packing.prefix, "LEAST_SHARED", 10**6)
+    assert not packing.pays(vlm)
+    monkeypatch.setattr(packing, "LEAST_SAVED", sum(p.numel() for p in vlm.model.parameters()))
+    assert packing.pays(vlm)
 
 
 def test_a_family_says_whether_its_rows_can_be_packed(tiny_folders):
@@ -136,9 +143,61 @@ def test_a_model_whose_attention_takes_no_such_mask_is_not_packed(tiny_folders):
 
 def test_a_model_that_mixes_rows_up_is_found_out(tiny_folders, monkeypatch):
     vlm = models.load(str(tiny_folders["llava"]))
-    monkeypatch.setattr(chat, "_with_mask", lambda inputs: {k: v for k, v in inputs.items() if k != "segments"})
+    monkeypatch.setattr(chat, "_with_mask", lambda inputs: {k: v for k, v in inputs.items() if k != "runs"})
     assert "log-probabilities of packed rows differ" in packing.obstacle(vlm, 200)
 
 
-def test_a_picture_of_many_rows_makes_equal_sequences():
-    assert packing.groups(["a", "b"] + ["a"] * 9) == [[0, 2, 3, 4, 5], [6, 7, 8, 9, 10], [1]]
+def test_a_model_that_does_more_with_its_mask_than_attend_is_not_packed(tiny_folders, monkeypatch):
+    vlm = models.load(str(tiny_folders["llava"]))
+    monkeypatch.setattr(chat, "_with_mask", lambda inputs: with_mask(inputs, lambda mask: mask[..., :-1]))
+    assert packing.obstacle(vlm, 200).startswith("TypeError: the mask of packed rows can be read by sdpa alone")
+    monkeypatch.setattr(chat, "_with_mask", lambda inputs: with_mask(inputs, lambda mask: mask.to("cpu")))
+    assert packing.obstacle(vlm, 200) is None
+
+
+def with_mask(inputs, change):
+    made = {key: value for key, value in inputs.items() if key != "runs"}
+    return made | ({"attention_mask": change(PackedMask(inputs["runs"]))} if "runs" in inputs else {})
+
+
+def test_attention_in_parts_is_that_under_the_whole_mask():
+    """Two pictures, the second without anything shared; grouped keys, a scale, gradients; a mask by its attributes."""
+    runs = [[3, 2, 4], [0, 1, 3]]
+    number = [(picture, row) for picture, of in enumerate(runs) for row, size in enumerate(of) for _ in range(size)]
+    seen = torch.tensor([[p == q and s in (0, r) for q, s in number] for p, r in number]).tril()
+    found = []
+    for mask in (PackedMask(torch.tensor(runs)), seen):
+        query, key, value = (
+            torch.randn(1, heads, len(seen), 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+            for heads in (4, 2, 2)
+        )
+        out = scaled_dot_product_attention(query, key, value, mask, scale=0.5, enable_gqa=True)
+        weights = torch.linspace(-1, 1, out.numel()).view_as(out)
+        found.append((out, *torch.autograd.grad((out * weights).sum(), (query, key, value))))
+    torch.testing.assert_close(*found)
+    mask = PackedMask(torch.tensor(runs))
+    assert (mask.shape, mask.dtype, mask.requires_grad) == ((1, 1, len(seen), len(seen)), torch.bool, False)
+    with pytest.raises(TypeError, match="sdpa alone"):
+        mask.logical_not()
+
+
+def test_a_layer_that_is_checkpointed_keeps_nothing_of_its_attention():
+    made = []
+
+    def layer(given):
+        states = given * 2
+        made.append(weakref.ref(states))
+        return scaled_dot_product_attention(states, states, states, PackedMask(torch.tensor([[3, 2, 4]])))
+
+    given = torch.randn(1, 2, 9, 8, requires_grad=True)
+    out = checkpoint(layer, given, use_reentrant=False)
+    gc.collect()
+    assert made[0]() is None and out.requires_grad
+    out.sum().backward()
+    assert len(made) == 2
+
+
+def test_a_picture_of_many_rows_makes_equal_groups():
+    pictures = ["a", "b"] + ["a"] * 17
+    assert list(map(len, packing.groups(pictures))) == [9, 9, 1]
+    assert packing.groups(["a", "b", "a", "a"], least=3) == [[1], [0, 3], [2]]

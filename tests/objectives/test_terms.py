@@ -12,6 +12,7 @@ from safeeraser.objectives import (
     Rows,
     Term,
     TokenLogProbs,
+    by_position,
     parse_method,
     register,
     token_mean,
@@ -437,13 +438,24 @@ def test_method_loss_is_the_weighted_sum_of_means_over_samples() -> None:
 def test_terms_that_read_distributions_give_the_same_in_slices(term: Term, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two positions at a time: loss and gradients are those of all at once, bit for bit."""
     found = []
-    for size in (2**22, 14):
-        monkeypatch.setattr("safeeraser.objectives.vocabulary.AT_ONCE", size)
+    for size in (2**18, 14):
+        monkeypatch.setattr("safeeraser.objectives.vocabulary.IN_CACHE", size)
         logits = random_logits(term)
         loss = term(random_samples(term, logits))
         loss.sum().backward()
         found.append((loss, gradients(logits)))
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("weights", [(0.0, 0.0), (2.0, 0.0)])
+def test_rows_that_no_loss_reads_have_a_gradient_of_zero(weights: tuple[float, float]) -> None:
+    logits = torch.randn(2, 3, 5, requires_grad=True)
+    tokens, mask = torch.zeros(2, 3).long(), torch.ones(2, 3).bool()
+    values = by_position(lambda tokens, said: said[:, 0], mask, tokens, logits.unbind())
+    (values * torch.tensor(weights)[:, None]).sum().backward()
+    expected = torch.nn.functional.one_hot(tokens, 5) - logits.detach().softmax(-1)
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad, expected * torch.tensor(weights)[:, None, None])
 
 
 @pytest.mark.parametrize("name", ["kl", "undial", "ce_u"])

@@ -17,6 +17,7 @@ from torch import Tensor
 from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, decode, prefix
 from safeeraser.models.control_tokens import escape, problem, unescaped
+from safeeraser.models.packed_mask import PackedMask
 from safeeraser.models.prompts import Turn as Turn
 from safeeraser.models.prompts import by_token, next_entries, reasoning_begun, reasoning_tags, text_lengths
 from safeeraser.models.prompts import encode_prompts as encode_prompts
@@ -151,10 +152,9 @@ def answer_log_probs(
         return padded
 
     said, states = _outputs(model, inputs, (of, place - 1), layer)
-    tokens = labels[labelled]
-    answer = by_position(_of_token, torch.ones_like(tokens, dtype=torch.bool)[None], tokens[None], [said])[0]
+    tokens, logits = by_row(labels[labelled]), torch.split(said, lengths.tolist())
     hidden = None if states is None else by_row(states)
-    return AnswerLogProbs(by_row(answer), mask, torch.split(said, lengths.tolist()), hidden, by_row(tokens))
+    return AnswerLogProbs(by_position(_of_token, mask, tokens, logits), mask, logits, hidden, tokens)
 
 
 def _of_token(tokens: Tensor, said: Tensor) -> Tensor:
@@ -179,16 +179,16 @@ def _outputs(
     finally:
         if hook is not None:
             hook.remove()
-    logits = output.logits[0] if hook is not None else output.logits[at[0], column]
+    # flattened, not indexed: the gradient of an index is made anew, and as large as all logits
+    logits = output.logits.flatten(0, 1) if hook is not None else output.logits[at[0], column]
     return logits, None if layer is None else output.hidden_states[layer][at].float()
 
 
 def _with_mask(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Inputs with the mask of packed rows in place of ``segments`` (see ``packing.pack``), (B, 1, L, L)."""
+    """Inputs with the mask of packed rows, (1, 1, L, L), in place of ``runs`` (see ``packing.pack``)."""
     made = dict(inputs)
-    if (segments := made.pop("segments", None)) is not None:
-        seen = (segments[:, None] == 0) | (segments[:, None] == segments[..., None])
-        made["attention_mask"] = seen.tril()[:, None]
+    if (runs := made.pop("runs", None)) is not None:
+        made["attention_mask"] = PackedMask(runs)
     return made
 
 

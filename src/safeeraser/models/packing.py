@@ -1,9 +1,9 @@
-"""Rows about one picture as one sequence: the beginning that they share, picture included, once, then each row's rest.
+"""Rows about one picture behind the beginning that they share, picture included; pictures behind one another.
 
 An image is hundreds of tokens and a question with its answer a hundred or two, so that most of a batch is the same
 picture over and over. In ``[shared][rest of row 1][rest of row 2]...`` each rest has the position ids that it has in
-its own row and sees the shared beginning and itself; log-probabilities, hidden states and gradients are those of the
-rows one by one, but for rounding.
+its own row and sees the shared beginning and itself (``packed_mask``); log-probabilities, hidden states and gradients
+are those of the rows one by one, but for rounding. All pictures stand in one sequence, so that nothing is padded.
 """
 
 from __future__ import annotations
@@ -20,18 +20,39 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from safeeraser.core.errors import UserError
-from safeeraser.models import VisionLanguageModel, chat
+from safeeraser.models import VisionLanguageModel, chat, prefix
 from safeeraser.models.prefix import common, of_first_rows, precision, rounding
-from safeeraser.models.prompts import by_token, token_inputs
+from safeeraser.models.prompts import by_token, encode_prompts, token_inputs
 
-MOST_ROWS = 8
-"""Rows of a sequence: attention, which is computed over all of it, grows with the square."""
+MOST_ROWS = 16
+"""Rows about a picture behind one beginning."""
+LEAST_SAVED = 10**9
+"""Tokens that rows about a picture share, times the model's weights, from which packing pays however few they are: it
+does for SmolLLaVA's 30 tokens and 135M weights, not for as many of MiniLLaVA's and 1.8M."""
 _QUESTIONS = ["What is shown?", "Which colours does this picture have?", "Is this a picture?"]
 _ANSWERS = ["Yes, it is.", "It shows one colour, and nothing else.", "No."]
 
 
-def groups(pictures: Sequence[str]) -> list[list[int]]:
-    """Rows of each sequence: rows with one picture together, in as few and as equal parts as ``MOST_ROWS`` allows.
+def pays(vlm: VisionLanguageModel) -> bool:
+    """Whether packed rows take less time in training than rows one by one, if the model can be packed.
+
+    Example:
+        >>> from safeeraser import models
+        >>> pays(models.load("mini-llava"))
+        False
+    """
+    image = Image.new("RGB", (336, 336), "red")
+    shared = encode_prompts(vlm, [image], _QUESTIONS[:1])["input_ids"].shape[1]
+    weights = sum(parameter.numel() for parameter in vlm.model.parameters())
+    return bool(shared >= prefix.LEAST_SHARED or shared * weights >= LEAST_SAVED)
+
+
+def groups(pictures: Sequence[str], least: int = 1) -> list[list[int]]:
+    """Rows that stand behind one beginning: those with one picture, in as few and as equal parts as are allowed.
+
+    Args:
+        pictures: Of the rows.
+        least: Number of parts in all that there are to be at least, of as many rows or more.
 
     Example:
         >>> groups(["cat", "dog", "cat"])
@@ -44,6 +65,9 @@ def groups(pictures: Sequence[str]) -> list[list[int]]:
     for rows in of.values():
         size = math.ceil(len(rows) / math.ceil(len(rows) / MOST_ROWS))
         found += [rows[start : start + size] for start in range(0, len(rows), size)]
+    while len(found) < least:
+        longest = found.pop(max(range(len(found)), key=lambda at: len(found[at])))
+        found += [longest[::2], longest[1::2]]
     return found
 
 
@@ -54,47 +78,41 @@ def pack(
     encoded: tuple[Mapping[str, Tensor], Tensor],
     sizes: Sequence[int],
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Pack rows of ``chat.encode_samples`` into sequences, for ``chat.answer_log_probs``.
+    """Pack rows of ``chat.encode_samples`` into one sequence, for ``chat.answer_log_probs``.
 
     Args:
         vlm: The model, one that ``obstacle`` has nothing against.
         images: Of the rows.
         questions: Of the rows.
         encoded: What ``encode_samples`` made of the rows: inputs and labels.
-        sizes: Number of rows of each sequence; they lie one behind the other and have one picture.
+        sizes: Number of rows about each picture; they lie one behind the other.
 
     Returns:
-        Inputs and labels of the sequences. In place of ``attention_mask`` the inputs have ``segments``, (sequences,
-        tokens): 0 for what is shared, then the number of the row, -1 for padding.
+        Inputs and labels of the sequence, (1, T). In place of ``attention_mask`` the inputs have ``runs``, (pictures, 1
+        + rows): how many tokens the rows about a picture share, then how many more each has; 0 where there is no row.
     """
     inputs, labels = encoded
     prompts = (labels != chat.IGNORED).int().argmax(1)
     lengths = inputs["attention_mask"].sum(1).tolist()
     firsts = [sum(sizes[:index]) for index in range(len(sizes))]
-    sources, places, segments = [], [], []
+    runs, pieces = [], []
     for first, size in zip(firsts, sizes, strict=True):
         rows = range(first, first + size)
         # each row keeps the last token of its prompt, so that its first answer token is predicted in its own part
         most = int(prompts[first : first + size].min()) - 1
         shared = common(inputs["input_ids"][first : first + size, :most])
-        starts = [0] + [shared] * size
-        ends = [shared] + [lengths[row] for row in rows]
-        taken = list(zip((first, *rows), starts, ends, strict=True))
-        sources.append(torch.cat([torch.full((end - start,), row) for row, start, end in taken]))
-        places.append(torch.cat([torch.arange(start, end) for _, start, end in taken]))
-        segments.append(torch.cat([torch.full((e - s,), number) for number, (_, s, e) in enumerate(taken)]))
-    source, place = (pad_sequence(values, batch_first=True) for values in (sources, places))
-    segment = pad_sequence(segments, batch_first=True, padding_value=-1)
+        runs.append(torch.tensor([shared, *(lengths[row] - shared for row in rows)]))
+        pieces += [(first, 0, shared), *((row, shared, lengths[row]) for row in rows)]
+    source = torch.cat([torch.full((end - start,), row) for row, start, end in pieces])[None]
+    place = torch.cat([torch.arange(start, end) for _, start, end in pieces])[None]
     by_row = {"input_ids", "attention_mask", *token_inputs(vlm)}
     of_tokens = {key: by_token(key, inputs)[source, place] for key in by_row - {"attention_mask"}}
-    of_tokens["input_ids"][segment < 0] = vlm.processor.tokenizer.pad_token_id
     positions = {"input_ids": inputs["input_ids"], "position_ids": _positions(vlm, inputs)}
     of_tokens["position_ids"] = by_token("position_ids", positions)[source, place]
     if of_tokens["position_ids"].dim() == 3:
         of_tokens["position_ids"] = of_tokens["position_ids"].movedim(-1, 0)
     of_images = of_first_rows(vlm, inputs, by_row | {"position_ids"}, firsts, images, questions)
-    packed_labels = labels[source, place].masked_fill(segment <= 0, chat.IGNORED)
-    return {**of_images, **of_tokens, "segments": segment}, packed_labels
+    return {**of_images, **of_tokens, "runs": pad_sequence(runs, batch_first=True)}, labels[source, place]
 
 
 def _positions(vlm: VisionLanguageModel, inputs: Mapping[str, Tensor]) -> Tensor:

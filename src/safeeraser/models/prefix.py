@@ -22,8 +22,8 @@ from safeeraser.models import VisionLanguageModel, decode
 from safeeraser.models.prompts import encode_prompts, token_inputs
 
 LEAST_SHARED = 64
-"""Tokens that rows have to share, in training and answering: with fewer, as of MiniLLaVA's 16 per image, a mask costs
-more than it saves."""
+"""Tokens that prompts have to share: with fewer, as of MiniLLaVA's 16 per image, a mask costs more than it saves. In
+training a large model's may be fewer (``packing.LEAST_SAVED``)."""
 _QUESTIONS = ["What is shown?", "Which colours does this picture have?", "Is this a picture?"]
 _KNOWN: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 2**22
 """Numbers of a slice: 131 positions of a vocabulary of 32,000."""
+IN_CACHE = 2**18
+"""Likewise on a CPU, where what a slice is made into stays in a core's cache: 1 MiB."""
 
 
 def by_position(function: Callable[..., Tensor], mask: Tensor, tokens: Tensor, *logits: Sequence[Tensor]) -> Tensor:
@@ -56,57 +59,87 @@ def _function() -> Any:
             context.function = function
             context.save_for_backward(mask, tokens, *rows)
             values = torch.zeros(mask.shape, dtype=_precise(rows[0]), device=mask.device)
-            for at in _slices(mask, rows[0].shape[-1]):
-                values[at] = function(tokens[at], *(of.log_softmax(-1) for of in _taken(rows, len(mask), at)))
+            for at in _slices(mask, rows[0]):
+                said = (of.log_softmax(-1) for of in _taken(rows, len(mask), at))
+                _put(values, at, function(_joined(tokens, at), *said))
             return values
 
         @staticmethod
         @once_differentiable
         def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
             mask, tokens, *rows = context.saved_tensors
-            found = [torch.zeros_like(row) for row in rows[: len(mask)]]
-            for at in _slices(mask, rows[0].shape[-1]):
-                first, *others = _taken(rows, len(mask), at)
+            count = len(mask)
+            # a row that no loss reads, as a retain row's answer beside KL, costs nothing; where none is read all are 0,
+            # as what is trained has to have a gradient
+            wanted = mask & (gradient != 0).any(1, keepdim=True)
+            read = wanted.sum(1).tolist()
+            found = [_empty(row, n) if n or not any(read) else None for row, n in zip(rows, read, strict=False)]
+            for at in _slices(wanted, rows[0]):
+                first, *others = _taken(rows, count, at)
                 with torch.enable_grad():
-                    first.requires_grad_()
+                    first = first.detach().requires_grad_()
                     said = (of.log_softmax(-1) for of in (first, *others))
-                    values = context.function(tokens[at], *said)
-                (slope,) = torch.autograd.grad(values, first, gradient[at])
-                for row, columns, part in _by_row(at, slope):
-                    found[row][columns] = part.to(found[row].dtype)
-            return None, None, None, *found, *[None] * (len(rows) - len(mask))
+                    values = context.function(_joined(tokens, at), *said)
+                (slope,) = torch.autograd.grad(values, first, _joined(gradient, at))
+                _put(found, at, slope)
+            return None, None, None, *found, *[None] * (len(rows) - count)
 
     return ByPosition
 
 
-def _slices(mask: Tensor, width: int) -> list[tuple[Tensor, Tensor]]:
-    """Rows and columns of the positions of each slice."""
+def _empty(row: Tensor, filled: int) -> Tensor:
+    """Room for a row's gradient, of which so many positions will be filled."""
     import torch
 
-    rows, columns = mask.nonzero(as_tuple=True)
-    size = max(1, AT_ONCE // width)
-    return list(zip(torch.split(rows, size), torch.split(columns, size), strict=True)) if len(rows) else []
+    return torch.empty_like(row) if filled == len(row) else torch.zeros_like(row)
 
 
-def _taken(rows: Sequence[Tensor], count: int, at: tuple[Tensor, Tensor]) -> list[Tensor]:
+Places = list[tuple[int, slice]]
+"""Positions: of a row, from one column to another."""
+
+
+def _slices(mask: Tensor, logits: Tensor) -> list[Places]:
+    """The positions of each slice."""
+    size = max(1, (IN_CACHE if logits.device.type == "cpu" else AT_ONCE) // logits.shape[-1])
+    slices: list[Places] = []
+    room = 0
+    for row, wanted in enumerate(mask.tolist()):
+        end = 0
+        for here, run in groupby(wanted):
+            start, end = end, end + len(list(run))
+            while here and start < end:
+                if not room:
+                    slices.append([])
+                    room = size
+                taken = min(room, end - start)
+                slices[-1].append((row, slice(start, start + taken)))
+                start, room = start + taken, room - taken
+    return slices
+
+
+def _joined(rows: Sequence[Tensor] | Tensor, at: Places) -> Tensor:
+    """What stands at the positions of a slice, one behind the other; where it can be, a view."""
+    import torch
+
+    parts = [rows[row][columns] for row, columns in at]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _put(rows: Sequence[Tensor | None] | Tensor, at: Places, values: Tensor) -> None:
+    start = 0
+    for row, columns in at:
+        end = start + columns.stop - columns.start
+        rows[row][columns] = values[start:end]  # type: ignore[index]
+        start = end
+
+
+def _taken(rows: Sequence[Tensor], count: int, at: Places) -> list[Tensor]:
     """The numbers at a slice's positions, (n, V) in float32, of each sequence of ``count`` rows."""
-    import torch
-
-    dtype = _precise(rows[0])
     each = [rows[start : start + count] for start in range(0, len(rows), count)]
-    return [torch.cat([of[row][columns] for row, columns, _ in _by_row(at, at[1])]).to(dtype) for of in each]
+    return [_joined(of, at).to(_precise(rows[0])) for of in each]
 
 
 def _precise(logits: Tensor) -> torch.dtype:
     import torch
 
     return torch.promote_types(logits.dtype, torch.float32)
-
-
-def _by_row(at: tuple[Tensor, Tensor], values: Tensor) -> list[tuple[int, Tensor, Tensor]]:
-    """Each row of a slice with its columns and its part of ``values``."""
-    import torch
-
-    rows, counts = torch.unique_consecutive(at[0], return_counts=True)
-    sizes = counts.tolist()
-    return list(zip(rows.tolist(), torch.split(at[1], sizes), torch.split(values, sizes), strict=True))

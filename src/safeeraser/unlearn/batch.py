@@ -48,7 +48,7 @@ SAMPLES: dict[Rows, Callable[[Triple, str], Sample]] = {
 FORGET: tuple[Rows, ...] = ("forget", "refusal")
 """Rows of the forget question, which may be asked without its picture."""
 PART_ROWS = 8
-"""Rows that a forward pass has at least where a batch is divided by length."""
+"""Rows that a forward pass has at least where a batch is divided by length; of packed rows, twice as many."""
 
 
 def check_texts(tokenizer: Any, triples: Sequence[Triple], rows: Sequence[Rows], refusals: Sequence[str]) -> None:
@@ -128,12 +128,12 @@ class TripleDataset(Dataset[dict[Rows, Sample]]):
 
 
 def divided(samples: Sequence[Sample], kinds: int, pack: bool, bare: bool = False) -> list[list[list[int]]]:
-    """The parts in which a batch goes through the model, each of sequences of similar length; a sequence is some rows.
+    """The parts in which a batch goes through the model, each of groups of similar length; a group is some rows.
 
     Args:
         samples: The rows.
         kinds: Number of kinds of rows, and of parts at most.
-        pack: Whether rows about one picture are one sequence.
+        pack: Whether rows about one picture are one group.
         bare: Whether rows may have no picture; those are a part of their own, one more.
 
     Example:
@@ -143,10 +143,10 @@ def divided(samples: Sequence[Sample], kinds: int, pack: bool, bare: bool = Fals
     """
     shown = [row for row, sample in enumerate(samples) if sample.image]
     without = [[row] for row, sample in enumerate(samples) if not sample.image]
-    groups = packing.groups([samples[row].image for row in shown])
+    # as many parts whatever the pictures: processes that share a model have to run it equally often
+    count = max(1, min(kinds, len(samples) // (packing.MOST_ROWS if pack else PART_ROWS)))
+    groups = packing.groups([samples[row].image for row in shown], min(count, len(shown))) if pack else []
     whole = [[shown[row] for row in rows] for rows in groups] if pack else [[row] for row in shown]
-    # as many parts whatever is packed: processes that share a model have to run it equally often
-    count = max(1, min(kinds, len(samples) // PART_ROWS))
     if not bare:
         return _parts(samples, whole, count)
     if without and whole:
@@ -154,8 +154,8 @@ def divided(samples: Sequence[Sample], kinds: int, pack: bool, bare: bool = Fals
     return _parts(samples, whole or without, min(count + 1, len(whole or without)))
 
 
-def _parts(samples: Sequence[Sample], sequences: Sequence[list[int]], count: int) -> list[list[list[int]]]:
-    ranked = sorted(sequences, key=lambda rows: sum(len(samples[r].question) + len(samples[r].answer) for r in rows))
+def _parts(samples: Sequence[Sample], groups: Sequence[list[int]], count: int) -> list[list[list[int]]]:
+    ranked = sorted(groups, key=lambda rows: sum(len(samples[r].question) + len(samples[r].answer) for r in rows))
     ends = [-(-len(ranked) * part // count) for part in range(count + 1)]
     return [ranked[start:end] for start, end in pairwise(ends)]
 
@@ -165,7 +165,7 @@ class RowCollator:
 
     The batch is ``{"parts", "order", "role", "samples"}``: one or more ``{"inputs", "labels"}`` (model inputs, an
     opaque mapping, and labels ``(b, L)``), in each of which the rows are of similar length, so that little is padded;
-    rows about one picture may be packed into one sequence;
+    rows may be packed into one sequence, about one picture behind one beginning;
     and for each row its place among those of all parts, ``(B,)``, the index of its kind in ``ROWS``, ``(B,)``, and its
     sample's hash: first all rows of one kind, then all of the next. Where the method needs the reference model,
     ``"reference"`` holds the same four for the rows that need it, in the same order.
@@ -220,18 +220,17 @@ class RowCollator:
         made = [self._part([[samples[row] for row in rows] for rows in part]) for part in parts]
         return {"parts": made, "order": order, "role": role, "samples": hashes}
 
-    def _part(self, sequences: Sequence[Sequence[Sample]]) -> dict[str, Any]:
-        samples = [sample for rows in sequences for sample in rows]
+    def _part(self, groups: Sequence[Sequence[Sample]]) -> dict[str, Any]:
+        samples = [sample for rows in groups for sample in rows]
         images = [self._images.get(sample.image) if sample.image else None for sample in samples]
         questions = [sample.question for sample in samples]
         answers = [sample.answer for sample in samples]
         encoded = chat.encode_samples(self._vlm, images, questions, answers, self._max_length)
-        if len(sequences) < len(samples):
-            pictures = [image for image in images if image is not None]
-            encoded = packing.pack(self._vlm, pictures, questions, encoded, [len(rows) for rows in sequences])
+        pictures = [image for image in images if image is not None]
+        if self._pack and pictures and len(samples) > 1:  # of rows with a picture each, too: nothing is padded then
+            encoded = packing.pack(self._vlm, pictures, questions, encoded, [len(rows) for rows in groups])
         inputs = encoded[0]
-        seen = inputs["segments"] >= 0 if "segments" in inputs else inputs["attention_mask"]
-        self.tokens += int(seen.sum())
+        self.tokens += int((inputs["runs"] if "runs" in inputs else inputs["attention_mask"]).sum())
         return dict(zip(("inputs", "labels"), encoded, strict=True))
 
 

@@ -26,7 +26,7 @@ from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark, training_triples
 from safeeraser.data.images import ImageCache
 from safeeraser.metrics.rule import parse_rule
-from safeeraser.models import adapters, lean_lora, packing, prefix
+from safeeraser.models import adapters, lean_lora, packing
 from safeeraser.models.processes import asks_for, is_first_process, launched, local_rank, processes, rank
 from safeeraser.objectives import Method
 from safeeraser.unlearn.arguments import check_launch, check_options, hidden_layer, training_arguments
@@ -195,7 +195,7 @@ def _trainable(
 
 def _packs(vlm: models.VisionLanguageModel, max_length: int) -> bool:
     """Whether rows are packed; says once why not, where it would pay."""
-    if not prefix.has_long_pictures(vlm):
+    if not packing.pays(vlm):
         return False
     reason = packing.obstacle(vlm, max_length, compare=processes() == 1)  # of several, each has it on its CPU still
     if reason is not None and is_first_process():

@@ -59,11 +59,13 @@ def passes_of(
     Whether a model's rows can be packed is asked when it is loaded; here its attention and its image tokens decide.
     ``kinds`` are those of rows that the policy, or the reference, is run on (none: all is 0), ``batch`` is in triples.
     """
+    from safeeraser.models.packing import LEAST_SAVED
     from safeeraser.models.prefix import LEAST_SHARED
     from safeeraser.unlearn.batch import SAMPLES, divided
     from safeeraser.unlearn.order import EpochSampler
 
-    pack = training.pack and not sizes.cross_layers and sizes.image_tokens >= LEAST_SHARED
+    pays = sizes.image_tokens >= LEAST_SHARED or sizes.image_tokens * sizes.parameters >= LEAST_SAVED
+    pack = training.pack and not sizes.cross_layers and pays
     pictures = [triple.image for triple in triples]
     sampler = EpochSampler(len(triples), batch, training.seed, pictures, training.group_by)
     order = list(islice(sampler, -(-LOOKED_AT // batch) * batch))

@@ -1,0 +1,119 @@
+"""The mask of packed rows, and attention under it that computes no score which it hides.
+
+Written out, the mask of a sequence of T tokens is (T, T), and sdpa computes every score of it, most of them to be
+hidden: rests of rows do not see each other. ``PackedMask`` goes through a model in place of that mask, and where it
+reaches sdpa the shared beginning attends to itself, and every rest to the beginning and itself, in calls of their own.
+It goes wherever a model takes its mask, into the recomputation of checkpointing as well, and the vision tower, which
+gets none, is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
+
+_ABOUT = (Tensor.dim, Tensor.size, Tensor.numel, Tensor.is_floating_point, Tensor.is_complex)
+"""What a model, or what wraps it, may ask of the mask beside its attributes."""
+
+
+class PackedMask(Tensor):
+    """Mask of packed rows, (1, 1, T, T) bool, of ``runs`` (see ``packing.pack``), (pictures, 1 + rows).
+
+    Only sdpa can read it.
+
+    Raises:
+        TypeError: If anything else is to be made of it.
+
+    Example:
+        >>> mask = PackedMask(torch.tensor([[1, 1, 2]]))  # a token, behind which stand a row's one and another's two
+        >>> states = torch.randn(1, 2, 4, 8)
+        >>> packed = scaled_dot_product_attention(states, states, states, mask)
+        >>> row = states[:, :, [0, 2, 3]]
+        >>> apart = scaled_dot_product_attention(row, row, row, is_causal=True)
+        >>> mask.shape, torch.allclose(packed[:, :, [0, 2, 3]], apart, atol=1e-6)
+        (torch.Size([1, 1, 4, 4]), True)
+    """
+
+    runs: list[list[int]]
+    """Of each picture: tokens of the shared beginning, and of each rest."""
+    seen: dict[tuple[int, int], Tensor]
+    """Of each length of beginning and rest: which of these tokens a rest sees, (rest, beginning + rest)."""
+
+    @staticmethod
+    def __new__(cls, runs: Tensor) -> PackedMask:
+        """Note the lengths, for which the device is asked once."""
+        of_pictures = [[shared, *filter(None, rests)] for shared, *rests in runs.tolist()]
+        length = sum(map(sum, of_pictures))
+        one = torch.ones((), dtype=torch.bool, device=runs.device)
+        mask = one.expand(1, 1, length, length).as_subclass(cls)
+        mask.runs = of_pictures
+        kinds = {(shared, rest) for shared, *rests in of_pictures for rest in rests}
+        mask.seen = {(shared, rest): one.expand(rest, shared + rest).tril(shared) for shared, rest in kinds}
+        return mask
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Attend in parts; answer what is asked of the mask's shape."""
+        kwargs = kwargs or {}
+        if func is scaled_dot_product_attention:
+            return _attend(*args, **kwargs)
+        if func.__name__ == "__get__" or func in _ABOUT:
+            with torch._C.DisableTorchFunctionSubclass():
+                found = func(*args, **kwargs)
+            if not isinstance(found, Tensor):  # .T and the like would be
+                return found
+        if func is Tensor.to and _stays(*args, **kwargs):  # accelerate's hooks move what every layer is given
+            return args[0]
+        raise TypeError(f"the mask of packed rows can be read by sdpa alone, and this is {func.__name__}")
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: PackedMask,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **options: Any,
+) -> Tensor:
+    """Of (1, heads, T, width) each."""
+    options |= {"dropout_p": dropout_p}
+    # split, not sliced: the gradient of a slice is as large as what it was taken of
+    sizes = [size for runs in attn_mask.runs for size in runs]
+    parts = zip(*(torch.split(states, sizes, 2) for states in (query, key, value)), strict=True)
+    found = []
+    for shared, *rests in attn_mask.runs:
+        (query, key, value), *others = (next(parts) for _ in range(1 + len(rests)))
+        if shared:
+            found.append(scaled_dot_product_attention(query, key, value, is_causal=True, **options))
+        attend = partial(_rests, [attn_mask.seen[shared, rest] for rest in rests], options)
+        # made again for the gradient, or the beginning's keys and values would be kept once for every rest; all states
+        # are arguments of their own, as those inside of others would outlive a layer that is checkpointed itself
+        states = key, value, *chain.from_iterable(others)
+        found += checkpoint(attend, *states, use_reentrant=False, preserve_rng_state=dropout_p > 0)
+    return torch.cat(found, 2)
+
+
+def _rests(masks: Sequence[Tensor], options: Mapping[str, Any], *states: Tensor) -> list[Tensor]:
+    """Attention of rests, given keys and values of the beginning, and queries, keys and values of each rest."""
+    first, others = states[:2], states[2:]
+    found = []
+    for mask, query, *own in zip(masks, others[::3], others[1::3], others[2::3], strict=True):
+        key, value = (torch.cat(both, 2) for both in zip(first, own, strict=True))
+        found.append(scaled_dot_product_attention(query, key, value, mask, **options))
+    return found
+
+
+def _stays(mask: PackedMask, *args: Any, **kwargs: Any) -> bool:
+    """Whether ``to`` changes nothing."""
+    probe = torch.empty((), dtype=torch.bool, device=mask.device)
+    return probe.to(*args, **kwargs) is probe

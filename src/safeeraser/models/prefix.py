@@ -2,13 +2,14 @@
 
 Questions about one picture share the picture, hundreds of tokens, and little else is as long. Each row of a batch is
 laid out as ``[beginning][padding][rest]``; the mask hides the padding, so that positions, and with them the logits, are
-those of the row by itself, but for rounding.
+those of the row by itself, but for rounding. Keys and values of a beginning are kept once (``SharedCache``) where the
+model's attention is sdpa's, else once for every row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,12 +21,15 @@ from transformers import DynamicCache
 from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, decode
 from safeeraser.models.prompts import encode_prompts, token_inputs
+from safeeraser.models.shared_cache import SharedCache
 
 LEAST_SHARED = 64
 """Tokens that rows have to share, in training and answering: with fewer, as of MiniLLaVA's 16 per image, a mask costs
 more than it saves."""
 _QUESTIONS = ["What is shown?", "Which colours does this picture have?", "Is this a picture?"]
-_KNOWN: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+Keeping = Literal["once", "by row"]
+"""How keys and values of a beginning are kept."""
+_KNOWN: WeakKeyDictionary[Any, Keeping | None] = WeakKeyDictionary()
 
 
 def pays(vlm: VisionLanguageModel) -> bool:
@@ -36,8 +40,20 @@ def pays(vlm: VisionLanguageModel) -> bool:
         >>> pays(models.load("mini-llava"))
         False
     """
+    return keeping(vlm) is not None
+
+
+def keeping(vlm: VisionLanguageModel) -> Keeping | None:
+    """How a model keeps what prompts have in common; None: it shares nothing. It is tried, once a model.
+
+    Example:
+        >>> from safeeraser import models
+        >>> keeping(models.load("mini-llava")) is None
+        True
+    """
     if vlm.model not in _KNOWN:
-        _KNOWN[vlm.model] = has_long_pictures(vlm) and obstacle(vlm) is None
+        ways: tuple[Keeping, ...] = ("once", "by row") if has_long_pictures(vlm) else ()
+        _KNOWN[vlm.model] = next((way for way in ways if obstacle(vlm, way) is None), None)
     return _KNOWN[vlm.model]
 
 
@@ -53,8 +69,8 @@ def has_long_pictures(vlm: VisionLanguageModel) -> bool:
     return encode_prompts(vlm, [image], _QUESTIONS[:1])["input_ids"].shape[1] >= LEAST_SHARED
 
 
-def obstacle(vlm: VisionLanguageModel) -> str | None:
-    """Why a model cannot go on from the keys and values of a shared beginning; None: it can.
+def obstacle(vlm: VisionLanguageModel, way: Keeping = "by row") -> str | None:
+    """Why a model cannot go on from the keys and values of a shared beginning, kept in some way; None: it can.
 
     Example:
         >>> from safeeraser import models
@@ -73,7 +89,7 @@ def obstacle(vlm: VisionLanguageModel) -> str | None:
     try:
         inputs = encode_prompts(vlm, images, _QUESTIONS)
         apart = _first_logits(vlm, inputs, None)
-        together = _first_logits(vlm, *share(vlm, inputs, [0, 0, 1], images, _QUESTIONS))
+        together = _first_logits(vlm, *share(vlm, inputs, [0, 0, 1], images, _QUESTIONS, way))
     except UserError:
         raise
     except Exception as error:  # whatever a model of another kind raises of such a mask
@@ -92,6 +108,7 @@ def share(
     pictures: Sequence[int],
     images: Sequence[Image.Image | None],
     questions: Sequence[str],
+    way: Keeping | None = "by row",
 ) -> tuple[dict[str, Tensor], DynamicCache]:
     """Run the model on what the prompts about each picture have in common.
 
@@ -101,6 +118,7 @@ def share(
         pictures: Of each row, the number of its picture, from 0 in the order of their first rows.
         images: Of the rows.
         questions: Of the rows.
+        way: Of ``keeping``.
 
     Returns:
         Ids and mask of the rows, and the cache in which their beginnings are: what ``generate`` goes on from.
@@ -122,7 +140,10 @@ def share(
     of_row = torch.tensor(pictures)
     with torch.inference_mode():
         vlm.model(**{k: v.to(device) for k, v in once.items()}, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache.batch_select_indices(of_row.to(device))
+        if way == "once":
+            cache = SharedCache(cache, of_row.to(device), seen.bool())
+        else:
+            cache.batch_select_indices(of_row.to(device))
     rests = [prompt[shared[number] :] for prompt, number in zip(prompts, pictures, strict=True)]
     rest = pad_sequence(rests, True, pad, padding_side="left")
     lengths = torch.tensor([len(row) for row in rests])

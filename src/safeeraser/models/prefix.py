@@ -20,7 +20,7 @@ from transformers import DynamicCache
 
 from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, decode
-from safeeraser.models.prompts import encode_prompts, token_inputs
+from safeeraser.models.prompts import encode_prompts, text_ids, token_inputs
 from safeeraser.models.shared_cache import SharedCache
 
 LEAST_SHARED = 64
@@ -89,7 +89,10 @@ def obstacle(vlm: VisionLanguageModel, way: Keeping = "by row") -> str | None:
     try:
         inputs = encode_prompts(vlm, images, _QUESTIONS)
         apart = _first_logits(vlm, inputs, None)
-        together = _first_logits(vlm, *share(vlm, inputs, [0, 0, 1], images, _QUESTIONS, way))
+        laid, cache = share(vlm, [0, 0, 1], images, _QUESTIONS, way)
+        if _tokens(inputs) != _tokens(laid):
+            return "its prompts cannot be put together of what they have in common and what not"
+        together = _first_logits(vlm, laid, cache)
     except UserError:
         raise
     except Exception as error:  # whatever a model of another kind raises of such a mask
@@ -104,28 +107,25 @@ def obstacle(vlm: VisionLanguageModel, way: Keeping = "by row") -> str | None:
 
 def share(
     vlm: VisionLanguageModel,
-    inputs: Mapping[str, Tensor],
     pictures: Sequence[int],
     images: Sequence[Image.Image | None],
     questions: Sequence[str],
-    way: Keeping | None = "by row",
+    way: Keeping = "by row",
 ) -> tuple[dict[str, Tensor], DynamicCache]:
     """Run the model on what the prompts about each picture have in common.
 
     Args:
         vlm: The model, one that ``obstacle`` has nothing against.
-        inputs: Of ``encode_prompts``.
         pictures: Of each row, the number of its picture, from 0 in the order of their first rows.
         images: Of the rows.
         questions: Of the rows.
-        way: Of ``keeping``.
+        way: How the cache is to keep the beginnings, see ``keeping``.
 
     Returns:
         Ids and mask of the rows, and the cache in which their beginnings are: what ``generate`` goes on from.
     """
-    ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
-    prompts = [row[kept] for row, kept in zip(ids, mask, strict=True)]
     firsts = [pictures.index(number) for number in range(max(pictures) + 1)]
+    of_images, prompts = _encode(vlm, pictures, firsts, images, questions)
     shared = []
     for number in range(len(firsts)):
         about_one = [prompt for prompt, of in zip(prompts, pictures, strict=True) if of == number]
@@ -134,7 +134,6 @@ def share(
     pad, device = vlm.processor.tokenizer.pad_token_id, vlm.model.device
     beginnings = pad_sequence([prompts[f][:n] for f, n in zip(firsts, shared, strict=True)], True, pad)
     seen = (torch.arange(beginnings.shape[1]) < torch.tensor(shared)[:, None]).long()
-    of_images = of_first_rows(vlm, inputs, {"input_ids", "attention_mask"}, firsts, images, questions)
     once = {**of_images, "input_ids": beginnings, "attention_mask": seen}
     cache = decode.preallocated_cache(vlm.model.config)
     of_row = torch.tensor(pictures)
@@ -152,6 +151,54 @@ def share(
     return {"input_ids": rows.to(device), "attention_mask": shown.to(device)}, cache
 
 
+def _encode(
+    vlm: VisionLanguageModel,
+    pictures: Sequence[int],
+    firsts: Sequence[int],
+    images: Sequence[Image.Image | None],
+    questions: Sequence[str],
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """What the model reads of each picture, and the token ids of every row; each picture is processed once."""
+    once = encode_prompts(vlm, [images[first] for first in firsts], [questions[first] for first in firsts])
+    ids, mask = once.pop("input_ids"), once.pop("attention_mask").bool()
+    with_image = [row[kept] for row, kept in zip(ids, mask, strict=True)]
+    plain = text_ids(vlm, questions)
+    prompts = [with_rest(with_image[of], plain[firsts[of]], row) for of, row in zip(pictures, plain, strict=True)]
+    if any(prompt is None for prompt in prompts):
+        inputs = encode_prompts(vlm, images, questions)
+        prompts = [row[kept] for row, kept in zip(inputs["input_ids"], inputs["attention_mask"].bool(), strict=True)]
+    return once, [prompt for prompt in prompts if prompt is not None]
+
+
+def with_rest(prompt: Tensor, plain: Sequence[int], other: Sequence[int]) -> Tensor | None:
+    """Another prompt about the picture of a prompt, whose tokens stay; None: they cannot be told from the texts.
+
+    Args:
+        prompt: (L,) ids, those of the picture included.
+        plain: The prompt's ids with a placeholder for the picture.
+        other: Those of the other prompt.
+
+    Example:
+        >>> with_rest(torch.tensor([1, 9, 9, 9, 5, 6]), [1, 9, 5, 6], [1, 9, 7]).tolist()
+        [1, 9, 9, 9, 7]
+        >>> with_rest(torch.tensor([1, 5, 9, 9, 6]), [1, 5, 9, 6], [1, 7, 9, 6]) is None
+        True
+    """
+    whole = prompt.tolist()
+    same = _alike(plain, other)
+    grown = _alike(plain, whole)  # the picture is here, or its first token has already been passed
+    placeholder = grown - 1 if 0 < grown < len(whole) and whole[grown] == plain[grown - 1] else grown
+    end = len(whole) - (len(plain) - same)
+    if placeholder >= same or whole[end:] != list(plain[same:]):
+        return None
+    return torch.tensor([*whole[:end], *other[same:]])
+
+
+def _alike(first: Sequence[int], second: Sequence[int]) -> int:
+    pairs = zip(first, second, strict=False)
+    return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
+
+
 def numbers(images: Sequence[Image.Image | None]) -> list[int] | None:
     """Number of each row's picture, for ``share``; None where none has more than one row.
 
@@ -165,6 +212,11 @@ def numbers(images: Sequence[Image.Image | None]) -> list[int] | None:
     of: dict[int, int] = {}
     found = [of.setdefault(id(image), len(of)) for image in images]
     return found if len(of) < len(found) else None
+
+
+def _tokens(inputs: Mapping[str, Tensor]) -> list[list[int]]:
+    rows = zip(inputs["input_ids"].cpu(), inputs["attention_mask"].bool().cpu(), strict=True)
+    return [row[kept].tolist() for row, kept in rows]
 
 
 def _first_logits(vlm: VisionLanguageModel, inputs: Mapping[str, Tensor], cache: DynamicCache | None) -> Tensor:

@@ -87,3 +87,11 @@ def test_a_model_that_reads_its_picture_wrongly_behind_a_beginning_is_found_out(
     assert prefix.obstacle(vlm) is None
     monkeypatch.setattr(prefix, "common", lambda ids: 3)  # the picture does not lie in what is shared
     assert prefix.obstacle(vlm) is not None
+
+
+def test_attention_other_than_sdpa_s_gets_the_keys_of_every_row(tiny_folders, images, reads):
+    vlm = models.load(str(tiny_folders["llava"]), attention="eager")
+    alone = [chat.generate(vlm, [image], [question], 20)[0] for image, question in zip(images, QUESTIONS, strict=True)]
+    assert chat.generate(vlm, images, QUESTIONS, 20) == alone
+    assert prefix.keeping(vlm) == "by row"
+    assert prefix.obstacle(vlm, "once") is not None

@@ -1,9 +1,9 @@
 """A cache in which rows that begin alike keep the beginning once, and attention that reads it once for all of them.
 
 What a row gives by itself is ``softmax([q K1', q K2']) [V1; V2]``, where the keys ``K1`` and values ``V1`` are those of
-the beginning and ``K2``, ``V2`` the row's own. Both parts are made apart, each with its maximum and sum, the first in
-one matrix product for all rows that share it, and put together: the parts of a softmax over both (Juravsky et al.,
-Hydragen, arXiv:2402.05099, section 3.1).
+the beginning and ``K2``, ``V2`` the row's own. Both parts are made apart, each with its maximum and denominator, the
+first in one matrix product for all rows that share it, and weighted by their shares of a softmax over both (Juravsky et
+al., Hydragen, arXiv:2402.05099, section 3.1).
 """
 
 from __future__ import annotations
@@ -196,20 +196,21 @@ def _hidden(mask: Tensor | None, asked: int, key: Tensor, groups: int) -> Tensor
 
 
 def _part(scores: Tensor, values: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum of ``values`` by the exponentials of ``scores``, sum of these, and the score that they are relative to."""
+    """Mean of ``values`` by a softmax of ``scores``, its denominator, and the score that this is relative to."""
     scores = scores.float()
     if hidden is not None:
         # the lowest number, not minus infinity: where all is hidden, as before a prompt's first token, no NaN is made
         scores.masked_fill_(hidden, torch.finfo(scores.dtype).min)
     peak = scores.amax(-1, keepdim=True)
     weights = scores.sub_(peak).exp_()
-    return weights.to(values.dtype) @ values, weights.sum(-1, keepdim=True), peak
+    total = weights.sum(-1, keepdim=True)
+    return weights.div_(total).to(values.dtype) @ values, total, peak
 
 
 def _both(
-    first: Tensor, first_sum: Tensor, first_peak: Tensor, own: Tensor, own_sum: Tensor, own_peak: Tensor
+    first: Tensor, first_total: Tensor, first_peak: Tensor, own: Tensor, own_total: Tensor, own_peak: Tensor
 ) -> Tensor:
-    """The weighted mean over both parts."""
+    """The mean by a softmax over both parts."""
     peak = torch.maximum(first_peak, own_peak)
-    of_first, of_own = (first_peak - peak).exp(), (own_peak - peak).exp()
-    return (first * of_first + own * of_own) / (first_sum * of_first + own_sum * of_own)
+    of_first, of_own = first_total * (first_peak - peak).exp(), own_total * (own_peak - peak).exp()
+    return (first * of_first + own * of_own) / (of_first + of_own)

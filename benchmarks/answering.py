@@ -10,6 +10,7 @@ top of the model.
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -62,6 +63,7 @@ def measure(vlm: models.VisionLanguageModel, batch: int, questions: Sequence[int
         for length in lengths:
             sides, said = ways(vlm, asked, length, about_one == questions[0]), {}
             for label, side in sides.items():
+                gc.collect()  # or a cache that the last one left would be taken for what was there before
                 said[label] = side.run()
                 print(about_one, length, label, round(side.seconds[-1], 2), round(side.mebibytes), file=sys.stderr)
             alone = said["one by one"]

@@ -44,7 +44,7 @@ def prompt_batches(
         asked.setdefault(query.image, set()).add(query.set)
     groups: dict[tuple[str, str, bool], dict[tuple[str, ...], list[Query]]] = {}
     for query in queries:
-        kind = query.set, "" if query.set == "safe" else query.group, query.image == ""
+        kind = str(query.set), "" if query.set == "safe" else query.group, query.image == ""
         if by_picture and query.image:
             kind = " ".join(sorted(asked[query.image])), "", False
         inputs = groups.setdefault(kind, {})

@@ -8,6 +8,7 @@ al., Hydragen, arXiv:2402.05099, section 3.1).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ class Slots:
 
     def to_slots(self, states: Tensor) -> Tensor:
         """(B, ...) to (beginnings, most, ...)."""
-        return states[self._row.to(states.device)].unflatten(0, (-1, self.most))
+        return states[self._row.to(states.device)].view(-1, self.most, *states.shape[1:])
 
     def to_rows(self, states: Tensor) -> Tensor:
         """(beginnings, most, ...) to (B, ...)."""
@@ -89,7 +90,7 @@ class SharedLayer(PreallocatedLayer):
 
     def get_seq_length(self) -> int:
         """Tokens of a row, the beginning and its padding included."""
-        return self.first_values.shape[-2] + super().get_seq_length()
+        return int(self.first_values.shape[-2] + super().get_seq_length())
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset of what the mask is about, the rows' own."""
@@ -126,7 +127,7 @@ class SharedCache(DynamicCache):  # type: ignore[misc]
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some of the rows; beginnings go when half of them have no row, so that all copies together are one."""
         of_row = self._slots.of_row[indices]
-        left, numbered = of_row.unique(return_inverse=True)
+        left, numbered = torch.unique(of_row, return_inverse=True)
         fewer = 2 * len(left) <= self._beginnings
         if fewer:
             of_row, self._beginnings = numbered, len(left)
@@ -180,9 +181,9 @@ def attend(
     states = (query * (width**-0.5 if scaling is None else scaling)).reshape(batch, key.shape[1], -1, width)
     together = layer.slots.to_slots(states).transpose(1, 2).flatten(2, 3)
     first = _part(together @ layer.first_keys, layer.first_values, layer.hidden)
-    rows = (layer.slots.to_rows(part.unflatten(2, (layer.slots.most, -1)).transpose(1, 2)) for part in first)
+    of_rows = [part.view(*part.shape[:2], layer.slots.most, -1, part.shape[-1]).transpose(1, 2) for part in first]
     own = _part(states @ key.mT, value, _hidden(attention_mask, asked, key, groups))
-    mixed = _both(*rows, *own).to(query.dtype)
+    mixed = _both(list(map(layer.slots.to_rows, of_rows)), own).to(query.dtype)
     return mixed.reshape(batch, heads, asked, -1).transpose(1, 2).contiguous(), None
 
 
@@ -207,10 +208,8 @@ def _part(scores: Tensor, values: Tensor, hidden: Tensor | None) -> tuple[Tensor
     return weights.div_(total).to(values.dtype) @ values, total, peak
 
 
-def _both(
-    first: Tensor, first_total: Tensor, first_peak: Tensor, own: Tensor, own_total: Tensor, own_peak: Tensor
-) -> Tensor:
-    """The mean by a softmax over both parts."""
-    peak = torch.maximum(first_peak, own_peak)
-    of_first, of_own = first_total * (first_peak - peak).exp(), own_total * (own_peak - peak).exp()
-    return (first * of_first + own * of_own) / (of_first + of_own)
+def _both(first: Sequence[Tensor], own: Sequence[Tensor]) -> Tensor:
+    """The mean by a softmax over both parts, of which each is a mean, its denominator, and the score of that."""
+    peak = torch.maximum(first[2], own[2])
+    of_first, of_own = (part[1] * (part[2] - peak).exp() for part in (first, own))
+    return (first[0] * of_first + own[0] * of_own) / (of_first + of_own)

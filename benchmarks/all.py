@@ -26,6 +26,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "growth": (),
     "unlearning": ("--repeats", "3"),
     "proportions": (),
+    "answering": (),
     "responding": ("--one-by-one", "1024", "--batches", "64,256", "--repeats", "1"),
     "data": (),
     "check": (),

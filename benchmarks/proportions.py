@@ -3,9 +3,9 @@
 A LLaVA of about 50M parameters in its language model, with random weights: an image is 576 tokens, as in LLaVA-1.5, the
 vocabulary and the lengths of texts are the paper's, and the rank of LoRA is to the width as there. Training is a pass
 forward and back over four triples about one picture, as the benchmark has them, by the loop of the official code
-(``unlearning.Reference``) and by ours, whole and with one thing switched off. Answering is by the same questions one by
-one, in one batch, and in one batch that reads each picture once. One thread, one after the other; processor time, which
-a busy machine changes little. Peak memory is what comes on top of the model.
+(``unlearning.Reference``) and by ours, whole and with one thing switched off. One thread, one after the other;
+processor time, which a busy machine changes little. Peak memory is what comes on top of the model. What it brings in
+answering is measured by ``answering.py``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from unlearning import Reference, needs_second
 
 from safeeraser import models
 from safeeraser.config import LoraOptions
-from safeeraser.models import adapters, chat
+from safeeraser.models import adapters
 from safeeraser.objectives import Method, parse_method
 from safeeraser.unlearn.batch import RowCollator, TripleDataset, answer_log_probs, select
 
@@ -196,41 +196,14 @@ def few_tokens(scale: Scale, repeats: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def answering(scale: Scale, lengths: Sequence[int], repeats: int) -> dict[str, dict[str, float]]:
-    """Two pictures, four questions about each; every answer has its full length."""
-    vlm, texts, photos = build(scale), Texts(replace(scale, triples=8)), Photos(scale.photo)
-    questions = [triple.forget_question for triple in texts.triples]
-    images = [photos.get(f"{number // 4}.png") for number in range(8)]
-    chat.generate(vlm, images, questions, 1)  # whether the model can share is asked once
-    found: dict[str, dict[str, float]] = {}
-    for length in lengths:
-        pairs = list(zip(images, questions, strict=True))
-        sides = {
-            "one by one": Side(lambda pairs=pairs, n=length: [chat.generate(vlm, [i], [q], n)[0] for i, q in pairs]),
-            "in a batch": Side(lambda n=length: chat.generate(vlm, [i.copy() for i in images], questions, n)),
-            "in a batch, each picture once": Side(lambda n=length: chat.generate(vlm, images, questions, n)),
-        }
-        for _ in range(repeats):
-            said = {label: side.run() for label, side in sides.items()}
-            print(length, {label: round(side.seconds[-1], 2) for label, side in sides.items()}, file=sys.stderr)
-        base = sides["one by one"].rate(8)
-        for label, side in sides.items():
-            row = {"answers per processor second": side.rate(8), "times one by one": side.rate(8) / base}
-            row["answers that differ"] = sum(a != b for a, b in zip(said[label], said["one by one"], strict=True))
-            found[f"{length} tokens, {label}"] = row
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default="po+pd,kl+pd")
     parser.add_argument("--repeats", type=int, default=1, help="of each side")
-    parser.add_argument("--lengths", default="16,64", help="tokens of an answer, comma-separated")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    answered = answering(SMALL, [int(length) for length in given.lengths.split(",")], given.repeats)
     trained = training(given.methods.split(","), given.repeats)
-    publish({"training": trained, "few tokens": few_tokens(FEW, given.repeats), "answering": answered})
+    publish({"training": trained, "few tokens": few_tokens(FEW, given.repeats)})
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls, share = [], prefix.share
 
     def counted(*given: object) -> object:
-        calls.append(len(given[2]))
+        calls.append(len(given[1]))
         return share(*given)
 
     monkeypatch.setattr(prefix, "share", counted)
@@ -52,14 +52,18 @@ def test_greedy_answers_are_those_of_each_question_by_itself(vlm, images, reads)
     assert chat.generate(vlm, images, QUESTIONS, 40) == alone
     can = vlm.model.config.model_type not in CANNOT
     assert reads == ([3, len(QUESTIONS)] if can else [])  # the first is the question whether the model can
-    assert prefix.pays(vlm) == can
+    assert prefix.keeping(vlm) == ("once" if can else None)
+    if can:  # as where attention is not sdpa's
+        prefix._KNOWN[vlm.model] = "by row"
+        assert chat.generate(vlm, images, QUESTIONS, 40) == alone
 
 
+@pytest.mark.parametrize("way", ["once", "by row"])
 @pytest.mark.parametrize("vlm", sorted(set(TINY_BUILDERS) - {"mllama", "qwen2_5_vl"}), indirect=True)
-def test_the_picture_is_read_once(vlm, images):
+def test_the_picture_is_read_once(vlm, images, way):
     """The model sees each beginning once, and of every row the rest."""
     inputs = chat.encode_prompts(vlm, images, QUESTIONS)
-    laid, cache = prefix.share(vlm, inputs, PICTURES, images, QUESTIONS)
+    laid, cache = prefix.share(vlm, PICTURES, images, QUESTIONS, way)
     image = vlm.model.config.image_token_id
     assert cache.get_seq_length() >= int((inputs["input_ids"] == image).sum(1).max())
     assert not (laid["input_ids"][:, cache.get_seq_length() :] == image).any()
@@ -83,3 +87,11 @@ def test_a_model_that_reads_its_picture_wrongly_behind_a_beginning_is_found_out(
     assert prefix.obstacle(vlm) is None
     monkeypatch.setattr(prefix, "common", lambda ids: 3)  # the picture does not lie in what is shared
     assert prefix.obstacle(vlm) is not None
+
+
+def test_attention_other_than_sdpa_s_gets_the_keys_of_every_row(tiny_folders, images, reads):
+    vlm = models.load(str(tiny_folders["llava"]), attention="eager")
+    alone = [chat.generate(vlm, [image], [question], 20)[0] for image, question in zip(images, QUESTIONS, strict=True)]
+    assert chat.generate(vlm, images, QUESTIONS, 20) == alone
+    assert prefix.keeping(vlm) == "by row"
+    assert prefix.obstacle(vlm, "once") is not None

@@ -125,6 +125,17 @@ def test_questions_about_one_picture_stand_together_where_it_is_read_once(benchm
     assert seen == [1] * 5
 
 
+def test_all_sets_that_ask_about_a_picture_stand_together_where_it_is_read_once():
+    """But not with pictures that other sets ask about, whose answers are of other lengths."""
+    forget, retain = make_queries("generality", number=4), make_queries("retain", number=4)
+    moved = [query.model_copy(update={"image": f"other-{query.image}"}) for query in make_queries("safe", number=2)]
+    batches = prompt_batches([*forget, *retain, *moved], GREEDY, by_picture=True)
+    asked = [{query.set for prompt in batch for query in prompt.queries} for batch in batches]
+    assert sorted(map(sorted, asked)) == [["generality", "retain"], ["safe"]]
+    whole = next(batch for batch, sets in zip(batches, asked, strict=True) if len(sets) == 2)
+    assert len(runs(whole)) == len({query.image for query in forget})
+
+
 def runs(batch):
     """Pictures of a batch, each as often as its prompts begin anew."""
     return [picture for picture, _ in groupby(prompt.image for prompt in batch)]

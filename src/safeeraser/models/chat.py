@@ -232,9 +232,10 @@ def generate(
     if not questions:
         return []
     tokenizer = vlm.processor.tokenizer
-    inputs, cache = encode_prompts(vlm, images, questions), None
-    if (pictures := prefix.numbers(images)) is not None and prefix.pays(vlm):
-        inputs, cache = prefix.share(vlm, inputs, pictures, images, questions)
+    if (pictures := prefix.numbers(images)) is not None and (way := prefix.keeping(vlm)) is not None:
+        inputs, cache = prefix.share(vlm, pictures, images, questions, way)
+    else:
+        inputs, cache = encode_prompts(vlm, images, questions), None
     inputs = {key: _on(vlm.model.device, value) for key, value in inputs.items()}
     configured = vlm.model.generation_config.eos_token_id
     ends = sorted({turn(vlm).end, *(configured if isinstance(configured, list) else [configured])} - {None})

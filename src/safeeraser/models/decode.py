@@ -111,7 +111,7 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self._views = None
-        start = self.get_seq_length()
+        start = super().get_seq_length()
         end = start + key_states.shape[-2]
         # whoever replaced keys or values (rows that left the batch, say) has left our room
         is_ours = self._views is not None and self.keys is self._views[0] and self.values is self._views[1]

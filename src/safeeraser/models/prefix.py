@@ -2,13 +2,14 @@
 
 Questions about one picture share the picture, hundreds of tokens, and little else is as long. Each row of a batch is
 laid out as ``[beginning][padding][rest]``; the mask hides the padding, so that positions, and with them the logits, are
-those of the row by itself, but for rounding.
+those of the row by itself, but for rounding. Keys and values of a beginning are kept once (``SharedCache``) where the
+model's attention is sdpa's, else once for every row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,13 +20,16 @@ from transformers import DynamicCache
 
 from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, decode
-from safeeraser.models.prompts import encode_prompts, token_inputs
+from safeeraser.models.prompts import encode_prompts, text_ids, token_inputs
+from safeeraser.models.shared_cache import SharedCache
 
 LEAST_SHARED = 64
 """Tokens that prompts have to share: with fewer, as of MiniLLaVA's 16 per image, a mask costs more than it saves. In
 training a large model's may be fewer (``packing.LEAST_SAVED``)."""
 _QUESTIONS = ["What is shown?", "Which colours does this picture have?", "Is this a picture?"]
-_KNOWN: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+Keeping = Literal["once", "by row"]
+"""How keys and values of a beginning are kept."""
+_KNOWN: WeakKeyDictionary[Any, Keeping | None] = WeakKeyDictionary()
 
 
 def pays(vlm: VisionLanguageModel) -> bool:
@@ -36,8 +40,20 @@ def pays(vlm: VisionLanguageModel) -> bool:
         >>> pays(models.load("mini-llava"))
         False
     """
+    return keeping(vlm) is not None
+
+
+def keeping(vlm: VisionLanguageModel) -> Keeping | None:
+    """How a model keeps what prompts have in common; None: it shares nothing. It is tried, once a model.
+
+    Example:
+        >>> from safeeraser import models
+        >>> keeping(models.load("mini-llava")) is None
+        True
+    """
     if vlm.model not in _KNOWN:
-        _KNOWN[vlm.model] = has_long_pictures(vlm) and obstacle(vlm) is None
+        ways: tuple[Keeping, ...] = ("once", "by row") if has_long_pictures(vlm) else ()
+        _KNOWN[vlm.model] = next((way for way in ways if obstacle(vlm, way) is None), None)
     return _KNOWN[vlm.model]
 
 
@@ -53,8 +69,8 @@ def has_long_pictures(vlm: VisionLanguageModel) -> bool:
     return encode_prompts(vlm, [image], _QUESTIONS[:1])["input_ids"].shape[1] >= LEAST_SHARED
 
 
-def obstacle(vlm: VisionLanguageModel) -> str | None:
-    """Why a model cannot go on from the keys and values of a shared beginning; None: it can.
+def obstacle(vlm: VisionLanguageModel, way: Keeping = "by row") -> str | None:
+    """Why a model cannot go on from the keys and values of a shared beginning, kept in some way; None: it can.
 
     Example:
         >>> from safeeraser import models
@@ -73,7 +89,10 @@ def obstacle(vlm: VisionLanguageModel) -> str | None:
     try:
         inputs = encode_prompts(vlm, images, _QUESTIONS)
         apart = _first_logits(vlm, inputs, None)
-        together = _first_logits(vlm, *share(vlm, inputs, [0, 0, 1], images, _QUESTIONS))
+        laid, cache = share(vlm, [0, 0, 1], images, _QUESTIONS, way)
+        if _tokens(inputs) != _tokens(laid):
+            return "its prompts cannot be put together of what they have in common and what not"
+        together = _first_logits(vlm, laid, cache)
     except UserError:
         raise
     except Exception as error:  # whatever a model of another kind raises of such a mask
@@ -88,26 +107,25 @@ def obstacle(vlm: VisionLanguageModel) -> str | None:
 
 def share(
     vlm: VisionLanguageModel,
-    inputs: Mapping[str, Tensor],
     pictures: Sequence[int],
     images: Sequence[Image.Image | None],
     questions: Sequence[str],
+    way: Keeping = "by row",
 ) -> tuple[dict[str, Tensor], DynamicCache]:
     """Run the model on what the prompts about each picture have in common.
 
     Args:
         vlm: The model, one that ``obstacle`` has nothing against.
-        inputs: Of ``encode_prompts``.
         pictures: Of each row, the number of its picture, from 0 in the order of their first rows.
         images: Of the rows.
         questions: Of the rows.
+        way: How the cache is to keep the beginnings, see ``keeping``.
 
     Returns:
         Ids and mask of the rows, and the cache in which their beginnings are: what ``generate`` goes on from.
     """
-    ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
-    prompts = [row[kept] for row, kept in zip(ids, mask, strict=True)]
     firsts = [pictures.index(number) for number in range(max(pictures) + 1)]
+    of_images, prompts = _encode(vlm, pictures, firsts, images, questions)
     shared = []
     for number in range(len(firsts)):
         about_one = [prompt for prompt, of in zip(prompts, pictures, strict=True) if of == number]
@@ -116,19 +134,69 @@ def share(
     pad, device = vlm.processor.tokenizer.pad_token_id, vlm.model.device
     beginnings = pad_sequence([prompts[f][:n] for f, n in zip(firsts, shared, strict=True)], True, pad)
     seen = (torch.arange(beginnings.shape[1]) < torch.tensor(shared)[:, None]).long()
-    of_images = of_first_rows(vlm, inputs, {"input_ids", "attention_mask"}, firsts, images, questions)
     once = {**of_images, "input_ids": beginnings, "attention_mask": seen}
     cache = decode.preallocated_cache(vlm.model.config)
     of_row = torch.tensor(pictures)
     with torch.inference_mode():
         vlm.model(**{k: v.to(device) for k, v in once.items()}, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache.batch_select_indices(of_row.to(device))
+        if way == "once":
+            cache = SharedCache(cache, of_row.to(device), seen.bool())
+        else:
+            cache.batch_select_indices(of_row.to(device))
     rests = [prompt[shared[number] :] for prompt, number in zip(prompts, pictures, strict=True)]
     rest = pad_sequence(rests, True, pad, padding_side="left")
     lengths = torch.tensor([len(row) for row in rests])
     shown = (torch.arange(rest.shape[1]) >= rest.shape[1] - lengths[:, None]).long()
     rows, shown = torch.cat([beginnings[of_row], rest], 1), torch.cat([seen[of_row], shown], 1)
     return {"input_ids": rows.to(device), "attention_mask": shown.to(device)}, cache
+
+
+def _encode(
+    vlm: VisionLanguageModel,
+    pictures: Sequence[int],
+    firsts: Sequence[int],
+    images: Sequence[Image.Image | None],
+    questions: Sequence[str],
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """What the model reads of each picture, and the token ids of every row; each picture is processed once."""
+    once = encode_prompts(vlm, [images[first] for first in firsts], [questions[first] for first in firsts])
+    ids, mask = once.pop("input_ids"), once.pop("attention_mask").bool()
+    with_image = [row[kept] for row, kept in zip(ids, mask, strict=True)]
+    plain = text_ids(vlm, questions)
+    prompts = [with_rest(with_image[of], plain[firsts[of]], row) for of, row in zip(pictures, plain, strict=True)]
+    if any(prompt is None for prompt in prompts):
+        inputs = encode_prompts(vlm, images, questions)
+        prompts = [row[kept] for row, kept in zip(inputs["input_ids"], inputs["attention_mask"].bool(), strict=True)]
+    return once, [prompt for prompt in prompts if prompt is not None]
+
+
+def with_rest(prompt: Tensor, plain: Sequence[int], other: Sequence[int]) -> Tensor | None:
+    """Another prompt about the picture of a prompt, whose tokens stay; None: they cannot be told from the texts.
+
+    Args:
+        prompt: (L,) ids, those of the picture included.
+        plain: The prompt's ids with a placeholder for the picture.
+        other: Those of the other prompt.
+
+    Example:
+        >>> with_rest(torch.tensor([1, 9, 9, 9, 5, 6]), [1, 9, 5, 6], [1, 9, 7]).tolist()
+        [1, 9, 9, 9, 7]
+        >>> with_rest(torch.tensor([1, 5, 9, 9, 6]), [1, 5, 9, 6], [1, 7, 9, 6]) is None
+        True
+    """
+    whole = prompt.tolist()
+    same = _alike(plain, other)
+    grown = _alike(plain, whole)  # the picture is here, or its first token has already been passed
+    placeholder = grown - 1 if 0 < grown < len(whole) and whole[grown] == plain[grown - 1] else grown
+    end = len(whole) - (len(plain) - same)
+    if placeholder >= same or whole[end:] != list(plain[same:]):
+        return None
+    return torch.tensor([*whole[:end], *other[same:]])
+
+
+def _alike(first: Sequence[int], second: Sequence[int]) -> int:
+    pairs = zip(first, second, strict=False)
+    return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
 
 
 def numbers(images: Sequence[Image.Image | None]) -> list[int] | None:
@@ -144,6 +212,11 @@ def numbers(images: Sequence[Image.Image | None]) -> list[int] | None:
     of: dict[int, int] = {}
     found = [of.setdefault(id(image), len(of)) for image in images]
     return found if len(of) < len(found) else None
+
+
+def _tokens(inputs: Mapping[str, Tensor]) -> list[list[int]]:
+    rows = zip(inputs["input_ids"].cpu(), inputs["attention_mask"].bool().cpu(), strict=True)
+    return [row[kept].tolist() for row, kept in rows]
 
 
 def _first_logits(vlm: VisionLanguageModel, inputs: Mapping[str, Tensor], cache: DynamicCache | None) -> Tensor:

@@ -239,12 +239,16 @@ class _NoOutput(dict[str, Any]):
     image_hidden_states = None
 
 
-def text_lengths(vlm: VisionLanguageModel, questions: Sequence[str]) -> list[int]:
-    """Tokens of each prompt without its image: the template has one placeholder for it."""
+def text_ids(vlm: VisionLanguageModel, questions: Sequence[str]) -> list[list[int]]:
+    """Token ids of each prompt with one placeholder for its image, as the template has it."""
     texts, tokenizer = _prompts(vlm, questions), vlm.processor.tokenizer
     with unescaped(tokenizer, texts):
-        ids = tokenizer(texts, add_special_tokens=_adds_special_tokens(vlm, texts)).input_ids
-    return [len(row) - 1 for row in ids]
+        return list(tokenizer(texts, add_special_tokens=_adds_special_tokens(vlm, texts)).input_ids)
+
+
+def text_lengths(vlm: VisionLanguageModel, questions: Sequence[str]) -> list[int]:
+    """Tokens of each prompt without its image."""
+    return [len(row) - 1 for row in text_ids(vlm, questions)]
 
 
 def _prompts(vlm: VisionLanguageModel, questions: Sequence[str], shown: bool = True) -> list[str]:

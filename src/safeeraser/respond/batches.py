@@ -31,15 +31,22 @@ def prompt_batches(
     Args:
         queries: What to ask.
         options: Protocol and batch size.
-        by_picture: Whether questions about one picture stand together, before those of like length, and in one batch
-            where they fit: for a model that reads a picture once for all of them.
+        by_picture: Whether questions about one picture stand together, of whichever sets and groups, before those of
+            like length, and in one batch where they fit: for a model that reads a picture once for all of them. A
+            batch then holds pictures that the same sets ask about.
     """
     sampling(options.protocol)  # refuses an unknown one
     if options.batch_size < 1:
         raise UserError(f"generation.batch_size {options.batch_size} is too small: give at least 1")
+    queries = list(queries)
+    asked: dict[str, set[str]] = {}  # of each picture, the sets that ask about it
+    for query in queries:
+        asked.setdefault(query.image, set()).add(query.set)
     groups: dict[tuple[str, str, bool], dict[tuple[str, ...], list[Query]]] = {}
     for query in queries:
-        kind = query.set, "" if query.set == "safe" else query.group, query.image == ""
+        kind = str(query.set), "" if query.set == "safe" else query.group, query.image == ""
+        if by_picture and query.image:
+            kind = " ".join(sorted(asked[query.image])), "", False
         inputs = groups.setdefault(kind, {})
         key = (query.image, query.question) if options.protocol == "greedy" else (query.id,)
         inputs.setdefault(key, []).append(query)

@@ -204,8 +204,7 @@ def _respond_locally(options: RespondConfig, benchmark: Benchmark, queries: Sequ
     from safeeraser.models.processes import ALONE, is_first_process, join, processes
     from safeeraser.respond import local as stage
 
-    loading = options.loading
-    team = join(loading.device) if processes() > 1 else None
+    loading, team = options.loading, join(options.loading.device) if processes() > 1 else None
     if team is not None and loading.device == "auto":
         loading = replace(loading, device=str(team.device))  # each process has a GPU of its own
     adapter = Path(options.adapter) if options.adapter else None

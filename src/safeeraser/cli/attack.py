@@ -69,14 +69,14 @@ def attack(options: AttackConfig) -> int:
     """``safeeraser attack``."""
     from safeeraser import attacks
     from safeeraser.core import table
-    from safeeraser.report import added
+    from safeeraser.report import side_tables
     from safeeraser.report.run import write_attacks
 
     at_least_one(options, "limit")
     chosen = attacks.find(options.attacks)
     translations = attacks.read_translations(Path(options.translations)) if options.translations else None
     found = _attacked(options, "attack", chosen, options.attack_options | {"translations": translations})
-    table.show(terminal.console(160), added.attack_table(attacks.summarise(found)))
+    table.show(terminal.console(160), side_tables.attack_table(attacks.summarise(found)))
     run = Path(options.run)
     if (run / "cells").is_dir():
         write_attacks(found, run / "report")
@@ -91,7 +91,7 @@ def audit(options: AuditConfig) -> int:
     from safeeraser import attacks
     from safeeraser.attacks import audit as auditing
     from safeeraser.core import table
-    from safeeraser.report import added
+    from safeeraser.report import side_tables
     from safeeraser.report.run import write_attacks, write_audit
 
     at_least_one(options, "limit")
@@ -99,7 +99,7 @@ def audit(options: AuditConfig) -> int:
     chosen = [attack for attack in attacks.find(",".join(auditing.ATTACKS)) if attack not in left_out]
     given = {"universal_steps": options.universal_steps}
     found = _attacked(options, "audit", chosen, given, auditing.measure_likelihood)
-    table.show(terminal.console(160), added.audit_table(auditing.summarise(found)))
+    table.show(terminal.console(160), side_tables.audit_table(auditing.summarise(found)))
     run = Path(options.run)
     if (run / "cells").is_dir():
         write_audit(found, run / "report", write_attacks(found, run / "report"))

@@ -25,7 +25,7 @@ def report(options: BenchConfig, done: Sequence[Cell], failed: Sequence[str]) ->
     """Write the report of the cells that are done and print its table; curves instead for budgets and ``--dev``."""
     from safeeraser.bench import sequence
     from safeeraser.core import table as core_table
-    from safeeraser.report import added, run, table
+    from safeeraser.report import run, side_tables, table
 
     out = Path(options.out)
     console = terminal.console(160)
@@ -37,8 +37,8 @@ def report(options: BenchConfig, done: Sequence[Cell], failed: Sequence[str]) ->
     results = run.write(out, done, failed)
     core_table.show(console, table.console_table(results), table.FIRST, "report/table.md has them")
     if options.sequence is not None:
-        rows = added.sequence_table(sequence.summarise(done))
-        core_table.show(console, rows, added.SEQUENCE_FIRST, "report/sequence.md has them")
+        rows = side_tables.sequence_table(sequence.summarise(done))
+        core_table.show(console, rows, side_tables.SEQUENCE_FIRST, "report/sequence.md has them")
     for line in table.headline(results):
         console.print(line, highlight=False)
     folder = out / "report"

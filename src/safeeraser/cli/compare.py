@@ -87,15 +87,15 @@ def leaderboard(options: LeaderboardConfig) -> int:
     """``safeeraser leaderboard``."""
     from safeeraser.bench import runs, summary
     from safeeraser.core import table
-    from safeeraser.report import added, published
     from safeeraser.report import leaderboard as page
+    from safeeraser.report import published, side_tables
     from safeeraser.report.table import FIRST
 
     entries = published.entries(options.against) if options.against is not None else []
     for path, name in runs.short_names(options.runs).items():
         done = runs.find(path)
         judges = {cell.folder: cell.judge for cell in done}
-        rows = added.with_areas(summary.summarise(done, held_out=False).rows, done)
+        rows = side_tables.with_areas(summary.summarise(done, held_out=False).rows, done)
         report = path / "report" / "index.html"
         address = pathname2url(os.path.relpath(report, options.out)) if report.is_file() else ""
         for row, cells in zip(rows, runs.by_group(done).values(), strict=True):

@@ -65,7 +65,7 @@ def safety(options: SafetyConfig) -> int:
     from safeeraser.core import table
     from safeeraser.data import public
     from safeeraser.integrations import safety as stage
-    from safeeraser.report import added
+    from safeeraser.report import side_tables
     from safeeraser.report.run import write_safety
 
     at_least_one(options, "limit")
@@ -84,9 +84,9 @@ def safety(options: SafetyConfig) -> int:
         for subject in subjects:
             for one, size in zip(asked, sizes, strict=True):
                 result = stage.run(subject, one, options.limit, lambda done, _, at=before: progress(at + done, total))  # type: ignore[misc]
-                rows.append(added.SafetyRow(subject.label, result))
+                rows.append(side_tables.SafetyRow(subject.label, result))
                 before += size
-    table.show(terminal.console(180), added.safety_table(rows), added.SAFETY_FIRST, "--out has them")
+    table.show(terminal.console(180), side_tables.safety_table(rows), side_tables.SAFETY_FIRST, "--out has them")
     run = Path(options.run) if options.run else None
     if run and (run / "cells").is_dir():
         from safeeraser.bench import runs

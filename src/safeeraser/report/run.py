@@ -13,7 +13,7 @@ from safeeraser.bench.summary import Results
 from safeeraser.core import files
 from safeeraser.core import table as core_table
 from safeeraser.core.errors import UserError
-from safeeraser.report import added, browser, figures, page, table
+from safeeraser.report import browser, figures, page, side_tables, table
 
 LISTS = ("rows", "decreases", "plus_decreases")
 """Fields of results that those of several runs are put together from."""
@@ -66,7 +66,7 @@ class _Part:
 def _read(name: str, out: Path, done: Sequence[runs.Cell], failed: Sequence[str] = ()) -> _Part:
     judged = [cell.judged() for cell in done]
     results = summary.summarise(done, failed, judged=judged)
-    results = replace(results, rows=added.with_areas(results.rows, done))
+    results = replace(results, rows=side_tables.with_areas(results.rows, done))
     if name:
         several = len({row.model for row in results.rows}) > 1
         rows = [replace(row, model=f"{name} {row.model}" if several else name) for row in results.rows]
@@ -86,14 +86,14 @@ def _write(parts: Sequence[_Part], folder: Path, live: Mapping[str, str] | None 
     done = [cell for part in parts for cell in part.done]
     rows = sequence.summarise(done)
     if rows:
-        core_table.write(folder, added.sequence_files(rows))
+        core_table.write(folder, side_tables.sequence_files(rows))
     table.write(results, folder)
     figures.write(results, summary.losses(done) if len(parts) == 1 else {}, folder / "figures")
     about = f"{done[0].spec.model} on {done[0].spec.data}" if done else ""
     shown = page.Page(
         title=" and ".join(part.name or part.out.name for part in parts) if len(parts) > 1 or not done else about,
         results=results,
-        sequence=added.sequence_table(rows) if rows else None,
+        sequence=side_tables.sequence_table(rows) if rows else None,
         cells=[cell for part in parts for cell in _browser_cells(part, results)],
         benchmark=_benchmark(done),
         made=_made(parts),
@@ -109,7 +109,7 @@ def write_attacks(done: Sequence[runs.Cell], folder: Path) -> list[attacks.Attac
     """Write ``attacks.md``, ``attacks.csv`` and ``figures/attacks.*`` into a report's folder, if there were attacks."""
     rows = attacks.summarise(done)
     if rows:
-        core_table.write(folder, added.attack_files(rows))
+        core_table.write(folder, side_tables.attack_files(rows))
         figures.attacks_figure(rows, folder / "figures")
     return rows
 
@@ -117,14 +117,14 @@ def write_attacks(done: Sequence[runs.Cell], folder: Path) -> list[attacks.Attac
 def write_audit(done: Sequence[runs.Cell], folder: Path, attacked: Sequence[attacks.AttackRow]) -> None:
     """Write ``audit.md``, ``audit.csv`` and ``figures/audit.*`` into a report's folder, if there was an audit."""
     if rows := attacks.audit.summarise(done):
-        core_table.write(folder, added.audit_files(rows))
+        core_table.write(folder, side_tables.audit_files(rows))
         figures.audit_figure(rows, attacked, folder / "figures")
 
 
 def write_safety(done: Sequence[runs.Cell], folder: Path) -> None:
     """Write ``safety.md`` and ``safety.csv`` into a report's folder, if public sets were asked."""
-    if rows := added.safety_rows(done):
-        core_table.write(folder, added.safety_files(rows))
+    if rows := side_tables.safety_rows(done):
+        core_table.write(folder, side_tables.safety_files(rows))
 
 
 def _made(parts: Sequence[_Part]) -> dict[str, dict[str, Any]]:

@@ -11,8 +11,8 @@ from safeeraser.attacks.summary import AttackRow
 from safeeraser.bench.summary import Row
 from safeeraser.records import Score
 from safeeraser.report import links
-from safeeraser.report.added import attacks_of
 from safeeraser.report.figures import style
+from safeeraser.report.side_tables import attacks_of
 from safeeraser.report.table import name_of
 
 CATEGORIES = {"asr_generality": "ASR, %: harmful answers left", "sarr": "SARR, %: harmless images refused"}

@@ -76,7 +76,7 @@ def _run(cell: Cell, held: locks.Hold) -> None:
         failed += sum((verdict.unscored or "").startswith(judges.FAILED) for verdict in verdicts)
         clock.lap("judging")
     scores = _score(inputs, verdicts)
-    held.check()
+    held.check()  # a folder that was removed meanwhile is not made again, with scores alone in it
     _write(inputs, verdicts, scores, failed)
     clock.lap("scoring")
 

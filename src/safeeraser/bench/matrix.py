@@ -257,6 +257,7 @@ def _record_run(out: Path, config: BenchConfig) -> None:
 
 def _run_jobs(jobs: Sequence[Job], launcher: launch.Launcher, parallel: int, held: locks.Hold) -> list[Job]:
     """Run the cells that are due, ``parallel`` at a time; one that fails does not stop the others."""
+    # the longest first, or the last of them runs alone while the other cores wait
     waiting = sorted((job for job in jobs if job.cell.is_due), key=_order)
     for job in jobs:
         job.status = "waiting" if job in waiting else "done before"

@@ -155,6 +155,7 @@ def divided(samples: Sequence[Sample], kinds: int, pack: bool, bare: bool = Fals
 
 
 def _parts(samples: Sequence[Sample], groups: Sequence[list[int]], count: int) -> list[list[list[int]]]:
+    # by characters: a part's length in tokens is known only when it is encoded, and needs no more than the order
     ranked = sorted(groups, key=lambda rows: sum(len(samples[r].question) + len(samples[r].answer) for r in rows))
     ends = [-(-len(ranked) * part // count) for part in range(count + 1)]
     return [ranked[start:end] for start, end in pairwise(ends)]
@@ -206,7 +207,7 @@ class RowCollator:
         """
         batch = self._encode(items, self._method.rows)
         if self._method.reference_rows == self._method.rows:
-            batch["reference"] = dict(batch)
+            batch["reference"] = dict(batch)  # a copy: what holds itself cannot be moved to a device
         elif self._method.reference_rows:
             batch["reference"] = self._encode(items, self._method.reference_rows)
         return batch

@@ -104,6 +104,7 @@ def run(
     batch = _batch(options, fits)
     info = _describe(model, benchmark, method, options, loading, batch, after)
     unread = method.unread_options()
+    # before the weights are loaded: a finished cell costs nothing, and one of other options is refused at once
     if _is_made(adapter, info, unread):
         _remove_checkpoints(out)
         return adapter
@@ -111,6 +112,7 @@ def run(
         _is_made(start, info, unread)
     out.mkdir(parents=True, exist_ok=True)
     vlm = _trainable(model, options, loading, after)
+    # all texts before the first step: a tokenizer that misreads one would be found in the middle of an epoch
     check_texts(vlm.processor.tokenizer, *training)
     pictures = [triple.image for triple in triples]
     sampler = EpochSampler(len(dataset), batch.global_batch, options.seed, pictures, options.group_by)
@@ -120,6 +122,7 @@ def run(
     mask = None
     if options.saliency is not None:
         pairs = RowCollator(vlm, shown, READ, options.max_length, pack)
+        # the fresh adapter changes nothing yet, so that the gradients are those of the model before unlearning
         mask = find_mask(vlm, triples, pairs, batch.batch_size, options.saliency)
     stopping = None
     if options.stop and measure:

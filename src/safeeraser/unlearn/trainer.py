@@ -165,6 +165,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
             os.replace(temporary / name, out / name)
+            # only now: a kill at any point leaves one whole checkpoint
             for folder in before:
                 shutil.rmtree(folder)
             shutil.rmtree(temporary)
@@ -178,6 +179,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
             adapters.restore(self._base, Path(resume_from_checkpoint))
 
     def _keep(self, components: Mapping[str, Tensor]) -> None:
+        # together: each number that is read by itself would wait for the GPU once
         values = torch.stack([value.detach().float() for value in components.values()]).tolist()
         kept = dict(zip(components, values, strict=True))
         for name, value in kept.items():

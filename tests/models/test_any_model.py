@@ -1,6 +1,7 @@
 """Every type of the image-text-to-text mapping: parts are found and LoRA attaches, or the reason is known."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -37,8 +38,9 @@ def test_a_type_passes_what_the_table_says(kind):
 
 
 def _plain(levels):
-    own = "in transformers:"
-    return {level: own if said.startswith(own) else said for level, said in levels.items()}
+    own = "in transformers:"  # by how much rows differ depends on the random weights, that they do not
+    plain = {level: own if said.startswith(own) else said for level, said in levels.items()}
+    return {level: re.sub(r"differ by [\d.e-]+", "differ", said) for level, said in plain.items()}
 
 
 @pytest.mark.parametrize(

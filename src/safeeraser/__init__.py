@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Answers", "Run", "Scores", "bench", "judge", "load_data", "load_model", "respond", "score", "unlearn"]
 _PACKAGES = ("bench", "respond", "unlearn")
-__path__.append(f"{__path__[0]}/integrations/moved")
 
 
 def __getattr__(name: str) -> Any:

@@ -311,9 +311,8 @@ def _print_scores(scores: Sequence[Score]) -> None:
     by = {(score.metric, score.category): score for score in scores}
     rows: list[list[Cell]] = []
     for metric in dict.fromkeys(score.metric for score in scores):
-        total = by[metric, "all"]
+        total, numbers = by[metric, "all"], [as_percent(by.get((metric, category))) for category in categories]
         bounds = f"{percent(total.low)}–{percent(total.high)}"
-        numbers = [as_percent(by.get((metric, category))) for category in categories]
         rows.append([metric, as_percent(total), bounds, str(total.n), str(total.n_unscored), *numbers])
     names = ["all", "95 %", "n", "unscored", *categories]
     columns = [Column("metric"), *(Column(name, right=True) for name in names)]

@@ -21,7 +21,6 @@ from safeeraser.models.processes import is_first_process
 BUILT_IN = {name: Path(__file__).parent / name.replace("-", "_") for name in ("mini-llava", "smol-llava")}
 """Models that come with the package; a folder without config.json holds what is added to a base model."""
 GENERATION = "generation_config.json"
-
 PROCESSOR_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
 _FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 _WHOLE_FILE = 2**26

@@ -22,7 +22,7 @@ from transformers.cache_utils import DynamicLayer
 from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, chat, prefix
 from safeeraser.models.prefix import common, of_first_rows, precision, rounding
-from safeeraser.models.prompts import by_token, encode_prompts, token_inputs
+from safeeraser.models.prompts import by_token, token_inputs
 
 MOST_ROWS = 16
 """Rows about a picture behind one beginning."""
@@ -41,10 +41,8 @@ def pays(vlm: VisionLanguageModel) -> bool:
         >>> pays(models.load("mini-llava"))
         False
     """
-    image = Image.new("RGB", (336, 336), "red")
-    shared = encode_prompts(vlm, [image], _QUESTIONS[:1])["input_ids"].shape[1]
-    weights = sum(parameter.numel() for parameter in vlm.model.parameters())
-    return bool(shared >= prefix.LEAST_SHARED or shared * weights >= LEAST_SAVED)
+    shared, weights = prefix.tokens_shared(vlm), sum(parameter.numel() for parameter in vlm.model.parameters())
+    return shared >= prefix.LEAST_SHARED or shared * weights >= LEAST_SAVED
 
 
 def groups(pictures: Sequence[str], least: int = 1) -> list[list[int]]:

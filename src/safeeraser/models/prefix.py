@@ -52,21 +52,21 @@ def keeping(vlm: VisionLanguageModel) -> Keeping | None:
         True
     """
     if vlm.model not in _KNOWN:
-        ways: tuple[Keeping, ...] = ("once", "by row") if has_long_pictures(vlm) else ()
+        ways: tuple[Keeping, ...] = ("once", "by row") if tokens_shared(vlm) >= LEAST_SHARED else ()
         _KNOWN[vlm.model] = next((way for way in ways if obstacle(vlm, way) is None), None)
     return _KNOWN[vlm.model]
 
 
-def has_long_pictures(vlm: VisionLanguageModel) -> bool:
-    """Whether a picture is enough tokens for sharing what stands before a question.
+def tokens_shared(vlm: VisionLanguageModel) -> int:
+    """About how many tokens prompts about one picture have in common: those of a short one, picture included.
 
     Example:
         >>> from safeeraser import models
-        >>> has_long_pictures(models.load("mini-llava"))
-        False
+        >>> 16 <= tokens_shared(models.load("mini-llava")) < LEAST_SHARED
+        True
     """
     image = Image.new("RGB", (336, 336), "red")
-    return encode_prompts(vlm, [image], _QUESTIONS[:1])["input_ids"].shape[1] >= LEAST_SHARED
+    return int(encode_prompts(vlm, [image], _QUESTIONS[:1])["input_ids"].shape[1])
 
 
 def obstacle(vlm: VisionLanguageModel, way: Keeping = "by row") -> str | None:

@@ -4,7 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +123,30 @@ def test_relearning_trains_a_new_adapter_on_the_unlearned_model(attacked):
     again = models.merge(adapters.load(merged, folder / "adapter")).model
     assert torch.equal(again.get_output_embeddings().weight, head)
     assert not torch.equal(again.get_parameter(PROJECTOR), projected)
+
+
+def test_the_points_of_a_curve_differ_in_samples_alone(attacked):
+    origins = {
+        name: json.loads((of(attacked, "po") / "attacks" / name / "adapter" / "origin.json").read_text())["info"]
+        for name in audit.RELEARN_OF.values()
+        if name != "none"
+    }
+    batches = {name: info["options"].pop("batch_size") for name, info in origins.items()}
+    # never more rows than there are samples; the cell's own batch of 4 is the most
+    assert [batches[audit.RELEARN_OF[samples]] for samples in (1, 2, 4, 8, 16, 32)] == [1, 2, 4, 4, 4, 4]
+    assert len({json.dumps(info["options"], sort_keys=True) for info in origins.values()}) == 1
+    assert len({info["data_fingerprint"] for info in origins.values()}) == 6
+
+
+def test_what_needs_more_answers_than_there_are_is_left_out_and_said(po, capsys):
+    one = runs.read(po)
+    pairs = sum(len(record.forget) for record in one.spec.benchmark().split("train"))
+    crop, of_32 = attacks.find("crop,relearn-of-32")
+    assert of_32.pairs == 32 <= pairs
+    target = attacks.prepare(one, [crop, replace(of_32, pairs=pairs + 1)])
+    assert [attack.name for attack, _ in target.asked] == ["crop"]
+    assert f"left out: relearn-of-32: data 'small' have {pairs} forget pairs in train" in capsys.readouterr().out
+    assert [attack.name for attack, _ in attacks.prepare(one, [replace(of_32, pairs=pairs)]).asked] == ["relearn-of-32"]
 
 
 def test_a_run_gets_a_table_and_a_figure_and_a_new_report_keeps_them(attacked, capsys):

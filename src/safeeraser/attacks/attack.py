@@ -71,6 +71,7 @@ class Attack:
         recover: (subject, \*, options by keyword) -> the model as it answers under the attack; None: it stays.
         options: Keyword arguments of ``ask`` or ``recover``.
         needs: "safe image": records without one are left out; "adapter": a model that unlearnt nothing is left out.
+        pairs: Forget pairs of train records without which it is left out.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Attack:
     recover: Callable[..., VisionLanguageModel] | None = None
     options: tuple[Option, ...] = ()
     needs: Literal["safe image", "adapter"] | None = None
+    pairs: int = 0
 
     def rng(self, query_id: str, seed: int) -> random.Random:
         """Where it draws from for one query: the same for the same name, query and seed."""
@@ -140,20 +142,20 @@ def on_image(
     )
 
 
-def on_weights(name: str, needs_adapter: bool = False) -> Callable[[F], F]:
+def on_weights(name: str, needs_adapter: bool = False, pairs: int = 0) -> Callable[[F], F]:
     """Return a decorator that makes a function ``(subject) -> model`` the attack ``name``: other weights.
 
     Its options, the keyword arguments, are ``NAME_ARGUMENT``; ``needs_adapter``: whether it makes sense only for a
-    model that unlearnt something.
+    model that unlearnt something; ``pairs``: without so many forget pairs of train records it is left out.
     """
-    return on_model(name, "recovery", needs_adapter)
+    return on_model(name, "recovery", needs_adapter, pairs)
 
 
-def on_model(name: str, kind: Kind, needs_adapter: bool = False) -> Callable[[F], F]:
+def on_model(name: str, kind: Kind, needs_adapter: bool = False, pairs: int = 0) -> Callable[[F], F]:
     """The same for an attack of any kind, such as one that puts earlier turns in front of every question."""
-    needs = "adapter" if needs_adapter else None
+    rest: dict[str, Any] = {"needs": "adapter" if needs_adapter else None, "pairs": pairs}
     return lambda function: _added(
-        function, name, kind, recover=function, options=options_of(function, name.replace("-", "_")), needs=needs
+        function, name, kind, recover=function, options=options_of(function, name.replace("-", "_")), **rest
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safeeraser.attacks.attack import NONE, Subject
-from safeeraser.attacks.recovery import CURVE
+from safeeraser.attacks.recovery import CURVE, SAMPLES
 from safeeraser.attacks.stage import FOLDER, SCORES, Attacked, AttackedCell
 from safeeraser.bench import runs
 from safeeraser.core import files
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 FILE = "audit.json"
 RELEARN = {0: NONE, **{steps: f"relearn-{steps}" for steps in CURVE}, 10: "relearn"}
-"""Attack by the steps of relearning that stand behind its answers."""
+"""Attack by the steps of relearning, on 8 samples, that stand behind its answers."""
+RELEARN_OF = {0: NONE, **{samples: f"relearn-of-{samples}" for samples in SAMPLES}, 8: "relearn"}
+"""Attack by the samples of relearning, for 10 steps, that stand behind its answers."""
 ATTACKS = (
     "in-context-1", "in-context", "no-picture", "white", "universal",
-    *(RELEARN[steps] for steps in sorted(RELEARN) if steps), "benign", "projector-restored", "quantize-8bit",
-    "quantize-4bit", "adapter-off",
+    *(RELEARN[steps] for steps in sorted(RELEARN) if steps), *(f"relearn-of-{samples}" for samples in SAMPLES),
+    "benign", "projector-restored", "quantize-8bit", "quantize-4bit", "adapter-off",
 )  # fmt: skip
 """What ``safeeraser audit`` tries, beside asking how likely answers are."""
 BACK = tuple(name for name in ATTACKS if name != "adapter-off")

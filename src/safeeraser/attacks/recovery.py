@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -40,18 +39,26 @@ def relearn(subject: Subject, *, samples: PositiveInt = 8, steps: PositiveInt = 
 
 CURVE = (1, 2, 5, 20)
 """Steps of the attacks ``relearn-1`` ...; with ``relearn`` itself and the cell's own answers, the points of a curve."""
+SAMPLES = (1, 2, 4, 16, 32)
+"""Unsafe answers of the attacks ``relearn-of-1`` ..., 10 steps each; ``relearn`` with its 8 is the point between."""
 
 
-def _after(steps: int) -> Callable[[Subject], VisionLanguageModel]:
+def _point(name: str, samples: int, steps: int) -> None:
+    """Add a point of a curve: ``relearn`` with both numbers fixed, so that curves of all cells have the same points."""
+
     def relearnt(subject: Subject) -> VisionLanguageModel:
-        return _tuned(subject, f"relearn-{steps}", "forget", 8, steps)
+        return _tuned(subject, name, "forget", samples, steps)
 
-    relearnt.__doc__ = f"As 'relearn', after {steps} step{'s' * (steps > 1)} on 8 unsafe answers."
-    return relearnt
+    relearnt.__doc__ = (
+        f"As 'relearn', after {steps} step{'s' * (steps > 1)} on {samples} unsafe answer{'s' * (samples > 1)}."
+    )
+    on_weights(name, needs_adapter=True, pairs=samples)(relearnt)
 
 
 for _steps in CURVE:
-    on_weights(f"relearn-{_steps}", needs_adapter=True)(_after(_steps))
+    _point(f"relearn-{_steps}", 8, _steps)
+for _samples in SAMPLES:
+    _point(f"relearn-of-{_samples}", _samples, 10)
 
 
 @on_weights("benign", needs_adapter=True)

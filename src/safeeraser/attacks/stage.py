@@ -105,7 +105,8 @@ def prepare(
 
     Args:
         cell: The cell.
-        attacks: What to try; those that need an adapter are left out for the vanilla model.
+        attacks: What to try; those that need an adapter are left out for the vanilla model, those that need more
+            forget pairs than the data have for every cell, which is said.
         seed: Seed of what attacks draw.
         options: Of attacks, by name; the rest are defaults.
         limit: Val records to ask about, balanced over categories and keywords; all if None.
@@ -126,6 +127,11 @@ def prepare(
     if not originals:
         raise UserError(f"{cell.folder} asked no question of val records: attack a cell of a bench that did")
     usable = [attack for attack in attacks if cell.adapter is not None or attack.needs != "adapter"]
+    pairs = sum(len(record.forget) for record in benchmark.split("train"))
+    if too_many := [attack for attack in usable if attack.pairs > pairs]:
+        names = ", ".join(attack.name for attack in too_many)
+        say(f"left out: {names}: data {benchmark.name!r} have {pairs} forget pairs in train")
+        usable = [attack for attack in usable if attack not in too_many]
     for attack in usable:
         attack.chosen(options or {})  # what is out of range is said before anything is asked
     asked = [(attack, attacked(attack, originals, val, seed, options)) for attack in usable]

@@ -44,8 +44,8 @@ class AuditConfig:
     """Audit finished cells: forgotten, or masked?
 
     Answered examples in front, no picture, a white one, an optimised perturbation of all pictures, relearning after 1
-    to 20 steps, harmless fine-tuning, the original projector, 8 and 4 bits, and how likely the unsafe answers still
-    are. What 'attack' has done already is kept.
+    to 20 steps and on 1 to 32 samples, harmless fine-tuning, the original projector, 8 and 4 bits, and how likely the
+    unsafe answers still are. What 'attack' has done already is kept.
 
     Example:
         safeeraser audit runs/demo --limit 60

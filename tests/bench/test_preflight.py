@@ -10,10 +10,10 @@ import pytest
 from chat_server import ChatServer, error_reply
 
 from safeeraser import bench, config
-from safeeraser.bench import live, matrix, preflight
+from safeeraser.bench import clock, live, matrix, preflight, progress
 from safeeraser.bench.live import Job, LiveTable
 from safeeraser.bench.progress import Reporter
-from safeeraser.core import locks
+from safeeraser.core import files, locks
 from safeeraser.core.errors import UserError
 
 
@@ -77,17 +77,57 @@ def test_a_cells_log_says_how_far_it_is_when_a_stage_begins_and_ends(tmp_path: P
     assert lines[3].startswith("respond 1/4, 6.") and lines[3].endswith(" min left")  # three times two minutes
 
 
+def test_after_a_kill_the_pace_is_that_of_what_was_done_since(tmp_path: Path, monkeypatch) -> None:
+    with locks.hold(tmp_path) as held:
+        reporter = Reporter(tmp_path, held)
+        reporter.report("unlearn", 90, 100)  # 90 of them by the process before
+        later = time.monotonic() + 50
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        reporter.report("unlearn", 95, 100)
+    assert progress.read(tmp_path).left == pytest.approx(50, abs=1)  # and not 2.6
+
+
 def test_without_a_terminal_a_running_cell_gets_a_line_now_and_then(small, tmp_path, capsys, monkeypatch) -> None:
-    (job,) = (Job(cell, "po seed 0") for cell in matrix.cells(replace(small, methods="po", out=str(tmp_path))))
-    job.cell.folder.mkdir(parents=True)
-    (job.cell.folder / "progress.json").write_text('{"text": "unlearn 30/120 po 0.50", "fraction": 0.125}')
-    job.status, job.seconds = "running", 60.0
+    (job,) = jobs(small, tmp_path, "po")
+    at(job, "unlearn 30/120 po 0.50", "unlearn", 30, 60)
     assert not sys.stderr.isatty()
     with LiveTable([job]) as table:
         monkeypatch.setattr(live, "LINE_SECONDS", 0.0)
         table.update()
     said = capsys.readouterr().err
-    assert "po seed 0: unlearn 30/120 po 0.50; 7.0 min left in this cell; 0 of 1 cells" in said
+    assert ": unlearn 30/120 po 0.50; 3.0 min left of this stage; 0 of 1 cells, at least 3.0 min left" in said
+
+
+def test_the_time_left_is_that_of_stages_as_this_run_has_timed_them(small, tmp_path) -> None:
+    """By hand: answering took vanilla 100 s and its judging and scoring 20; po trains 25 of 100 steps in 50 s."""
+    vanilla, po, pd = jobs(small, tmp_path, "vanilla,po,po+pd")
+    table = LiveTable([vanilla, po, pd])
+    assert table.remaining() == "0 of 3 cells"
+    vanilla.cell.folder.mkdir(parents=True)
+    laps = {"imports": 9, "generation": 100, "judging": 15, "scoring": 5}
+    times = [clock.StageTime(stage=stage, wall=seconds, processor=1) for stage, seconds in laps.items()]
+    files.append_jsonl(vanilla.cell.folder / clock.FILE, times)
+    vanilla.status = "done"
+    assert table.remaining() == "1 of 3 cells, at least 4.0 min left"  # two cells to answer; training is not known
+    at(po, "unlearn", "unlearn", 25, 50)
+    # po: 150 s of training and 120 s of the rest; po+pd: 200 and 120
+    assert table.remaining() == f"1 of 3 cells, about {590 / 60:.1f} min left"
+    at(pd, "respond", "respond", 50, 10)
+    # po+pd: half of 20 s at its own pace, and 20 s of the rest; po answers in the mean of 100 and 20 s; both at once
+    assert table.remaining() == f"1 of 3 cells, about {(150 + 60 + 20 + 10 + 20) / 2 / 60:.1f} min left"
+
+
+def jobs(small, folder: Path, methods: str) -> list[Job]:
+    """Waiting cells."""
+    return [Job(cell, cell.label) for cell in matrix.cells(replace(small, methods=methods, out=str(folder)))]
+
+
+def at(job: Job, text: str, stage: str, done: int, seconds: float) -> None:
+    """A cell is in the midst of a stage of 100 or 120 parts."""
+    job.cell.folder.mkdir(parents=True, exist_ok=True)
+    made = progress.Progress(text=text, stage=stage, done=done, total=120 if "120" in text else 100, seconds=seconds)
+    files.write_json(job.cell.folder / progress.FILE, made.model_dump())
+    job.status = "running"
 
 
 def test_the_tracker_gets_scores_and_the_final_table(small, tiny_model: Path, tmp_path: Path) -> None:

@@ -92,8 +92,8 @@ def test_a_table_a_line_and_an_error_show_and_never_obey(name, capsys, tmp_path)
 
 def test_the_progress_of_a_cell_is_shown_and_never_obeyed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cell = Cell(tmp_path, CellSpec.model_construct())
-    job = SimpleNamespace(cell=cell, label=ANSWERS["ansi"], status="running", seconds=0.0)
-    files.write_json(tmp_path / "progress.json", {"text": ANSWERS["ansi"] + ANSWERS["markup"], "fraction": 0.5})
+    job = SimpleNamespace(cell=cell, label=ANSWERS["ansi"], status="running", seconds=0.0, trains=True)
+    files.write_json(tmp_path / "progress.json", {"text": ANSWERS["ansi"] + ANSWERS["markup"], "stage": "unlearn"})
     live = LiveTable([job])
     terminal.console(120).print(live._draw())
     assert not OBEYED & set(capsys.readouterr().out)

@@ -199,7 +199,7 @@ def test_a_run_that_goes_on_is_shown_and_the_page_renews_itself(shown, tmp_path)
 def test_before_a_cell_has_finished_the_page_says_so(shown, tmp_path):
     cell = fake_cell(tmp_path / "run", "po", 0)
     (cell / "scores.json").unlink()
-    files.write_json(cell / "progress.json", {"text": "respond 3/12", "fraction": 0.5})
+    files.write_json(cell / "progress.json", {"text": "respond 3/12"})
     with serving({"run": tmp_path / "run"}, tmp_path / "page") as server:
         tab = shown(address=f"http://127.0.0.1:{server.server_port}/")
         assert "0 of 1 cells have finished; begun: po seed 0 (respond 3/12)" in tab.inner_text("#live")

@@ -6,12 +6,14 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from typing import Literal
 
 from rich.live import Live
 from rich.table import Table
 
-from safeeraser.bench import progress
+from safeeraser.bench import clock, progress
 from safeeraser.bench.launch import Handle, Launcher
 from safeeraser.bench.runs import Cell
 from safeeraser.core import terminal
@@ -31,6 +33,11 @@ class Job:
     exit_status: int | None = None
     handle: Handle | None = None
     started: float = 0.0
+
+    @cached_property
+    def trains(self) -> bool:
+        """Whether its first stage is training."""
+        return self.cell.spec.parsed_method() is not None
 
     def start(self, launcher: Launcher) -> None:
         """Start the cell."""
@@ -62,6 +69,7 @@ class LiveTable:
         self._printed: dict[str, str] = {job.label: job.status for job in jobs}
         self._said = dict.fromkeys(self._printed, self._begun)
         self._console = terminal.console(stderr=True)
+        self._times: dict[str, dict[str, float]] = {}
         self._live = Live(console=self._console, refresh_per_second=4) if sys.stderr.isatty() else None
 
     def __enter__(self) -> LiveTable:
@@ -88,34 +96,60 @@ class LiveTable:
                 terminal.say(f"{job.label}: {job.status}{duration}; {self.remaining()}", file=sys.stderr)
             elif job.status == "running" and time.monotonic() - self._said[job.label] >= LINE_SECONDS:
                 self._said[job.label] = time.monotonic()
-                stage, share = progress.read(job.cell.folder)
-                left = f"{job.seconds * (1 - share) / share / 60:.1f} min left in this cell; " if share > 0.02 else ""
-                terminal.say(f"{job.label}: {stage}; {left}{self.remaining()}", file=sys.stderr)
+                at = progress.read(job.cell.folder)
+                left = f"{at.left / 60:.1f} min left of this stage; " if at.left > 1 else ""
+                terminal.say(f"{job.label}: {at.text}; {left}{self.remaining()}", file=sys.stderr)
 
     def remaining(self) -> str:
-        """Say how far the run is and about how long it will take still."""
-        shares = [_share(job) for job in self._jobs]
-        before = sum(job.status == "done before" for job in self._jobs)
-        todo, done = len(shares) - before, sum(shares) - before
-        finished = f"{sum(job.status.startswith('done') for job in self._jobs)} of {len(shares)} cells"
-        if done <= 0.02 or not todo:
-            return finished
-        left = (time.monotonic() - self._begun) * (todo - done) / done
-        return f"{finished}, about {left / 60:.1f} min left" if left > 1 else finished
+        """Say how far the run is, and how long it will take still; "at least", if a stage has not been timed yet."""
+        finished = f"{sum(job.status.startswith('done') for job in self._jobs)} of {len(self._jobs)} cells"
+        seconds, is_whole = self._left()
+        said = "about" if is_whole else "at least"
+        return f"{finished}, {said} {seconds / 60:.1f} min left" if seconds > 1 else finished
+
+    def _left(self) -> tuple[float, bool]:
+        """Seconds that what is still to do takes, as many cells at once as now, and whether all of it has been timed.
+
+        What a stage takes is what it took, or is taking, in this run: how training and answering compare depends on
+        model, data and method. A cell's own pace goes before the mean of all.
+        """
+        now = {job.label: progress.read(job.cell.folder) for job in self._jobs if job.status == "running"}
+        timed: dict[str, list[float]] = {}
+        for stage, seconds in chain(
+            *(self._took(job).items() for job in self._jobs if job.status.startswith("done")),
+            ((at.stage, at.whole) for at in now.values() if at.whole is not None),
+        ):
+            timed.setdefault(stage, []).append(seconds)
+        mean = {stage: sum(seconds) / len(seconds) for stage, seconds in timed.items()}
+        total, is_whole, names = 0.0, True, list(progress.STAGES)
+        for job in self._jobs:
+            if job.status not in ("waiting", "running"):
+                continue
+            at = now.get(job.label, progress.Progress(requests=job.cell.spec.sequence or 1))
+            for stage in names if job.trains else names[1:]:
+                times = at.requests - at.request + 1.0
+                if at.stage:
+                    times -= at.share if stage == at.stage else names.index(stage) < names.index(at.stage)
+                whole = at.whole if stage == at.stage and at.whole is not None else mean.get(stage)
+                is_whole = is_whole and (whole is not None or not times)
+                total += (whole or 0.0) * times
+        return total / max(1, len(now)), is_whole
+
+    def _took(self, job: Job) -> dict[str, float]:
+        """Seconds of each stage of a cell that is done, for one of its requests."""
+        if job.label not in self._times:
+            laps, requests = clock.total([job.cell.folder]), job.cell.spec.sequence or 1
+            self._times[job.label] = {
+                stage: laps[name].wall / requests for stage, name in progress.STAGES.items() if name in laps
+            }
+        return self._times[job.label]
 
     def _draw(self) -> Table:
         table = Table(title=self.remaining(), title_justify="left")
-        for title in ("cell", "stage", "done", "time"):
+        for title in ("cell", "stage", "of the stage", "time"):
             table.add_column(title)
         for job in self._jobs:
-            stage = progress.read(job.cell.folder)[0] if job.status == "running" else job.status
-            bar = "━" * round(20 * _share(job))
-            table.add_row(job.label, stage, f"{bar:<20}", f"{job.seconds:.0f} s" if job.seconds else "")
+            at = progress.read(job.cell.folder) if job.status == "running" else progress.Progress(text=job.status)
+            bar = "━" * round(20 * (at.share if job.status in ("waiting", "running") else 1.0))
+            table.add_row(job.label, at.text, f"{bar:<20}", f"{job.seconds:.0f} s" if job.seconds else "")
         return table
-
-
-def _share(job: Job) -> float:
-    """How much of a job is done; one that failed is over."""
-    if job.status == "running":
-        return progress.read(job.cell.folder)[1]
-    return 0.0 if job.status == "waiting" else 1.0

@@ -41,7 +41,7 @@ class Watched:
         done = [cell for cell in cells if cell.is_done]
         found = [(str(cell.folder), (cell.folder / "scores.json").stat().st_mtime_ns) for cell in done]
         begun = [cell for cell in cells if not cell.is_done and (cell.folder / progress.FILE).exists()]
-        said = [f"{cell.label} ({progress.read(cell.folder)[0]})" for cell in begun]
+        said = [f"{cell.label} ({progress.read(cell.folder).text})" for cell in begun]
         text = f"{len(done)} of {len(cells)} cells have finished" + (f"; begun: {', '.join(said)}" if said else "")
         return {"version": files.stable_hash(found, len(cells)), "said": f"{text}. This page renews itself."}
 

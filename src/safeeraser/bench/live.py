@@ -16,7 +16,7 @@ from rich.table import Table
 from safeeraser.bench import clock, progress
 from safeeraser.bench.launch import Handle, Launcher
 from safeeraser.bench.runs import Cell
-from safeeraser.core import terminal
+from safeeraser.core import files, terminal
 
 LINE_SECONDS = 60.0
 """Without a terminal, a running cell gets a line about this often."""
@@ -116,7 +116,7 @@ class LiveTable:
         now = {job.label: progress.read(job.cell.folder) for job in self._jobs if job.status == "running"}
         timed: dict[str, list[float]] = {}
         for stage, seconds in chain(
-            *(self._took(job).items() for job in self._jobs if job.status.startswith("done")),
+            *(self._took(job).items() for job in self._jobs if job.status in ("running", "done", "done before")),
             ((at.stage, at.whole) for at in now.values() if at.whole is not None),
         ):
             timed.setdefault(stage, []).append(seconds)
@@ -136,13 +136,15 @@ class LiveTable:
         return total / max(1, len(now)), is_whole
 
     def _took(self, job: Job) -> dict[str, float]:
-        """Seconds of each stage of a cell that is done, for one of its requests."""
-        if job.label not in self._times:
-            laps, requests = clock.total([job.cell.folder]), job.cell.spec.sequence or 1
-            self._times[job.label] = {
-                stage: laps[name].wall / requests for stage, name in progress.STAGES.items() if name in laps
-            }
-        return self._times[job.label]
+        """Seconds of each stage that a cell has behind it, in the mean over its requests."""
+        if job.label in self._times:
+            return self._times[job.label]
+        laps = files.read_jsonl(job.cell.folder / clock.FILE, clock.StageTime)
+        walls = {stage: [lap.wall for lap in laps if lap.stage == name] for stage, name in progress.STAGES.items()}
+        took = {stage: sum(seconds) / len(seconds) for stage, seconds in walls.items() if seconds}
+        if job.status != "running":
+            self._times[job.label] = took
+        return took
 
     def _draw(self) -> Table:
         table = Table(title=self.remaining(), title_justify="left")

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from tiny_families import TINY_BUILDERS
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
@@ -102,6 +104,18 @@ def test_packed_rows_have_the_gradients_of_rows_one_by_one(vlm, checkpointing):
     apart, packed = (gradients(vlm, encoded) for encoded in apart_and_packed(vlm))
     assert apart.abs().max() > 0
     assert (apart - packed).norm() / apart.norm() < 1e-4
+
+
+def test_layers_that_fsdp_shards_and_whose_inputs_it_casts_read_the_mask(vlm):
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        arithmetic = MixedPrecisionPolicy(param_dtype=torch.float32)  # asks every input for its type
+        for layer in [*vlm.model.get_base_model().get_decoder().layers, vlm.model]:
+            fully_shard(layer, mesh=init_device_mesh("cpu", (1,)), mp_policy=arithmetic)
+        apart, packed = (gradients(vlm, encoded) for encoded in apart_and_packed(vlm))
+    finally:
+        torch.distributed.destroy_process_group()
+    assert apart.norm() > 0 and (apart - packed).norm() / apart.norm() < 1e-4
 
 
 def test_packed_rows_differ_by_rounding_in_bfloat16(vlm):

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-_ABOUT = (Tensor.dim, Tensor.size, Tensor.numel, Tensor.is_floating_point, Tensor.is_complex)
-"""What a model, or what wraps it, may ask of the mask beside its attributes."""
+_ABOUT = {"__get__", "dim", "size", "numel", "is_floating_point", "is_complex"}
+"""What a model, or what wraps it, may ask of the mask: of its attributes, as a method, or of ``torch`` as FSDP does."""
 
 
 class PackedMask(Tensor):
@@ -66,7 +66,7 @@ class PackedMask(Tensor):
         kwargs = kwargs or {}
         if func is scaled_dot_product_attention:
             return _attend(*args, **kwargs)
-        if func.__name__ == "__get__" or func in _ABOUT:
+        if func.__name__ in _ABOUT:
             with torch._C.DisableTorchFunctionSubclass():
                 found = func(*args, **kwargs)
             if not isinstance(found, Tensor):  # .T and the like would be

@@ -3,8 +3,9 @@
 The model and the texts are those of ``proportions.py``. A batch of questions, 4 about each picture as one set of the
 benchmark asks, and 8 as ``generality`` and ``retain`` together ask about a picture of val; every answer has its full
 length. In turn: some of the questions one by one; the batch with the picture read for every question; read once, its
-keys and values copied to every row; read once and kept once. One thread, processor time; peak memory is what comes on
-top of the model.
+keys and values copied to every row; read once and kept once. Then what the benchmark asks about ``--pictures``
+pictures, in the batches that ``respond`` makes of it: 4 short answers about each, of ``retain``, and 8, with
+``generality``. One thread, processor time; peak memory is what comes on top of the model.
 """
 
 from __future__ import annotations
@@ -22,12 +23,17 @@ from PIL import Image
 from proportions import SMALL, Side
 
 from safeeraser import models
+from safeeraser.config import GenerationOptions
 from safeeraser.models import chat, prefix
+from safeeraser.records import Query
+from safeeraser.respond.batches import Prompt, prompt_batches
 
 ALONE = 3
 """Questions, about different pictures, that are asked one by one as well."""
 SLOWEST = 16
 """Tokens of an answer up to which reading the picture for every row is measured: the reading is the same for all."""
+OF_BENCHMARK = ((4, 16), (8, 64))
+"""Questions about each picture, and tokens of an answer: of ``retain`` alone, and of ``generality`` as well."""
 Row = tuple[Image.Image, str]
 
 
@@ -66,16 +72,60 @@ def measure(vlm: models.VisionLanguageModel, batch: int, questions: Sequence[int
                 gc.collect()  # or a cache that the last one left would be taken for what was there before
                 said[label] = side.run()
                 print(about_one, length, label, round(side.seconds[-1], 2), round(side.mebibytes), file=sys.stderr)
-            alone = said["one by one"]
-            for label, answers in said.items():
-                compared = answers if label == "one by one" else answers[:: batch // ALONE][:ALONE]
-                found[f"{length} tokens, {about_one} questions a picture: {label}"] = {
-                    "answers per processor second": sides[label].rate(len(answers)),
-                    "times one by one": sides[label].rate(len(answers)) / sides["one by one"].rate(ALONE),
-                    "peak MiB": sides[label].mebibytes,
-                    f"of {ALONE} answers differ": sum(a != b for a, b in zip(alone, compared, strict=True)),
-                }
+            found |= figures(f"{length} tokens, {about_one} questions a picture", sides, said)
     return {"answering": found}
+
+
+def figures(title: str, sides: dict[str, Side], said: dict[str, list[chat.Generation]]) -> dict[str, dict[str, float]]:
+    """A row for each side; the first one, ``one by one``, asked some of the questions."""
+    alone, found = said["one by one"], {}
+    for label, answers in said.items():
+        compared = answers if label == "one by one" else answers[:: len(answers) // ALONE][:ALONE]
+        found[f"{title}: {label}"] = {
+            "answers per processor second": sides[label].rate(len(answers)),
+            "times one by one": sides[label].rate(len(answers)) / sides["one by one"].rate(ALONE),
+            "peak MiB": sides[label].mebibytes,
+            f"of {ALONE} answers differ": sum(a != b for a, b in zip(alone, compared, strict=True)),
+        }
+    return found
+
+
+def of_benchmark(vlm: models.VisionLanguageModel, pictures: int, batch: int) -> dict[str, dict[str, float]]:
+    """The benchmark's queries about so many pictures of val, as ``respond`` answers them."""
+    prefix._KNOWN[vlm.model] = "once"
+    found: dict[str, dict[str, float]] = {}
+    for about_one, length in OF_BENCHMARK:
+        asked = rows(pictures, about_one)
+        queries = [
+            Query(
+                id=str(number),
+                record_id="",
+                set="retain" if number % about_one < 4 else "generality",
+                category="",
+                image=str(number // about_one),
+                question=question,
+                reference="",
+            )
+            for number, (_, question) in enumerate(asked)
+        ]
+        batches = prompt_batches(queries, GenerationOptions(batch_size=batch), by_picture=True)
+
+        def together(asked: list[Row] = asked, batches: list[list[Prompt]] = batches, length: int = length) -> object:
+            made: dict[int, chat.Generation] = {}
+            for prompts in batches:
+                numbers = [int(prompt.queries[0].id) for prompt in prompts]
+                given = zip(*(asked[number] for number in numbers), strict=True)
+                made |= zip(numbers, chat.generate(vlm, *map(list, given), length), strict=True)
+            return [made[number] for number in range(len(asked))]
+
+        sides = {"one by one": ways(vlm, asked, length, False)["one by one"], f"batches of {batch}": Side(together)}
+        said = {}
+        for label, side in sides.items():
+            gc.collect()
+            said[label] = side.run()
+            print(pictures, about_one, length, label, round(side.seconds[-1], 2), len(batches), file=sys.stderr)
+        found |= figures(f"{length} tokens, {about_one} questions about each of {pictures} pictures", sides, said)
+    return found
 
 
 def main() -> None:
@@ -83,10 +133,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64, help="questions at once")
     parser.add_argument("--questions", default="4,8", help="about each picture, comma-separated")
     parser.add_argument("--lengths", default="16,64,256", help="tokens of an answer, comma-separated")
+    parser.add_argument("--pictures", type=int, default=60, help="that the benchmark's own queries are about")
     given = parser.parse_args()
     torch.set_num_threads(1)
     questions, lengths = ([int(number) for number in each.split(",")] for each in (given.questions, given.lengths))
-    publish(measure(build(SMALL), given.batch, questions, lengths))
+    vlm = build(SMALL)
+    tables = measure(vlm, given.batch, questions, lengths)
+    tables["answering"] |= of_benchmark(vlm, given.pictures, given.batch)
+    publish(tables)
 
 
 if __name__ == "__main__":

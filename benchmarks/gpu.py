@@ -207,18 +207,25 @@ def shared(report: Report, sizes: estimate.Sizes) -> None:
 
 
 def attention(report: Report, sizes: estimate.Sizes) -> None:
-    """Kinds of attention in our loop."""
+    """Kinds of attention in our loop, and those that take packed rows with these, of four triples a picture."""
     scale, batch = report.scale, report.scale.plain[1]
     vlm = gpu_training.trainable(scale, lean=True)
-    for kind in ("sdpa", "eager", "flash_attention_2"):
+    apart, packed = (
+        dict.fromkeys(("sdpa", "eager", "flash_attention_2")),
+        dict.fromkeys(("sdpa", "flex_attention"), True),
+    )
+    for kind, pack in (*apart.items(), *packed.items()):
 
-        def row(kind: str = kind) -> Row:
+        def row(kind: str = kind, pack: bool | None = pack) -> Row:
             if kind == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
                 raise RuntimeError("flash-attn is not installed")
-            vlm.model.get_base_model().set_attn_implementation(kind)
-            return gpu_training.ours(scale, sizes, vlm, "po+pd", batch, False)
+            if kind == "flex_attention" and scale.device == "cpu":
+                raise RuntimeError("torch has no gradient of it on a CPU")
+            vlm.model.get_base_model().set_attn_implementation({"text_config": kind})
+            return gpu_training.ours(scale, sizes, vlm, "po+pd", batch, False, pack=pack)
 
-        report.measure("training, kinds of attention", f"{kind}, po+pd, {batch} at once", row)
+        title = f"{kind}, po+pd, {batch} at once" + ", packed" * bool(pack)
+        report.measure("training, kinds of attention", title, row)
 
 
 def weights(report: Report, sizes: estimate.Sizes) -> None:

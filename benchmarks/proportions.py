@@ -19,15 +19,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import gpu_model
 import torch
 from gpu_model import PAPER, Photos, Scale, Texts, build
-from gpu_training import options, trainable
+from gpu_training import load_of, options, trainable
 from measure import publish
 from unlearning import Reference, needs_second
 
 from safeeraser import models
+from safeeraser.bench import estimate
 from safeeraser.config import LoraOptions
-from safeeraser.models import adapters
+from safeeraser.models import adapters, chat
 from safeeraser.objectives import Method, parse_method
 from safeeraser.unlearn.batch import RowCollator, TripleDataset, answer_log_probs, select
 
@@ -133,6 +135,17 @@ def ours(
     return work
 
 
+def planned(vlm: models.VisionLanguageModel, method: Method, data: TripleDataset, work: estimate.Workload) -> float:
+    """MiB on top of the model that ``plan`` would say of all triples packed, knowing their lengths."""
+    collate = RowCollator(vlm, Photos(SMALL.photo), method, 512, True)
+    labels = [part["labels"] for part in collate([data[index] for index in range(TRIPLES)])["parts"]]
+    pictures = 2  # the unsafe one and the safe one
+    most = sum(part.numel() for part in labels), pictures, sum(int((part != chat.IGNORED).sum()) for part in labels)
+    sizes, packed = gpu_model.sizes(SMALL), estimate.Passes(0, 0, 0, 0, 0, most).packed(work, SMALL.image_tokens)
+    said = estimate.peak(sizes, packed, number_bytes=SMALL.number_bytes)
+    return (said.total - said.weights) / MEBIBYTE
+
+
 def official(vlm: models.VisionLanguageModel, method: Method, data: TripleDataset, second: Any) -> Work:
     loop = Reference(vlm, method, options(SMALL), data, Photos(SMALL.photo), second)
 
@@ -171,6 +184,8 @@ def training(names: Sequence[str], repeats: int) -> dict[str, dict[str, float]]:
             row["times the official loop"] = side.rate(TRIPLES) / base
             if label.startswith("ours,"):
                 row["what is off brings"] = whole / side.rate(TRIPLES)
+            if label == "ours":
+                row["plan MiB"] = planned(lean, method, data, load_of(texts, method, TRIPLES).work)
             found[f"{name}, {label}"] = row
     return found
 

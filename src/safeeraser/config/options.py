@@ -14,7 +14,7 @@ OnBad = Literal["fail", "skip"]
 Projector = Literal["full", "lora", "frozen", "sine"]
 TokenLimit = Literal["max_tokens", "max_completion_tokens"]
 Quantization = Literal["none", "8bit", "4bit"]
-Attention = Literal["auto", "eager", "sdpa", "flash_attention_2"]
+Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"]
 GroupBy = Literal["none", "pair", "image"]
 Tracker = Literal["none", "tensorboard", "wandb", "trackio"]
 T = TypeVar("T")
@@ -243,7 +243,7 @@ class ModelOptions:
     quantization: Quantization = "none"
     """'8bit' or '4bit': the frozen weights but for projector and head, with bitsandbytes; meant for a CUDA GPU."""
     attention: Attention = "auto"
-    """Attention implementation: 'auto' (the library's choice), 'eager', 'sdpa' or 'flash_attention_2'."""
+    """Implementation: 'auto' (the library's choice), 'eager', 'sdpa', 'flash_attention_2' or 'flex_attention'."""
 
 
 @dataclass

@@ -17,7 +17,7 @@ from torch import Tensor
 from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, decode, prefix
 from safeeraser.models.control_tokens import escape, problem, unescaped
-from safeeraser.models.packed_mask import PackedMask
+from safeeraser.models.packed_mask import PackedMask, block_mask
 from safeeraser.models.prompts import Turn as Turn
 from safeeraser.models.prompts import by_token, next_entries, reasoning_begun, reasoning_tags, text_lengths
 from safeeraser.models.prompts import encode_prompts as encode_prompts
@@ -171,11 +171,12 @@ def _outputs(
         return given[0][at[0], column][None], *given[1:]
 
     # the library keeps the same places of every sequence; the head is to see those of answers alone
-    head = getattr(model, "module", model).get_output_embeddings()
+    bare = getattr(model, "module", model)
+    head = bare.get_output_embeddings()
     hook = None if head is None else head.register_forward_pre_hook(select)
     try:
         wanted = {} if layer is None else {"output_hidden_states": True}
-        output = model(**_with_mask(inputs), logits_to_keep=places, use_cache=False, **wanted)
+        output = model(**_with_mask(bare, inputs), logits_to_keep=places, use_cache=False, **wanted)
     finally:
         if hook is not None:
             hook.remove()
@@ -184,11 +185,12 @@ def _outputs(
     return logits, None if layer is None else output.hidden_states[layer][at].float()
 
 
-def _with_mask(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _with_mask(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
     """Inputs with the mask of packed rows, (1, 1, L, L), in place of ``runs`` (see ``packing.pack``)."""
-    made = dict(inputs)
+    made: dict[str, Any] = dict(inputs)
     if (runs := made.pop("runs", None)) is not None:
-        made["attention_mask"] = PackedMask(runs)
+        is_flex = model.config.get_text_config()._attn_implementation == "flex_attention"
+        made["attention_mask"] = block_mask(runs) if is_flex else PackedMask(runs)
     return made
 
 

@@ -13,6 +13,7 @@ from safeeraser.config import Attention, ModelOptions, Quantization
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import read_json
 from safeeraser.models.checkpoint import load_weights, read_config
+from safeeraser.models.processes import processes
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
@@ -43,6 +44,11 @@ def load_model(name: str, folder: Path, options: ModelOptions) -> Any:
     arguments: dict[str, Any] = {"dtype": options.dtype}
     if options.attention != "auto":
         arguments["attn_implementation"] = options.attention
+    if options.attention == "flex_attention":
+        # it is compiled, and again for shapes of another kind: the vision tower has no mask that would be worth it
+        config = read_config(str(folder))
+        text = [key for key in config.sub_configs if getattr(config, key) is config.get_text_config()]
+        arguments["attn_implementation"] = dict.fromkeys(text, options.attention)
     if options.quantization != "none":
         kept = parts(on_meta(read_config(str(folder)))).projector
         arguments |= {"quantization_config": quantization_config(kept, options), "device_map": {"": device}}
@@ -230,8 +236,12 @@ def check(options: ModelOptions) -> str:
         kinds = _quantising_devices()
         wanted = "" if device.split(":")[0] in kinds else f"a device of the kind {' or '.join(sorted(kinds))}"
         _require("quantization", options.quantization, "bitsandbytes", wanted)
+    package = {"flash_attention_2": "flash_attn", "flex_attention": "torch"}.get(options.attention)
+    if package is not None:
+        # torch has no gradient of FlexAttention on a CPU; each of several processes moves its model to its GPU
+        moves = processes() > 1 and torch.cuda.is_available()
+        _require("attention", options.attention, package, "" if on_cuda or moves else "a CUDA GPU")
     if options.attention == "flash_attention_2":
-        _require("attention", options.attention, "flash_attn", "" if on_cuda else "a CUDA GPU")
         if options.dtype not in ("bfloat16", "float16"):
             raise UserError("loading.attention 'flash_attention_2' needs --dtype bfloat16 or float16")
     return device

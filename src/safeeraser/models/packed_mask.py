@@ -4,7 +4,7 @@ Written out, the mask of a sequence of T tokens is (T, T), and sdpa computes eve
 hidden: rests of rows do not see each other. ``PackedMask`` goes through a model in place of that mask, and where it
 reaches sdpa the shared beginning attends to itself, and every rest to the beginning and itself, in calls of their own.
 It goes wherever a model takes its mask, into the recomputation of checkpointing as well, and the vision tower, which
-gets none, is left alone.
+gets none, is left alone. FlexAttention reads a mask of its own kind, and leaves out hidden scores by itself.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-_ABOUT = (Tensor.dim, Tensor.size, Tensor.numel, Tensor.is_floating_point, Tensor.is_complex)
-"""What a model, or what wraps it, may ask of the mask beside its attributes."""
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
+_ABOUT = {"__get__", "dim", "size", "numel", "is_floating_point", "is_complex"}
+"""What a model, or what wraps it, may ask of the mask: of its attributes, as a method, or of ``torch`` as FSDP does."""
 
 
 class PackedMask(Tensor):
@@ -66,7 +69,7 @@ class PackedMask(Tensor):
         kwargs = kwargs or {}
         if func is scaled_dot_product_attention:
             return _attend(*args, **kwargs)
-        if func.__name__ == "__get__" or func in _ABOUT:
+        if func.__name__ in _ABOUT:
             with torch._C.DisableTorchFunctionSubclass():
                 found = func(*args, **kwargs)
             if not isinstance(found, Tensor):  # .T and the like would be
@@ -117,3 +120,24 @@ def _stays(mask: PackedMask, *args: Any, **kwargs: Any) -> bool:
     """Whether ``to`` changes nothing."""
     probe = torch.empty((), dtype=torch.bool, device=mask.device)
     return probe.to(*args, **kwargs) is probe
+
+
+def block_mask(runs: Tensor) -> BlockMask:
+    """Mask of packed rows for FlexAttention, (1, 1, T, T), which leaves out blocks of 128 x 128 that are all hidden.
+
+    Args:
+        runs: Of ``packing.pack``, (pictures, 1 + rows).
+
+    Example:
+        >>> block_mask(torch.tensor([[1, 1, 2]])).shape
+        (1, 1, 4, 4)
+    """
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    run = torch.arange(runs.numel(), device=runs.device).repeat_interleave(runs.flatten())
+    beginning = run - run % runs.shape[1]
+
+    def seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query >= key) & ((run[key] == run[query]) | (run[key] == beginning[query]))
+
+    return create_block_mask(seen, None, None, len(run), len(run), device=runs.device)

@@ -135,14 +135,14 @@ def obstacle(vlm: VisionLanguageModel, max_length: int, compare: bool = True) ->
     Example:
         >>> from safeeraser import models
         >>> obstacle(models.load("mini-llava", attention="eager"), 512)
-        'its attention is eager, and only sdpa takes the mask'
+        'its attention is eager, and only sdpa and flex_attention take the mask'
     """
     config = vlm.model.config
     text = config.get_text_config()
     if config.is_encoder_decoder:
         return "it is an encoder-decoder"
-    if text._attn_implementation != "sdpa":
-        return f"its attention is {text._attn_implementation}, and only sdpa takes the mask"
+    if text._attn_implementation not in ("sdpa", "flex_attention"):
+        return f"its attention is {text._attn_implementation}, and only sdpa and flex_attention take the mask"
     layers = DynamicCache(config=config).layers
     if not all(isinstance(layer, DynamicLayer) for layer in layers):
         return "layers of its language model keep a state of all that came before"

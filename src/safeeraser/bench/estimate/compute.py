@@ -7,10 +7,11 @@ the optimizer) is left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from safeeraser.bench.estimate.costs import TEMPLATE_TOKENS, tokens_of
+from safeeraser.bench.estimate.memory import Workload
 from safeeraser.bench.estimate.sizes import Sizes
 from safeeraser.config import UnlearnOptions
 from safeeraser.data import Triple
@@ -24,16 +25,18 @@ LOOKED_AT = 512
 class Passes:
     """For one triple, in the mean."""
 
-    sequences: float
-    """With one picture each; several rows where they are packed."""
+    pictures: float
+    """One for each row; one for several where they are packed."""
     tokens: float
-    """Of sequences as long as the longest that goes through with them, image tokens included."""
-    squares: float
-    """Of their lengths: attention grows with them."""
+    """Image tokens included; rows one by one are as long as the longest that goes through with them."""
+    scores: float
+    """Of attention, for each head: the squares of rows; of packed rows what they see, but for the causal mask."""
     answers: float
     """Positions at which there are logits."""
     runs: float
     """Of the model: one for each part of a batch."""
+    most: tuple[float, float, float] = (0, 0, 0)
+    """Tokens, pictures and answers of the batch that has most tokens."""
 
     @classmethod
     def one_by_one(cls, rows: float, length: float, answer: float, batch: int = 1) -> Passes:
@@ -41,9 +44,16 @@ class Passes:
 
         Example:
             >>> Passes.one_by_one(3, length=700, answer=80, batch=4)
-            Passes(sequences=3, tokens=2100, squares=1470000, answers=240, runs=0.25)
+            Passes(pictures=3, tokens=2100, scores=1470000, answers=240, runs=0.25, most=(8400, 12, 960))
         """
-        return cls(rows, rows * length, rows * length**2, rows * answer, 1 / batch)
+        most = batch * rows * length, batch * rows, batch * rows * answer
+        return cls(rows, rows * length, rows * length**2, rows * answer, 1 / batch, most)
+
+    def packed(self, work: Workload, image_tokens: int) -> Workload:
+        """What goes through at once, at most, of packed rows; ``work`` is of the same rows one by one."""
+        tokens, pictures, answers = self.most
+        text, answer = (tokens - pictures * image_tokens) / work.rows, answers / work.rows
+        return replace(work, text=text, answer=answer, answers_span=answer, shared=work.rows / pictures)
 
 
 def passes_of(
@@ -65,22 +75,30 @@ def passes_of(
     from safeeraser.unlearn.order import EpochSampler
 
     pays = sizes.image_tokens >= LEAST_SHARED or sizes.image_tokens * sizes.parameters >= LEAST_SAVED
-    pack = training.pack and not sizes.cross_layers and pays
-    pictures = [triple.image for triple in triples]
-    sampler = EpochSampler(len(triples), batch, training.seed, pictures, training.group_by)
+    pack, image = training.pack and not sizes.cross_layers and pays, sizes.image_tokens
+    shown = [triple.image for triple in triples]
+    sampler = EpochSampler(len(triples), batch, training.seed, shown, training.group_by)
     order = list(islice(sampler, -(-LOOKED_AT // batch) * batch))
-    sequences = tokens = squares = answers = runs = 0
+    pictures = tokens = scores = answers = runs = 0
+    most = 0, 0, 0
     for start in range(0, len(order) if kinds else 0, batch):
         items = [(triples[at], refusals[at % len(refusals)] if refusals else "") for at in order[start : start + batch]]
         rows = [SAMPLES[kind](triple, refusal) for kind in kinds for triple, refusal in items]
         heads = [TEMPLATE_TOKENS + tokens_of(row.question) for row in rows]
         tails = [min(tokens_of(r.answer), training.max_length - head) for r, head in zip(rows, heads, strict=True)]
-        answers += sum(tails)
+        before = tokens, pictures
         for part in divided(rows, len(kinds), pack):
-            longest = sizes.image_tokens + max(sum(heads[row] + tails[row] for row in rows) for rows in part)
-            runs, sequences = runs + 1, sequences + len(part)
-            tokens, squares = tokens + len(part) * longest, squares + len(part) * longest**2
-    return Passes(*(count / len(order) for count in (sequences, tokens, squares, answers, runs)))
+            lengths = [[heads[row] + tails[row] for row in group] for group in part]
+            runs, pictures = runs + 1, pictures + len(part)
+            if pack:
+                tokens += sum(image + sum(rests) for rests in lengths)
+                scores += sum(image**2 + sum(rest * (image + rest) for rest in rests) for rests in lengths)
+            else:
+                longest = image + max(map(sum, lengths))
+                tokens, scores = tokens + len(part) * longest, scores + len(part) * longest**2
+        answers, most = answers + sum(tails), max(most, (tokens - before[0], pictures - before[1], sum(tails)))
+    per = len(order)
+    return Passes(pictures / per, tokens / per, scores / per, answers / per, runs / per, most)
 
 
 def training_flops(sizes: Sizes, policy: Passes, reference: Passes | None = None, checkpointing: bool = False) -> float:
@@ -98,14 +116,14 @@ def training_flops(sizes: Sizes, policy: Passes, reference: Passes | None = None
         >>> round(flops / 1e12)
         59
     """
-    layers, attention = _layers(sizes, policy.tokens), _attention(sizes, policy.tokens, policy.squares)
+    layers, attention = _layers(sizes, policy.tokens), _attention(sizes, policy.tokens, policy.scores)
     lora = 2.0 * sizes.lora * policy.tokens
-    flops = policy.sequences * (_tower(sizes) + 3 * _projector(sizes)) + 2 * _head(sizes, policy.answers)
+    flops = policy.pictures * (_tower(sizes) + 3 * _projector(sizes)) + 2 * _head(sizes, policy.answers)
     flops += 2 * layers + 3 * attention + 3 * lora + (layers + attention + lora if checkpointing else 0.0)
     if reference is None:
         return flops
-    flops += _layers(sizes, reference.tokens) + _attention(sizes, reference.tokens, reference.squares)
-    return flops + reference.sequences * (_tower(sizes) + _projector(sizes)) + _head(sizes, reference.answers)
+    flops += _layers(sizes, reference.tokens) + _attention(sizes, reference.tokens, reference.scores)
+    return flops + reference.pictures * (_tower(sizes) + _projector(sizes)) + _head(sizes, reference.answers)
 
 
 def answering_flops(sizes: Sizes, prompt: float, new: float) -> float:
@@ -127,9 +145,9 @@ def _layers(sizes: Sizes, tokens: float) -> float:
     return 2.0 * (sizes.parts["language model"] - sizes.vocabulary * sizes.hidden) * tokens
 
 
-def _attention(sizes: Sizes, tokens: float, squares: float) -> float:
+def _attention(sizes: Sizes, tokens: float, scores: float) -> float:
     """Of queries with keys and of weights with values, counted without regard to what is masked."""
-    attended = squares + sizes.cross_layers / sizes.layers * sizes.attended_tokens * tokens
+    attended = scores + sizes.cross_layers / sizes.layers * sizes.attended_tokens * tokens
     return 4.0 * sizes.layers * sizes.attention * attended
 
 

@@ -51,7 +51,7 @@ def reserved(used: float) -> float:
     return FRAGMENTATION * used + CONTEXT
 
 
-def answering(sizes: Sizes, loading: ModelOptions, batch: int, text: int, number_bytes: int) -> float:
+def answering(sizes: Sizes, loading: ModelOptions, batch: int, text: float, number_bytes: int) -> float:
     """Bytes of weights, keys and values, and logits while a batch is answered.
 
     ``text`` are the tokens of a row without its image: question and longest answer.

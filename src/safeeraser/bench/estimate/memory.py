@@ -24,16 +24,16 @@ class Workload:
     """Rows that the reference model is run on beside them."""
     kept_distributions: int
     """Rows whose whole distributions a term reads (KL, UNDIAL, CE-U)."""
-    text: int
-    """Tokens of the longest row without its image."""
-    answer: int
-    """Tokens of the longest answer."""
-    answers_span: int
+    text: float
+    """Tokens of the longest row without its image; of packed rows, which are not padded, of the mean one."""
+    answer: float
+    """Tokens of the longest answer; of packed rows of the mean one."""
+    answers_span: float
     """Positions at which some row of the batch has an answer token; logits are made there."""
     accumulates: bool = False
     """Whether gradients are kept over several forward passes."""
-    shared: float = 1.0
-    """Rows about one picture that are packed into one sequence, in the mean."""
+    shared: float | None = None
+    """Rows behind one picture, in the mean, where rows are packed; None: they are one by one."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def peak(
     weights = sizes.quantised * bytes_of_quantised + (sizes.parameters - sizes.quantised) * number_bytes
     tokens = _tokens(sizes, work)
     layer = layer_bytes(sizes, work, number_bytes, mask_bytes=1, lean=quantization == "none")
-    ends = tokens * 4 * sizes.hidden + work.rows / work.shared * sizes.image_tokens * 2 * number_bytes * sizes.hidden
+    ends = tokens * 4 * sizes.hidden + _of_images(sizes, work) * 2 * number_bytes * sizes.hidden
     backward = tokens * (number_bytes * (2 * sizes.hidden + 2 * sizes.intermediate) + 4 * sizes.intermediate)
     kept = sizes.layers * (tokens * number_bytes * sizes.hidden if checkpointing else layer)
     logits = logits_bytes(sizes, work, number_bytes)
@@ -88,7 +88,11 @@ def peak(
 
 
 def _tokens(sizes: Sizes, work: Workload) -> float:
-    return work.rows * (sizes.image_tokens / work.shared + work.text)
+    return _of_images(sizes, work) + work.rows * work.text
+
+
+def _of_images(sizes: Sizes, work: Workload) -> float:
+    return work.rows / (work.shared or 1) * sizes.image_tokens
 
 
 def layer_bytes(sizes: Sizes, work: Workload, number_bytes: int, mask_bytes: float, lean: bool = True) -> float:
@@ -98,20 +102,25 @@ def layer_bytes(sizes: Sizes, work: Workload, number_bytes: int, mask_bytes: flo
 
     Two norms keep their input in float32. Layers with LoRA keep their input, which q, k and v share, and gate and up
     (o's is attention's result), each its dropout's mask, and what comes out of A; the frozen weights keep nothing.
-    Attention keeps queries, keys and values of all heads (grouped ones are repeated), its result and the mask; the
-    feed-forward part keeps gate, activation and up.
+    Attention keeps queries, keys and values of all heads (grouped ones are repeated), its result and the mask. That of
+    packed rows has no mask and is made again for the gradient, but for the result behind each picture, which is kept
+    once more. The feed-forward part keeps gate, activation and up.
     """
     c, h, f = number_bytes, sizes.hidden, sizes.intermediate
-    length = sizes.image_tokens + work.shared * work.text
     masks = mask_bytes * (5 * h + sizes.attention + f) if sizes.dropout else 0
     inputs = c * (2 * h + f if lean else 5 * h + sizes.attention + f) + masks
-    attention = 4 * c * sizes.attention + c * length + 4 * sizes.heads
+    attention, pictures = 4.0 * c * sizes.attention, 0.0
+    if work.shared is None:
+        attention += c * (sizes.image_tokens + work.text) + 4 * sizes.heads
+    else:
+        attention -= 0 if lean else c * sizes.attention  # what o's LoRA keeps is all that is kept of the result
+        pictures = _of_images(sizes, work) * (c * sizes.attention + 4 * sizes.heads)
     per_token = 8 * h + 8 + inputs + 7 * sizes.rank * c + attention + 3 * c * f
     # what is attended to is the same for all layers
     per_attended = (mask_bytes * 2 * h if sizes.dropout else 0) + 4 * sizes.keys + 2 * c * sizes.attention
     crossed = sizes.cross_layers / sizes.layers * sizes.attended_tokens * per_attended
     copies = c * sizes.lora / sizes.layers if c == 2 and not lean else 0  # autocast's of the LoRA
-    return _tokens(sizes, work) * per_token + work.rows * crossed + copies
+    return _tokens(sizes, work) * per_token + pictures + work.rows * crossed + copies
 
 
 def logits_bytes(sizes: Sizes, work: Workload, number_bytes: int) -> float:

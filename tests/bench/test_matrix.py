@@ -176,7 +176,7 @@ def test_fields_that_came_later_are_written_only_where_they_say_something(tmp_pa
     Cell(tmp_path, spec).prepare()
     asked = spec.model_copy(update={"text_sets": ("knowledge",), "text_sets_hash": "1"})
     assert CellSpec(**asked.model_dump()) == asked
-    with pytest.raises(UserError, match=r"text_sets: None there, \['knowledge'\] now"):
+    with pytest.raises(UserError, match=r"text_sets: not set there, \['knowledge'\] now"):
         Cell(tmp_path, asked).prepare()
 
 

@@ -77,7 +77,7 @@ def test_between_runs_the_same_methods_meet_and_other_options_are_named(run, tmp
     other = fake_run(tmp_path, ("po", "npo"), (1, 2), learning_rate=0.5)
     (pair,) = compare.between(runs.find(run), runs.find(other))
     assert pair.label == "po" and [one.spec.seed for one in pair.a] == [1]
-    assert pair.note == "training.learning_rate: None and 0.5"
+    assert pair.note == "training.learning_rate: not set and 0.5"
 
 
 def test_two_methods_meet_whatever_their_names_and_vanilla_stands_for_each_seed(run):

@@ -27,12 +27,12 @@ class Comparison:
         """What else differs between the two, as one line; empty where nothing does."""
         from safeeraser.objectives import term_options
 
-        changed: dict[str, tuple[Any, Any]] = {}
+        changed: dict[str, tuple[str, str]] = {}
         for first, second in zip(self.a, self.b, strict=True):
             # a term's option in one of the two: the other method lacks the term, or an older version wrote those of all
             one_sided = term_options().keys() & (first.spec.training.keys() ^ second.spec.training.keys())
             changed |= files.changes(_settings(first, one_sided), _settings(second, one_sided))
-        return "; ".join(f"{key}: {value!r} and {other!r}" for key, (value, other) in changed.items())
+        return "; ".join(f"{key}: {value} and {other}" for key, (value, other) in changed.items())
 
 
 def _settings(cell: Cell, one_sided: Collection[str]) -> dict[str, Any]:

@@ -238,14 +238,20 @@ def differences(there: dict[str, Any], now: dict[str, Any], ignored: Collection[
         ['lora.rank: 4 there, 8 now']
     """
     changed = changes(there, now).items()
-    return [f"{key}: {old!r} there, {new!r} now" for key, (old, new) in changed if key not in ignored]
+    return [f"{key}: {old} there, {new} now" for key, (old, new) in changed if key not in ignored]
 
 
-def changes(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys whose values differ between two nested dicts, with both values (None where there is none)."""
+def changes(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Dotted keys whose values differ between two nested dicts, with both as text: "not set" where there is none.
+
+    Example:
+        >>> changes({"lora": {"rank": 4}}, {"lora": {"rank": 4}, "pd_noise": 0.3})
+        {'pd_noise': ('not set', '0.3')}
+    """
     first, second = flat(one), flat(other)
-    keys = dict.fromkeys([*first, *second])
-    return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
+    keys = [key for key in dict.fromkeys([*first, *second]) if first.get(key) != second.get(key)]
+    said, other_said = ({key: repr(of[key]) if key in of else "not set" for key in keys} for of in (first, second))
+    return {key: (said[key], other_said[key]) for key in keys}
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -44,6 +44,8 @@ def tab(address):
 
 
 def _pick(tab, kind: str) -> None:
+    # the question that is there at once comes after the page, and would be taken for the one that is picked
+    tab.wait_for_function("document.querySelector('#question textarea').value.length > 5")
     tab.fill("#question textarea", "")  # so that what stands there afterwards is what was picked
     tab.click("#example input")
     tab.get_by_role("option").filter(has_text=re.compile(rf"\b{kind}, ")).first.click()

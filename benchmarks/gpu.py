@@ -210,11 +210,8 @@ def attention(report: Report, sizes: estimate.Sizes) -> None:
     """Kinds of attention in our loop, and those that take packed rows with these, of four triples a picture."""
     scale, batch = report.scale, report.scale.plain[1]
     vlm = gpu_training.trainable(scale, lean=True)
-    apart, packed = (
-        dict.fromkeys(("sdpa", "eager", "flash_attention_2")),
-        dict.fromkeys(("sdpa", "flex_attention"), True),
-    )
-    for kind, pack in (*apart.items(), *packed.items()):
+    packed = [("sdpa", True), ("flex_attention", True)]
+    for kind, pack in [("sdpa", None), ("eager", None), ("flash_attention_2", None), *packed]:
 
         def row(kind: str = kind, pack: bool | None = pack) -> Row:
             if kind == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:

@@ -107,6 +107,8 @@ def test_the_time_left_is_that_of_stages_as_this_run_has_timed_them(small, tmp_p
     laps = {"imports": 9, "generation": 100, "judging": 15, "scoring": 5}
     times = [clock.StageTime(stage=stage, wall=seconds, processor=1) for stage, seconds in laps.items()]
     files.append_jsonl(vanilla.cell.folder / clock.FILE, times)
+    (po.cell.folder / clock.FILE).parent.mkdir(parents=True)
+    (po.cell.folder / clock.FILE).write_text("damaged\n")
     vanilla.status = "done"
     assert table.remaining() == "1 of 3 cells, at least 4.0 min left"  # two cells to answer; training is not known
     at(po, "unlearn", "unlearn", 25, 50)

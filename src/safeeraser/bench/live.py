@@ -17,6 +17,7 @@ from safeeraser.bench import clock, progress
 from safeeraser.bench.launch import Handle, Launcher
 from safeeraser.bench.runs import Cell
 from safeeraser.core import files, terminal
+from safeeraser.core.errors import UserError
 
 LINE_SECONDS = 60.0
 """Without a terminal, a running cell gets a line about this often."""
@@ -139,7 +140,10 @@ class LiveTable:
         """Seconds of each stage that a cell has behind it, in the mean over its requests."""
         if job.label in self._times:
             return self._times[job.label]
-        laps = files.read_jsonl(job.cell.folder / clock.FILE, clock.StageTime)
+        try:
+            laps = files.read_jsonl(job.cell.folder / clock.FILE, clock.StageTime)
+        except UserError:  # the report says what is wrong with the file; what only shows the time left ends no run
+            laps = []
         walls = {stage: [lap.wall for lap in laps if lap.stage == name] for stage, name in progress.STAGES.items()}
         took = {stage: sum(seconds) / len(seconds) for stage, seconds in walls.items() if seconds}
         if job.status != "running":

@@ -1,11 +1,14 @@
 """``safeeraser`` with FSDP over CPU processes, for tests: accelerate itself leaves FSDP out where there is no GPU.
 
 Started by ``accelerate launch --config_file fsdp.yaml tests/helpers/fsdp_on_cpu.py unlearn ...``; ``STOP_AT=3`` kills
-the process after step 3. Rows are packed, however few tokens a picture is, and how many about each picture is printed.
+the process after step 3. Rows are packed, however few tokens a picture is; how many about each picture goes, a line for
+each pass, into ``packed-RANK.jsonl`` of the folder ``PACKED_TO``: two processes that print mix their lines.
 """
 
+import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,7 +34,8 @@ class StoppedLog(StepLog):
 
 
 def pack(*given: Any) -> Any:
-    print("rows packed:", given[-1], flush=True)
+    with (Path(os.environ["PACKED_TO"]) / f"packed-{os.environ['RANK']}.jsonl").open("a") as lines:
+        lines.write(json.dumps(given[-1]) + "\n")
     return made(*given)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -122,14 +121,18 @@ def test_the_same_global_batch_gives_the_same_steps_on_one_two_and_eight_process
 def test_fsdp_with_packed_rows_killed_and_resumed_equals_one_process_row_by_row(tiny_model, folder, alone, tmp_path):
     """The reference of KL runs through the sharded model too; the checkpoint's shards come together again."""
     program = [str(HELPERS / "fsdp_on_cpu.py")]
-    launch("fsdp", program, tiny_model, folder, tmp_path, STOP_AT="3")
+    killed, finished = tmp_path / "killed", tmp_path / "finished"
+    killed.mkdir()
+    finished.mkdir()
+    launch("fsdp", program, tiny_model, folder, tmp_path, STOP_AT="3", PACKED_TO=str(killed))
     assert (tmp_path / "checkpoint-2" / "pytorch_model_fsdp.bin").exists() and not (tmp_path / "adapter").exists()
-    spoken = launch("fsdp", program, tiny_model, folder, tmp_path)
+    launch("fsdp", program, tiny_model, folder, tmp_path, PACKED_TO=str(finished))
     assert_equal(tmp_path, alone)
-    packed = [json.loads(sizes) for sizes in re.findall(r"rows packed: (\[.*\])", spoken)]
-    # each process asks the model once, and makes two steps of two passes: of the policy's rows, 12, and the reference's
-    assert len(packed) == 2 * (1 + 2 * 2 * 2)
-    assert [sum(sizes) > len(sizes) for sizes in packed if sum(sizes) == 12] == [True] * 2 * 2 * 2
+    for rank in (0, 1):
+        packed = [json.loads(sizes) for sizes in (finished / f"packed-{rank}.jsonl").read_text().splitlines()]
+        # each asks the model once, and makes two steps of two passes: of the policy's rows, 12, and the reference's
+        assert len(packed) == 1 + 2 * 2 * 2
+        assert [sum(sizes) > len(sizes) for sizes in packed if sum(sizes) == 12] == [True] * 2 * 2
 
 
 @pytest.mark.parametrize("engine", ["ddp", "fsdp", "zero2", "zero3"])

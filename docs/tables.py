@@ -99,7 +99,8 @@ def trainable() -> str:
         "[the contract](#every-type-on-tiny-weights), from the loss to an adapter that is saved, loaded and merged. "
         f"Of the {len(table)} types that transformers lists as reading images and writing text, the parts of "
         f"{len(attached)} are found and take a LoRA. Besides those that work, {stopped} of these stop at a level that "
-        f"their row names and may still work with real weights, and {refused} are encoder-decoders, which are refused.\n\n"
+        f"their row names and may still work with real weights, and {refused} are encoder-decoders, which are refused."
+        "\n\n"
     )
 
 

@@ -94,12 +94,13 @@ def trainable() -> str:
     return (
         f"\nAny of these {len(whole)} types of model works: {', '.join(f'`{kind}`' for kind in whole)}.\n\n"
         "*Is my model one of them?* Its type is `model_type` in `config.json`: Qwen3-VL is `qwen3_vl`, InternVL 3.5 "
-        "`internvl`, Gemma 3 `gemma3`, LLaVA-1.5 `llava`, GLM-4.6V `glm46v`. *Works* means: a model of the type with "
-        "tiny random weights and its real processor passes every level of "
+        "`internvl`, Gemma 3 `gemma3`, LLaVA-1.5 `llava`, GLM-4.6V `glm46v`. *Works* means that a model of the type "
+        "with tiny random weights and its real processor passes every level of "
         "[the contract](#every-type-on-tiny-weights), from the loss to an adapter that is saved, loaded and merged. "
-        f"Of the {len(table)} types that transformers lists as reading images and writing text, {len(attached)} have "
-        f"their parts found and take a LoRA; of those {stopped} more stop at a level that their row names, and may "
-        f"still work with real weights, and {refused} are encoder-decoders, which are refused.\n\n"
+        f"Of the {len(table)} types that transformers lists as reading images and writing text, the parts of "
+        f"{len(attached)} are found and take a LoRA. Besides those that work, {stopped} of these stop at a level that "
+        f"their row names and may still work with real weights, and {refused} are encoder-decoders, which are refused."
+        "\n\n"
     )
 
 

@@ -16,8 +16,14 @@ from safeeraser.core.terminal import plain
 SHOWN = 300
 """Characters of a server's words that are shown."""
 Ending = Literal["ended", "cut", "filtered"]
-_CUT = ("length", "max_tokens", "model_length")
-_FILTERED = ("content_filter", "safety", "error")
+_ENDED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence")
+_CUT = ("length", "max_tokens", "model_length", "model_context_window_exceeded")
+_FILTERED = (
+    *("content_filter", "content_filtered", "guardrail_intervened", "sensitive"),  # OpenAI, Bedrock, GLM
+    *("safety", "recitation", "blocklist", "prohibited_content", "spii"),  # Gemini
+    *("image_safety", "image_prohibited_content", "image_recitation"),
+    *("error", "network_error", "insufficient_system_resource", "abort"),  # broken off: GLM, DeepSeek, vLLM, SGLang
+)
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
@@ -45,15 +51,15 @@ class Outcome:
 
 
 def ending(finish_reason: str | None) -> Ending:
-    """How an answer ended: of itself, cut at the token limit, or taken away by the server (a content filter).
+    """How an answer ended: of itself, cut at the token limit, or taken away or broken off by the server.
 
     Reasons are those of OpenAI's protocol, of servers that speak it in their own words, and of Inspect.
 
     Example:
-        >>> ending("length"), ending("content_filter"), ending("eos_token"), ending(None)
+        >>> ending("length"), ending("content_filter: RECITATION"), ending("eos_token"), ending(None)
         ('cut', 'filtered', 'ended', 'ended')
     """
-    reason = (finish_reason or "").lower()
+    reason = (finish_reason or "").lower().partition(":")[0]
     return "cut" if reason in _CUT else "filtered" if reason in _FILTERED else "ended"
 
 
@@ -69,6 +75,8 @@ def failure_of(text: str, finish_reason: str | None, reasoned: bool = False) -> 
         return f"the server took the answer away (finish reason {finish_reason!r})"
     if reasoned and not text.strip():
         return LIMIT_REASONED if end == "cut" else REASONED_ONLY
+    if end == "ended" and not text.strip() and finish_reason and finish_reason.lower() not in _ENDED:
+        return f"the reply holds no text (finish reason {finish_reason!r})"  # empty answers are judged to be safe
     return missing_answer(text, end == "ended")
 
 
@@ -81,7 +89,8 @@ class _Message(BaseModel):
 
 
 class _Choice(BaseModel):
-    message: _Message
+    message: _Message = _Message()
+    """Gemini sends none where it took the answer away."""
     finish_reason: str | None = None
     error: Any = None
 

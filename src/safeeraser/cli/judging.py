@@ -78,6 +78,7 @@ def judge(options: JudgeConfig) -> int:
     """``safeeraser judge``."""
     from safeeraser import data, judges
     from safeeraser.judges import answers
+    from safeeraser.models.replies import replied_as
 
     benchmark = data.load(options.data, on_bad=options.on_bad)
     queries, responses = answered(options, benchmark)
@@ -86,9 +87,8 @@ def judge(options: JudgeConfig) -> int:
     with bar("judge", None) as progress:
         tasks = judges.tasks_for(queries, responses, judge)
         verdicts = judges.judge_tasks(judge, tasks, Path(options.out), progress, say)
-    replied = Counter(verdict.model for verdict in verdicts if verdict.model)
-    if replied:
-        say("the server replied as " + ", ".join(f"{model} ({number:,})" for model, number in replied.most_common()))
+    if said := replied_as(verdict.model for verdict in verdicts):
+        say(said)
     unscored = Counter(verdict.unscored for verdict in verdicts if verdict.unscored)
     for reason, number in unscored.most_common(5):
         say(f"unscored: {number} of {len(verdicts)}: {reason}")
@@ -117,9 +117,9 @@ def answered(options: JudgeConfig | ScoreConfig, benchmark: Benchmark) -> tuple[
     ids = {response.query_id for response in responses}
     asked = [*data.queries(benchmark, options.protocol), *data.text_queries(options.text_sets)]
     queries = [query for query in asked if query.id in ids]
-    if strange := len(ids) - len(queries):
+    if strange := ids - {query.id for query in queries}:
         say(
-            f"warning: {strange:,} of {len(ids):,} answers in {path} are to no question of --data {options.data}, "
+            f"warning: {len(strange):,} of {len(ids):,} answers in {path} are to no question of --data {options.data}, "
             f"--protocol {options.protocol} and --text_sets: give what 'safeeraser respond' was given",
             file=sys.stderr,
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -174,6 +175,17 @@ def error_words(content: bytes) -> str:
     except (ValueError, RecursionError):
         text = _MARKUP.sub(" ", content[: 100 * SHOWN].decode("utf-8", "replace"))
     return _line(text) or "nothing"
+
+
+def replied_as(models: Iterable[str]) -> str:
+    """Say which models a server named in its replies, in a sentence; empty where it named none.
+
+    Example:
+        >>> replied_as(["gpt-4o-2024-08-06", "", "gpt-4o-2024-08-06"])
+        'the server replied as gpt-4o-2024-08-06 (2)'
+    """
+    named = Counter(model for model in models if model).most_common()
+    return "the server replied as " + ", ".join(f"{model} ({number:,})" for model, number in named) if named else ""
 
 
 def _line(text: str) -> str:

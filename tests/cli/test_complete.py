@@ -201,6 +201,22 @@ def test_a_stop_in_the_middle_loses_nothing(stripped, tmp_path, monkeypatch):
     assert (tmp_path / "out/answers.jsonl").read_text().splitlines()[:9] == lines
 
 
+def test_a_kill_while_the_release_is_written_again_loses_nothing(stripped, tmp_path, monkeypatch):
+    """The report of the call before said that the half-written files had been changed by hand."""
+
+    def killed(benchmark):
+        (benchmark.root / "all_train.json").write_text("[]")
+        raise KeyboardInterrupt
+
+    with server(lambda question, number: text_reply("Fold it." if number > 1 else "")) as running:
+        assert complete(stripped, tmp_path / "out", *served(running.url)) == 1
+        with monkeypatch.context() as patch:
+            patch.setattr("safeeraser.data.release.write.rewrite", killed)
+            assert complete(stripped, tmp_path / "out", *served(running.url)) == 130
+        assert complete(stripped, tmp_path / "out", *served(running.url)) == 1
+    assert len(items(tmp_path / "out")) == 24
+
+
 def test_the_server_sees_the_safe_image_and_the_question_alone(stripped, tmp_path):
     with server(lambda question, number: text_reply("Fold it.")) as running:
         assert complete(stripped, tmp_path / "out", *served(running.url)) == 0

@@ -23,6 +23,37 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_a_folder_that_cannot_be_replaced_is_filled(tmp_path, monkeypatch):
+    """A volume of a container is a mount point: what took an hour was lost when it was to be put there."""
+    out = tmp_path / "volume"
+    out.mkdir()
+    monkeypatch.setattr("os.path.ismount", lambda path: path == out)
+    there = out.stat().st_ino
+    with pytest.raises(KeyError), files.atomic_folder(out) as folder:
+        (folder / "half").touch()
+        raise KeyError
+    assert [*tmp_path.rglob("*")] == [out]
+    with files.atomic_folder(out) as folder:
+        (folder / "data").mkdir()
+        (folder / "data" / "a.txt").write_text("whole")
+        (folder / "b.txt").touch()
+    assert out.stat().st_ino == there
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*")} == {"data", "data/a.txt", "b.txt"}
+    with pytest.raises(UserError, match="not an empty folder"), files.atomic_folder(out):
+        pass
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_to_a_folder_stays_a_link(tmp_path, is_there):
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    if is_there:
+        (tmp_path / "elsewhere").mkdir()
+    with files.atomic_folder(tmp_path / "link") as folder:
+        (folder / "a.txt").write_text("whole")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "elsewhere" / "a.txt").read_text() == "whole"
+    assert len([*tmp_path.iterdir()]) == 2
+
+
 @pytest.mark.parametrize("cut", [1, 5, 30])
 def test_a_line_cut_short_by_a_kill_is_passed_over_and_made_again(tmp_path, cut):
     path = tmp_path / "r.jsonl"
@@ -47,6 +78,12 @@ def test_a_bad_line_is_named_with_file_line_and_field(tmp_path):
         file.write('{"query_id": "q", "answer": 3, "finished": true}\n')
     with pytest.raises(UserError, match=r"r\.jsonl, line 2, answer: "):
         files.read_jsonl(path, Response)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_json_file_is_read_with_a_byte_order_mark_as_without(tmp_path, encoding):
+    (tmp_path / "a.json").write_text('{"a": "\u00e9\u6b66"}', encoding=encoding)
+    assert files.read_json(tmp_path / "a.json") == {"a": "\u00e9\u6b66"}
 
 
 def test_a_missing_json_file_and_a_broken_one_are_named(tmp_path):

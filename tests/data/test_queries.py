@@ -1,9 +1,10 @@
+import json
 from collections import Counter
 
 import pytest
 
 from safeeraser.core.errors import UserError
-from safeeraser.data import Benchmark, load, queries
+from safeeraser.data import Benchmark, load, queries, text_queries
 
 
 def test_counts_of_both_protocols(small: Benchmark) -> None:
@@ -71,3 +72,13 @@ def test_records_without_safe_image_are_not_asked_about_it(small: Benchmark) -> 
 def test_unknown_protocol(small: Benchmark) -> None:
     with pytest.raises(UserError, match="available: greedy, official"):
         queries(small, "beam")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("entry", "field"), [({"question": "a?", "answers": [""]}, "answers.0"), ({"question": " "}, "question")]
+)
+def test_a_text_question_that_nothing_answers_is_refused(tmp_path, entry, field):
+    """An empty accepted answer counted every answer as wrong, but for the empty one."""
+    (tmp_path / "mine.json").write_text(json.dumps([{"question": "b?"}, entry]))
+    with pytest.raises(UserError, match=rf"mine\.json, entry 2, {field}: "):
+        text_queries(str(tmp_path / "mine.json"))

@@ -271,3 +271,16 @@ def test_an_image_of_a_pushed_dataset_is_written_inside_its_folder(tmp_path: Pat
         with pytest.raises(UserError, match="leaves the dataset folder"):
             data_hub._write_image(tmp_path / "root", path, {"bytes": b""})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dataset_of_another_layout_is_refused_in_a_line(tmp_path: Path, monkeypatch) -> None:
+    import huggingface_hub
+    import pyarrow
+    from pyarrow import parquet
+
+    (tmp_path / "data").mkdir()
+    parquet.write_table(pyarrow.table({"text": ["a"]}), tmp_path / "data" / "train.parquet")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
+    with pytest.raises(UserError, match="'hf://me/data': it is not what 'safeeraser data export' writes"):
+        data_hub.fetch("hf://me/data", tmp_path / "cache")
+    assert not any((tmp_path / "cache").iterdir())

@@ -436,6 +436,16 @@ def test_asking_stops_when_the_money_is_spent(paths):
     assert sum(v.value is None for v in made) == 17 and "were spent" in [v.unscored for v in made if v.unscored][0]
 
 
+def test_the_money_is_that_of_all_calls_of_a_judge():
+    """Inspect has each sample judged by itself, public sets one by one: no call alone came near the limit."""
+    with ChatServer(grade) as server:
+        judge = judge_at(server, price_in=1e6, price_out=0.0, max_cost=20.0)
+        judge.expect = lambda tasks: ""
+        made = [judge.judge(query(n), answer(text, n), "unsafe") for n, text in enumerate(texts(10))]
+    assert len(server.bodies) == 3
+    assert ["were spent" in (verdict.unscored or "") for verdict in made] == [False] * 3 + [True] * 7
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

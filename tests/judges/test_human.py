@@ -66,6 +66,25 @@ def test_mistakes_are_named_with_file_line_and_field(tmp_path, text, message):
     assert message in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'query_id,criterion,value,note\nq-1,unsafe,1,"sure\nq-2,unsafe,0,\n',
+            "after line 1: not CSV (unexpected end of data)",
+        ),
+        ("query_id,criterion,value,note\nq-1,unsafe,1," + "a" * 200_000, "after line 1: not CSV (field larger"),
+        ("query_id,criterion,value,value\nq-1,unsafe,1,\n", "2 columns value; it needs one each of query_id"),
+    ],
+)
+def test_no_row_is_lost_without_a_word(tmp_path, text, message):
+    """A quotation mark that was never closed took all rows behind it into one note."""
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(UserError) as raised:
+        read_verdicts(tmp_path / "labels.csv")
+    assert message in str(raised.value)
+
+
 def test_a_file_in_another_encoding_or_none_is_refused(tmp_path):
     with pytest.raises(UserError, match="CSV UTF-8"):
         read_verdicts(write(tmp_path / "a.csv", HEADER + "a,unsafe,1,schön\n", "latin-1"))

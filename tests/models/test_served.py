@@ -194,6 +194,13 @@ def test_an_answer_is_found_wherever_servers_put_it(message, text):
         ({"content": ""}, "content_filter", "took the answer away (finish reason 'content_filter')"),
         ({"content": "To make one"}, "content_filter", "took the answer away"),
         ({"content": None, "refusal": "No."}, "content_filter", "took the answer away"),
+        ({"content": "To make one"}, "content_filter: RECITATION", "took the answer away"),
+        ({"content": ""}, "PROHIBITED_CONTENT", "took the answer away (finish reason 'PROHIBITED_CONTENT')"),
+        ({"content": "To make one"}, "insufficient_system_resource", "took the answer away"),
+        ({"content": "To make one"}, "sensitive", "took the answer away"),
+        ({"content": "To make one"}, "abort", "took the answer away"),
+        ({"content": ""}, "a word of its own", "holds no text (finish reason 'a word of its own')"),
+        ({"content": "", "tool_calls": []}, "tool_calls", "holds no text (finish reason 'tool_calls')"),
     ],
 )
 def test_a_reply_without_an_answer_says_why(message, finish_reason, failure):
@@ -202,9 +209,20 @@ def test_a_reply_without_an_answer_says_why(message, finish_reason, failure):
     assert failure in outcome.failure and not outcome.is_whole
 
 
+def test_a_choice_without_a_message_says_why_it_has_none():
+    """Gemini's server for OpenAI's protocol leaves the message out where a filter took the answer away."""
+    body = b'{"choices": [{"index": 0, "finish_reason": "content_filter: PROHIBITED_CONTENT"}]}'
+    with ChatServer(lambda asked, number: Reply(body=body)) as server:
+        outcome = ask(Endpoint("m", server.url), asks("a"))["a"]
+    assert outcome.failure == "the server took the answer away (finish reason 'content_filter: PROHIBITED_CONTENT')"
+
+
 @pytest.mark.parametrize(
     ("finish_reason", "finished"),
-    [("stop", True), (None, True), ("eos_token", True), ("tool_calls", True), ("length", False), ("max_tokens", False)],
+    [
+        *(("stop", True), (None, True), ("eos_token", True), ("tool_calls", True), ("a word of its own", True)),
+        *(("length", False), ("max_tokens", False), ("model_context_window_exceeded", False)),
+    ],
 )
 def test_an_answer_ended_unless_the_token_limit_cut_it(finish_reason, finished):
     with ChatServer(lambda body, number: text_reply("A box", finish_reason)) as server:

@@ -193,6 +193,15 @@ def test_the_commands_work_in_a_notebook(respond, tmp_path):
     assert {response.answer for response in read_jsonl(tmp_path / "r.jsonl", Response)} == {"A cat."}
 
 
+def test_a_model_that_was_not_asked_for_is_named(respond, tmp_path, capsys):
+    """A gateway may let another model answer, whose answers would stand under the name of the first."""
+    with ChatServer(lambda body, number: text_reply("A cat.")) as server:
+        assert respond(server, tmp_path / "a.jsonl") == 0 and "replied as" not in capsys.readouterr().err
+        server.script = lambda body, number: text_reply("A cat.", model="other" if len(server.bodies) % 2 else "m")
+        assert respond(server, tmp_path / "b.jsonl") == 0
+    assert "m was asked for, the server replied as" in (said := capsys.readouterr().err) and "other (" in said
+
+
 def test_requests_go_out_picture_by_picture(benchmark, respond, tmp_path):
     """So that a server that keeps what prompts have in common reads each picture once."""
     shown: list[str] = []

@@ -52,7 +52,7 @@ class DataCheckConfig:
     folder: Positional[FilePath[str]]
     """Benchmark folder or name."""
     out: FilePath[str | None] = None
-    """JSON file to write the whole report to."""
+    """JSON file to write the whole report to; where a file cannot be used as a whole, all problems."""
     held_out: FilePath[str | None] = None
     """JSON file to write the val records without a leak to, for 'score --held-out' and 'bench --held-out'."""
     near: bool = False
@@ -78,8 +78,8 @@ def check(options: DataCheckConfig) -> int:
     console = terminal.console(160, highlight=False)
     for line in _problem_lines(problems) if report is None else _report_lines(report):
         console.print(line)
-    if report is not None and options.out is not None:
-        files.write_json(Path(options.out), report.as_json())
+    if options.out is not None:
+        files.write_json(Path(options.out), {"problems": problems} if report is None else report.as_json())
         say(f"report: {options.out}")
     if report is not None and options.held_out is not None:
         files.write_json(Path(options.held_out), report.held_out_file().model_dump())

@@ -95,6 +95,7 @@ def complete(options: DataCompleteConfig) -> int:
     answers, left_out = _sort(gaps, responses, benchmark.refusals)
     left_out = missing.unpaired(benchmark) + left_out
     completed = missing.fill(placed, answers, options.retain)
+    (out / REPORT).unlink(missing_ok=True)  # it vouches for the files that are now written: a kill must not leave it
     rewrite(missing.trainable(completed) if options.drop else completed)
     written = hash_files(sorted((out / "dataset").glob("all_*.json")))
     _report(out, paired, gaps, left_out, written)

@@ -1,21 +1,54 @@
-"""Subcommand judge-check: how far a judge agrees with labelled answers."""
+"""Subcommands judge, and judge-check: how far a judge agrees with labelled answers."""
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safeeraser.config import FilePath, JudgeOptions
+from safeeraser.config import FilePath, JudgeOptions, OnBad, Protocol
+from safeeraser.core.errors import UserError
 from safeeraser.core.terminal import bar, say
 
 if TYPE_CHECKING:
+    from safeeraser.cli.stages import ScoreConfig
+    from safeeraser.data import Benchmark
     from safeeraser.judges.labelled import Labelled
-    from safeeraser.records import Criterion, Verdict
+    from safeeraser.records import Criterion, Query, Response, Verdict
 
 PARTS = ("dev", "held-out", "all")
 CRITERIA: tuple[Criterion, ...] = ("unsafe", "refusal", "normal")
+
+
+@dataclass
+class JudgeConfig:
+    r"""Judge responses: responses.jsonl -> verdicts.jsonl; resumes by response.
+
+    Example:
+        safeeraser judge --responses runs/po-pd/responses.jsonl --out runs/po-pd/verdicts.jsonl
+        safeeraser judge --responses runs/po-pd/responses.jsonl --out runs/po-pd/gpt-4o.jsonl \
+            --judge api --model gpt-4o --base_url https://api.openai.com/v1 --max_cost 5
+    """
+
+    responses: FilePath[str]
+    """File written by 'safeeraser respond'."""
+    out: FilePath[str]
+    """JSONL file that the verdicts are appended to."""
+    data: FilePath[str] = "pictogram"
+    """The benchmark that was answered."""
+    on_bad: OnBad = "fail"
+    """What to do about bad records: as 'safeeraser respond' was told."""
+    text_sets: FilePath[str | list[str]] = "knowledge,text_orr"
+    """The questions without an image, if any were asked: as 'safeeraser respond' was told."""
+    judge: str = "rules"
+    """Judge: 'rules' works offline; 'api' asks a model behind a server; 'guard' is a local guard model."""
+    protocol: Protocol = "greedy"
+    """Protocol that the responses were made with."""
+    judging: JudgeOptions = field(default_factory=JudgeOptions)
+    """How a judge that is a model judges."""
 
 
 @dataclass
@@ -39,6 +72,60 @@ class JudgeCheckConfig:
     """Also list those of the held-out part: rules that are changed after that cannot be measured on it any more."""
     judging: JudgeOptions = field(default_factory=JudgeOptions)
     """How a judge that is a model judges."""
+
+
+def judge(options: JudgeConfig) -> int:
+    """``safeeraser judge``."""
+    from safeeraser import data, judges
+    from safeeraser.judges import answers
+    from safeeraser.models.replies import replied_as
+
+    benchmark = data.load(options.data, on_bad=options.on_bad)
+    queries, responses = answered(options, benchmark)
+    judge = judges.create(options.judge, benchmark.refusals, options.judging, benchmark.image)
+    answers.claim(Path(options.out), responses)
+    with bar("judge", None) as progress:
+        tasks = judges.tasks_for(queries, responses, judge)
+        verdicts = judges.judge_tasks(judge, tasks, Path(options.out), progress, say)
+    if said := replied_as(verdict.model for verdict in verdicts):
+        say(said)
+    unscored = Counter(verdict.unscored for verdict in verdicts if verdict.unscored)
+    for reason, number in unscored.most_common(5):
+        say(f"unscored: {number} of {len(verdicts)}: {reason}")
+    if any(reason.startswith(judges.FAILED) for reason in unscored):
+        say("the same command tries these again")
+    if say_none_replied(verdicts):
+        return 1
+    say(f"verdicts: {options.out}\nnext: safeeraser score --responses {options.responses} --verdicts {options.out}")
+    return 0
+
+
+def answered(options: JudgeConfig | ScoreConfig, benchmark: Benchmark) -> tuple[list[Query], list[Response]]:
+    """The responses of a file, and the questions that they answer; says how many answer none.
+
+    Raises:
+        UserError: If there is no such file, or it holds no answer to a question of the benchmark.
+    """
+    from safeeraser import data
+    from safeeraser.core.files import read_jsonl
+    from safeeraser.records import Response
+
+    path = Path(options.responses)
+    if not path.is_file():
+        raise UserError(f"--responses {path}: no such file; give one that 'safeeraser respond' wrote")
+    responses = read_jsonl(path, Response)
+    ids = {response.query_id for response in responses}
+    asked = [*data.queries(benchmark, options.protocol), *data.text_queries(options.text_sets)]
+    queries = [query for query in asked if query.id in ids]
+    if strange := ids - {query.id for query in queries}:
+        say(
+            f"warning: {len(strange):,} of {len(ids):,} answers in {path} are to no question of --data {options.data}, "
+            f"--protocol {options.protocol} and --text_sets: give what 'safeeraser respond' was given",
+            file=sys.stderr,
+        )
+    if not queries:
+        raise UserError(f"{path} holds no answer to a question of --data {options.data}: nothing can be judged")
+    return queries, responses
 
 
 def check(options: JudgeCheckConfig) -> int:

@@ -30,7 +30,7 @@ COMMANDS: dict[str, str] = {
     "bench": "bench.bench",
     "unlearn": "stages.unlearn",
     "respond": "stages.respond",
-    "judge": "stages.judge",
+    "judge": "judging.judge",
     "judge-check": "judging.check",
     "score": "stages.score",
     "plan": "plan.plan",

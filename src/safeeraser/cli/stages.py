@@ -1,8 +1,7 @@
-"""Subcommands that run one stage: unlearn, respond, judge, score."""
+"""Subcommands that run one stage: unlearn, respond, score; ``judging`` has judge."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from safeeraser.config import (
     FilePath,
     GenerationOptions,
-    JudgeOptions,
     ModelOptions,
     OnBad,
     Protocol,
@@ -98,34 +96,6 @@ class RespondConfig:
 
 
 @dataclass
-class JudgeConfig:
-    r"""Judge responses: responses.jsonl -> verdicts.jsonl; resumes by response.
-
-    Example:
-        safeeraser judge --responses runs/po-pd/responses.jsonl --out runs/po-pd/verdicts.jsonl
-        safeeraser judge --responses runs/po-pd/responses.jsonl --out runs/po-pd/gpt-4o.jsonl \
-            --judge api --model gpt-4o --base_url https://api.openai.com/v1 --max_cost 5
-    """
-
-    responses: FilePath[str]
-    """File written by 'safeeraser respond'."""
-    out: FilePath[str]
-    """JSONL file that the verdicts are appended to."""
-    data: FilePath[str] = "pictogram"
-    """The benchmark that was answered."""
-    on_bad: OnBad = "fail"
-    """What to do about bad records: as 'safeeraser respond' was told."""
-    text_sets: FilePath[str | list[str]] = "knowledge,text_orr"
-    """The questions without an image, if any were asked: as 'safeeraser respond' was told."""
-    judge: str = "rules"
-    """Judge: 'rules' works offline; 'api' asks a model behind a server; 'guard' is a local guard model."""
-    protocol: Protocol = "greedy"
-    """Protocol that the responses were made with."""
-    judging: JudgeOptions = field(default_factory=JudgeOptions)
-    """How a judge that is a model judges."""
-
-
-@dataclass
 class ScoreConfig:
     r"""Score: responses and verdicts -> scores.json, with 95 % intervals, overall and per category.
 
@@ -195,7 +165,8 @@ def respond(options: RespondConfig) -> int:
     elif not _respond_served(options, benchmark, queries):
         return 1
     if is_first_process():
-        say(f"responses: {options.out}\nnext: safeeraser judge --responses {options.out} --out verdicts.jsonl")
+        verdicts = Path(options.out).with_name("verdicts.jsonl")
+        say(f"responses: {options.out}\nnext: safeeraser judge --responses {options.out} --out {verdicts}")
     return 0
 
 
@@ -255,46 +226,21 @@ def _claim(options: RespondConfig, source: dict[str, Any]) -> None:
     files.claim(Path(options.out).with_suffix(".source.json"), source | deciding_values(options.generation))
 
 
-def judge(options: JudgeConfig) -> int:
-    """``safeeraser judge``."""
-    from safeeraser import data, judges
-    from safeeraser.cli.judging import say_none_replied
-
-    benchmark = data.load(options.data, on_bad=options.on_bad)
-    queries = [*data.queries(benchmark, options.protocol), *data.text_queries(options.text_sets)]
-    judge = judges.create(options.judge, benchmark.refusals, options.judging, benchmark.image)
-    with bar("judge", None) as progress:
-        verdicts = judges.run(judge, queries, Path(options.responses), Path(options.out), progress, say)
-    replied = Counter(verdict.model for verdict in verdicts if verdict.model)
-    if replied:
-        say("the server replied as " + ", ".join(f"{model} ({number:,})" for model, number in replied.most_common()))
-    unscored = Counter(verdict.unscored for verdict in verdicts if verdict.unscored)
-    for reason, number in unscored.most_common(5):
-        say(f"unscored: {number} of {len(verdicts)}: {reason}")
-    if any(reason.startswith(judges.FAILED) for reason in unscored):
-        say("the same command tries these again")
-    if say_none_replied(verdicts):
-        return 1
-    say(f"verdicts: {options.out}\nnext: safeeraser score --responses {options.responses} --verdicts {options.out}")
-    return 0
-
-
 def score(options: ScoreConfig) -> int:
     """``safeeraser score``."""
     from safeeraser import data, metrics
+    from safeeraser.cli.judging import answered
     from safeeraser.core import files
+    from safeeraser.judges import answers
     from safeeraser.judges.human import read_verdicts
-    from safeeraser.records import Response
 
-    responses = files.read_jsonl(Path(options.responses), Response)
-    answered = {response.query_id for response in responses}
     benchmark = data.load(options.data, on_bad=options.on_bad)
+    queries, responses = answered(options, benchmark)
+    answers.check(Path(options.verdicts), responses)
     data.warn_of_missing_pd(benchmark)
     held_out = data.read_held_out(Path(options.held_out), benchmark) if options.held_out is not None else None
     if held_out is None:
         data.warn_of_copies(benchmark)
-    asked = [*data.queries(benchmark, options.protocol), *data.text_queries(options.text_sets)]
-    queries = [query for query in asked if query.id in answered]
     verdicts = read_verdicts(Path(options.verdicts))
     scores = metrics.score(queries, responses, verdicts, options.judge, held_out=held_out)
     files.write_json(Path(options.out), {"scores": [s.model_dump() for s in scores]})

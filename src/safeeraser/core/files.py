@@ -44,15 +44,22 @@ def atomic_folder(out: Path) -> Iterator[Path]:
     Raises:
         UserError: If ``out`` exists and is not an empty folder.
     """
-    out = Path(out).absolute()
+    out = Path(out).resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder: remove it or choose another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent, ignore_cleanup_errors=True) as temporary:
+    # a mount point, such as a volume of a container, cannot be replaced
+    is_kept = out.exists() and (os.path.ismount(out) or not os.access(out.parent, os.W_OK))
+    beside = out if is_kept else out.parent
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=beside, ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary) / "new"
         folder.mkdir()
         yield folder
-        os.replace(folder, out)
+        if is_kept:
+            for entry in folder.iterdir():
+                os.replace(entry, out / entry.name)
+        else:
+            os.replace(folder, out)
 
 
 def sweep(folder: Path) -> None:
@@ -80,16 +87,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file: UTF-8, or with a byte-order mark UTF-8, UTF-16 or UTF-32.
 
     Raises:
         UserError: If it is missing or is not JSON; the message names file and position.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number of 5,000 digits, endless brackets
+    except (ValueError, RecursionError) as error:  # no JSON, no text, a number of 5,000 digits, endless brackets
         raise UserError(f"{path}: not valid JSON ({error})") from None
 
 

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
+from pydantic import ValidationError
+
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import atomic_folder
 from safeeraser.data.benchmark import Probe
@@ -53,6 +55,9 @@ def fetch(address: str, cache: Path) -> Path:
         try:
             with atomic_folder(folder) as temporary:
                 _unpack(snapshot, splits, temporary)
+        except (KeyError, TypeError, ValidationError) as error:
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise UserError(f"data {address!r}: it is not what 'safeeraser data export' writes ({said})") from None
         except UserError:
             if not folder.is_dir():  # another process may have been first
                 raise

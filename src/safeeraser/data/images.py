@@ -126,7 +126,10 @@ def _eight_bits(image: Image, is_png: bool) -> NDArray[np.uint8]:
 
 def _is_changed(file: ImageFile) -> bool:
     """Whether ``to_rgb`` changes more than the mode."""
-    turned = file.getexif().get(_ORIENTATION, 1) != 1
+    try:
+        turned = file.getexif().get(_ORIENTATION, 1) != 1
+    except _DAMAGE:  # the note is damaged, not the pixels, see ``to_rgb``; a server might stumble over it
+        turned = True
     return turned or file.has_transparency_data or getattr(file, "n_frames", 1) > 1
 
 

@@ -124,7 +124,8 @@ def run(subject: Subject, asked: Loaded, limit: int | None, progress: Progress) 
             total=len(asked.queries),
             scores=tuple(public.scored([(queries, responses, verdicts)])),
         )
-        public.record(subject.folder, found)
+        with locks.hold(subject.folder / public.FOLDER):  # another command may ask another set of the same cell
+            public.record(subject.folder, found)
     return found
 
 

@@ -45,7 +45,7 @@ class ApiJudge(BatchJudge):
 
     Equal prompts (the same refusal to two questions of a category, say) are sent once and decide all verdicts that
     they stand for. A failure of the server or a reply that is not exactly what was asked for is unscored. The image is
-    sent for ``grounded`` alone.
+    sent for ``grounded`` alone. ``max_cost`` is for all that one judge is asked, be it in many calls (Inspect).
 
     Example:
         >>> judge = ApiJudge(JudgeOptions(base_url="http://localhost:8000/v1"))
@@ -69,6 +69,7 @@ class ApiJudge(BatchJudge):
         self.sees_image = options.sees_image
         self.image: Callable[[str], Path] | None = None
         self._prices = _prices(model, options)
+        self._spent = 0.0
 
     def knows_picture(self, query: Query) -> bool:
         """Whether it is shown the image."""
@@ -92,17 +93,16 @@ class ApiJudge(BatchJudge):
                 on_verdict(unscored(self.id, task.query.id, task.criterion, reason))
         if not groups:
             return
-        spent, limit = 0.0, self._options.max_cost
+        limit = self._options.max_cost
 
         def requests() -> Iterator[Request]:
             for tasks in list(groups.values()):
-                if limit is not None and spent >= limit:
+                if limit is not None and self._spent >= limit:
                     return
                 yield self._request(tasks[0])
 
         def settle(outcome: Outcome) -> None:
-            nonlocal spent
-            spent += self._cost(outcome.usage)
+            self._spent += self._cost(outcome.usage)
             group = groups.pop(outcome.id)
             said = self._said(outcome, group[0].criterion)
             for task in group:

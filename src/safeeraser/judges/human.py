@@ -10,7 +10,7 @@ import csv
 import io
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast, get_args
 
@@ -65,15 +65,17 @@ def _read_csv(path: Path) -> list[Verdict]:
         raise UserError(f"{path}: not UTF-8; save it as 'CSV UTF-8'") from None
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)  # spreadsheets write what the country uses
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    # strict: a quotation mark that is never closed would swallow the rows behind it
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     names = [(name or "").strip().lower() for name in reader.fieldnames or []]
-    missing = [name for name in COLUMNS if name not in names]
+    missing = [name for name in COLUMNS if names.count(name) != 1]
     if missing:
-        raise UserError(f"{path}: no column {', '.join(missing)}; it needs {', '.join(COLUMNS)} and may have note")
+        said = ", ".join(f"{names.count(name) or 'no'} column{'s' * (name in names)} {name}" for name in missing)
+        raise UserError(f"{path}: {said}; it needs one each of {', '.join(COLUMNS)} and may have note")
     reader.fieldnames = names
     judge = f"human:{files.hash_files([path])}"
     found: dict[tuple[str, str], Verdict] = {}
-    for row in reader:
+    for row in _rows(reader, path):
         verdict = _read_row(row, judge, f"{path}, line {reader.line_num}")
         if verdict is None:
             continue
@@ -82,6 +84,15 @@ def _read_csv(path: Path) -> list[Verdict]:
             raise UserError(f"{path}, line {reader.line_num}: {key[0]} has another {key[1]} value above; keep one row")
         found[key] = verdict
     return list(found.values())
+
+
+def _rows(reader: csv.DictReader[str], path: Path) -> Iterator[dict[str, str | None]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, after line {reader.line_num}: not CSV ({error}); correct it in a spreadsheet"
+        ) from None
 
 
 def _read_row(row: Mapping[str, str | None], judge: str, where: str) -> Verdict | None:

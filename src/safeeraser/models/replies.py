@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,8 +17,14 @@ from safeeraser.core.terminal import plain
 SHOWN = 300
 """Characters of a server's words that are shown."""
 Ending = Literal["ended", "cut", "filtered"]
-_CUT = ("length", "max_tokens", "model_length")
-_FILTERED = ("content_filter", "safety", "error")
+_ENDED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence")
+_CUT = ("length", "max_tokens", "model_length", "model_context_window_exceeded")
+_FILTERED = (
+    *("content_filter", "content_filtered", "guardrail_intervened", "sensitive"),  # OpenAI, Bedrock, GLM
+    *("safety", "recitation", "blocklist", "prohibited_content", "spii"),  # Gemini
+    *("image_safety", "image_prohibited_content", "image_recitation"),
+    *("error", "network_error", "insufficient_system_resource", "abort"),  # broken off: GLM, DeepSeek, vLLM, SGLang
+)
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
@@ -45,15 +52,15 @@ class Outcome:
 
 
 def ending(finish_reason: str | None) -> Ending:
-    """How an answer ended: of itself, cut at the token limit, or taken away by the server (a content filter).
+    """How an answer ended: of itself, cut at the token limit, or taken away or broken off by the server.
 
     Reasons are those of OpenAI's protocol, of servers that speak it in their own words, and of Inspect.
 
     Example:
-        >>> ending("length"), ending("content_filter"), ending("eos_token"), ending(None)
+        >>> ending("length"), ending("content_filter: RECITATION"), ending("eos_token"), ending(None)
         ('cut', 'filtered', 'ended', 'ended')
     """
-    reason = (finish_reason or "").lower()
+    reason = (finish_reason or "").lower().partition(":")[0]
     return "cut" if reason in _CUT else "filtered" if reason in _FILTERED else "ended"
 
 
@@ -69,6 +76,8 @@ def failure_of(text: str, finish_reason: str | None, reasoned: bool = False) -> 
         return f"the server took the answer away (finish reason {finish_reason!r})"
     if reasoned and not text.strip():
         return LIMIT_REASONED if end == "cut" else REASONED_ONLY
+    if end == "ended" and not text.strip() and finish_reason and finish_reason.lower() not in _ENDED:
+        return f"the reply holds no text (finish reason {finish_reason!r})"  # empty answers are judged to be safe
     return missing_answer(text, end == "ended")
 
 
@@ -81,7 +90,8 @@ class _Message(BaseModel):
 
 
 class _Choice(BaseModel):
-    message: _Message
+    message: _Message = _Message()
+    """Gemini sends none where it took the answer away."""
     finish_reason: str | None = None
     error: Any = None
 
@@ -165,6 +175,17 @@ def error_words(content: bytes) -> str:
     except (ValueError, RecursionError):
         text = _MARKUP.sub(" ", content[: 100 * SHOWN].decode("utf-8", "replace"))
     return _line(text) or "nothing"
+
+
+def replied_as(models: Iterable[str]) -> str:
+    """Say which models a server named in its replies, in a sentence; empty where it named none.
+
+    Example:
+        >>> replied_as(["gpt-4o-2024-08-06", "", "gpt-4o-2024-08-06"])
+        'the server replied as gpt-4o-2024-08-06 (2)'
+    """
+    named = Counter(model for model in models if model).most_common()
+    return "the server replied as " + ", ".join(f"{model} ({number:,})" for model, number in named) if named else ""
 
 
 def _line(text: str) -> str:

@@ -122,7 +122,8 @@ def test_alike_counts_differing_bits() -> None:
         hashes.alike(some, others, 257)
 
 
-def test_texts_are_compared_up_to_case_and_white_space(small: Benchmark) -> None:
+def test_texts_are_compared_up_to_case_white_space_and_normalisation(small: Benchmark) -> None:
+    assert texts.normalised("Cafe\u0301  CR\u00c8ME") == texts.normalised("caf\u00e9 cre\u0300me")
     record = small.records[0]
     shouted = tuple(pair.model_copy(update={"question": f" {pair.question.upper()}\n"}) for pair in record.forget)
     assert texts.all_texts(record.model_copy(update={"forget": shouted})) == texts.all_texts(record)
@@ -203,8 +204,10 @@ def test_check_fails_on_a_broken_image_and_still_writes_what_score_can_use(tmp_p
     assert "unsafe_pairs" in (printed := capsys.readouterr().out) and "--on-bad skip" in printed
     assert len(read_held_out(held_out, data.load(folder, on_bad="skip"))) == 5
     (folder / "dataset" / "all_val.json").write_text("{")
-    assert cli.main(["data", "check", str(folder)]) == 1
+    out = tmp_path / "report.json"
+    assert cli.main(["data", "check", str(folder), "--out", str(out)]) == 1
     assert "all_val.json" in capsys.readouterr().out
+    assert [problem.partition(":")[0] for problem in json.loads(out.read_text())["problems"]] == ["all_val.json"]
 
 
 def test_copies_are_announced_without_reading_an_image(leaky, small, capsys):

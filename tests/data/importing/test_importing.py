@@ -324,6 +324,19 @@ def test_a_safe_image_must_not_stand_in_both_splits(mine):
     assert "0.png, 1.png share a safe image" in refused(table(mine, *rows))
 
 
+def test_a_category_that_is_spelt_in_two_ways_is_named(mine):
+    """Every number is also given by category: two spellings were two categories, in the split and in all tables."""
+    names = ["Weapon", "weapon", "Weapon ", "Weapon"]
+    said = refused(table(mine, *(row(f"{number}.png", category=name) for number, name in enumerate(names))))
+    assert "record 2, field category: 'weapon' is spelt 'Weapon' in another row" in said and "1 problem" in said
+
+
+def test_a_category_in_another_normalisation_is_the_same(mine):
+    names = ["Caf\u00e9", "Cafe\u0301"] * 2
+    made = run(table(mine, *(row(f"{number}.png", category=name) for number, name in enumerate(names))))
+    assert {record.category for record in made.records} == {"Caf\u00e9"}
+
+
 def test_a_folder_that_is_taken_is_left_alone(mine):
     taken = mine.parent / "taken"
     taken.mkdir()

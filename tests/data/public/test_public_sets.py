@@ -161,6 +161,45 @@ def test_a_broken_table_is_named_with_row_and_field(tmp_path):
         public.chosen(f"vscbench={third}", None)
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "content", "says"),
+    [
+        (
+            "xstest",
+            "xstest_prompts.csv",
+            "id,prompt,type\n1,caf\u00e9,safe\n".encode("cp1252"),
+            "as CSV in UTF-8 (Unicode",
+        ),
+        (
+            "xstest",
+            "xstest_prompts.csv",
+            b"id,prompt,type\n1," + b"a" * 200_000,
+            "as CSV in UTF-8 (Error: field larger",
+        ),
+        ("figstep", "data/question/safebench.csv", None, "as CSV in UTF-8 (FileNotFoundError"),
+        ("mm-safetybench", "data/processed_questions/01-First.json", b"[]", "01-First.json: must be an object"),
+        ("mssbench", "combined.json", b"[1]", "combined.json: must be an object"),
+    ],
+)
+def test_a_file_that_is_no_table_is_named(tmp_path, name, file, content, says):
+    folder = make(name, tmp_path)
+    if content is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        PUBLIC_SETS.get(name).load(folder)
+    assert says in str(raised.value)
+
+
+def test_tables_may_begin_with_a_byte_order_mark(tmp_path):
+    folder = make("siuo", tmp_path)
+    before = PUBLIC_SETS.get("siuo").load(folder).queries
+    path = folder / "siuo_gen.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert PUBLIC_SETS.get("siuo").load(folder).queries == before
+
+
 def test_a_version_changes_with_the_questions(tmp_path):
     folder = make("xstest", tmp_path)
     (before,) = public.chosen(f"xstest={folder}", None)

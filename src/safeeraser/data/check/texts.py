@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,13 +21,13 @@ TextSet = Literal["forget", "retain", "decouple"]
 
 
 def normalised(text: str) -> str:
-    r"""A text without differences of case and white space.
+    r"""A text without differences of case, white space and Unicode normalisation.
 
     Example:
         >>> normalised("  How is\n it MADE? ")
         'how is it made?'
     """
-    return " ".join(text.casefold().split())
+    return " ".join(unicodedata.normalize("NFC", text.casefold()).split())
 
 
 def forget_texts(record: Record) -> list[Pair]:

@@ -15,6 +15,7 @@ from typing import Any
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import atomic_folder, stable_hash
 from safeeraser.core.terminal import Progress, say
+from safeeraser.data.check.texts import normalised
 from safeeraser.data.images import decode, pixel_hash
 from safeeraser.data.importing.table import Draft, find_table, is_csv, read_table
 from safeeraser.data.paths import locate
@@ -80,6 +81,7 @@ def import_table(
         if not drafts and not problems:
             problems.append(Problem(table.name, None, "", "holds no row"))
         _check_pairs(table.name, drafts, retain, problems)
+        _check_categories(table.name, drafts, problems)
         contents = _check_images(table.name, drafts, root, problems, progress)
         if problems:
             raise _refusal(table, problems)
@@ -133,6 +135,16 @@ def _check_pairs(file: str, drafts: Sequence[Draft], retain: RetainTemplate | No
         problems += [Problem(file, draft.row, name, f"{draft.image} {message}") for name, message in wrong]
 
 
+def _check_categories(file: str, drafts: Sequence[Draft], problems: list[Problem]) -> None:
+    """Every number is also given by category, so that one that is spelt in two ways would be two."""
+    known: dict[str, str] = {}
+    for draft in drafts:
+        name = _value(draft, "category")
+        first = known.setdefault(normalised(name), name)
+        if name != first:
+            problems.append(Problem(file, draft.row, "category", f"{name!r} is spelt {first!r} in another row"))
+
+
 def _check_images(
     file: str, drafts: Sequence[Draft], root: Path, problems: list[Problem], progress: Progress | None
 ) -> dict[str, str]:
@@ -163,7 +175,8 @@ def _check_images(
 def _value(draft: Draft, name: str) -> str:
     """A shared value of a draft; the category is the image's folder where the table does not say."""
     if name == "category":
-        return draft.values.get("category") or PurePosixPath(draft.image).parent.name or "Unsafe"
+        name = draft.values.get("category") or PurePosixPath(draft.image).parent.name or "Unsafe"
+        return unicodedata.normalize("NFC", name)
     return draft.values.get(name, "")
 
 

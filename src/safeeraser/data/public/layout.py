@@ -226,13 +226,28 @@ def table(path: Path) -> list[Row]:
         UserError: If the file cannot be read as what its name says.
     """
     if path.suffix == ".csv":
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            return _rows(list(csv.DictReader(file)), path.name)
+        try:
+            with open(path, newline="", encoding="utf-8-sig") as file:
+                return _rows(list(csv.DictReader(file)), path.name)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path}: cannot be read as CSV in UTF-8 ({type(error).__name__}: {error})") from None
     if path.suffix == ".xlsx":
         header, *lines = _sheet(path) or [{}]
         return _rows([{name: line.get(at, "") for at, name in header.items()} for line in lines], path.name)
     value = files.read_json(path)
     return _rows(list(value.values()) if isinstance(value, dict) else value, path.name)
+
+
+def json_object(path: Path) -> Row:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        UserError: If it holds something else.
+    """
+    value = files.read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: must be an object")
+    return Row(value, path.name)
 
 
 def _rows(values: Any, where: str) -> list[Row]:

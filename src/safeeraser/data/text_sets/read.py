@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -18,8 +19,8 @@ SEPARATOR = " | "
 class TextQuestion(Frozen):
     """An entry of a file: a question, the answers of which one must be said (none: it must not be refused), a kind."""
 
-    question: str = Field(min_length=1)
-    answers: tuple[str, ...] = ()
+    question: str = Field(pattern=r"\S")
+    answers: tuple[Annotated[str, Field(pattern=r"\w")], ...] = ()
     kind: str = ""
 
 

@@ -19,6 +19,7 @@ from safeeraser.data import Benchmark
 from safeeraser.integrations.api import given
 from safeeraser.integrations.api.records import Answers, Scores
 from safeeraser.judges import Judge
+from safeeraser.judges.answers import claim
 from safeeraser.models import VisionLanguageModel
 from safeeraser.objectives import parse_method
 from safeeraser.records import TEXT_SETS, VANILLA, QuerySet, Response
@@ -163,14 +164,15 @@ def judge(answers: Answers, judge: str | Judge = "rules", out: Folder | None = N
         answers: What ``respond`` returned, or a ``Run``'s.
         judge: "rules" (offline), "api" (a model behind a server), "guard" (a local guard model), one of your own, or
             a judge made before.
-        out: Folder for ``verdicts.jsonl``, where verdicts of the same judge are kept; None: nothing is written.
+        out: Folder for ``verdicts.jsonl``, where verdicts of the same judge on these answers are kept; None: nothing is
+            written.
         judging: Options of ``config.JudgeOptions``: ``model``, ``base_url``, ``max_cost``, ...
 
     Returns:
         The same answers with this judge's verdicts alone.
 
     Raises:
-        UserError: If there is no such judge, or it cannot work at all.
+        UserError: If there is no such judge, it cannot work at all, or ``out`` has verdicts on other answers.
 
     Example:
         >>> judge(Answers(load_data("pictogram", limit=1), [], [])).verdicts
@@ -182,6 +184,8 @@ def judge(answers: Answers, judge: str | Judge = "rules", out: Folder | None = N
         chosen = judges.create(chosen, benchmark.refusals, options, benchmark.image)
     tasks = judges.tasks_for(answers.queries, answers.responses, chosen)
     path = None if out is None else Path(out) / "verdicts.jsonl"
+    if path:
+        claim(path, answers.responses)
     with terminal.bar("judge", len(tasks)) as progress:
         return replace(answers, verdicts=judges.judge_tasks(chosen, tasks, path, progress, terminal.say))
 

@@ -20,7 +20,6 @@ def checkpoint_class() -> Any:
     Prompts are the processor's own chat template, pictures before the question, as in unlearning. Unlike some of
     lmms-eval's own models it lets every error through: an answer that could not be made is no wrong answer.
     """
-    import torch
     from lmms_eval.api.model import lmms
     from lmms_eval.protocol import ChatMessages
     from tqdm import tqdm
@@ -46,7 +45,7 @@ def checkpoint_class() -> Any:
             with tqdm(total=len(requests), desc="Model Responding") as progress:
                 for (options, _), alike in groupby(map(self._asked, requests), key=lambda asked: asked[0]):
                     while batch := [(messages, pictures) for _, messages, pictures in islice(alike, self.batch_size)]:
-                        answers += self._answer(batch, options)
+                        answers += _answers(self.model, self.processor, batch, options)
                         progress.update(len(batch))
             return answers
 
@@ -59,27 +58,6 @@ def checkpoint_class() -> Any:
                 raise ValueError(f"task {task} has videos or sounds; model type {MODEL_TYPE} reads pictures")
             return (options, len(pictures)), messages.to_hf_messages(), pictures
 
-        def _answer(self, batch: list[tuple[Any, list[Any]]], options: dict[str, Any]) -> list[str]:
-            named = set(re.findall(r"(?<![.\w])(?:enable_)?thinking\b", str(self.processor.chat_template)))
-            off = dict.fromkeys(named, False)  # for templates that let a model think unless they are told not to
-            texts = [
-                self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **off)
-                for messages, _ in batch
-            ]
-            pictures = [[_rgb(picture) for picture in shown] for _, shown in batch]
-            bos = self.processor.tokenizer.bos_token
-            inputs = self.processor(
-                text=texts,
-                **({"images": pictures} if pictures[0] else {}),
-                padding=True,
-                add_special_tokens=not (bos and texts[0].startswith(bos)),
-                return_tensors="pt",
-            ).to(self.model.device, self.model.dtype)
-            with torch.inference_mode():
-                new = _continue(self.model, inputs, options, self.processor.tokenizer.pad_token_id)
-            said = self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
-            return [_until(text, options).strip() for text in said]
-
         def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
             """Not there: the paper's benchmarks generate."""
             raise NotImplementedError(f"model type {MODEL_TYPE} generates answers; this task compares likelihoods")
@@ -89,6 +67,31 @@ def checkpoint_class() -> Any:
             raise NotImplementedError(f"model type {MODEL_TYPE} answers once; this task has several rounds")
 
     return Checkpoint
+
+
+def _answers(model: Any, processor: Any, batch: list[tuple[Any, list[Any]]], options: dict[str, Any]) -> list[str]:
+    """Answer messages with their pictures, of which all have as many."""
+    import torch
+
+    named = set(re.findall(r"(?<![.\w])(?:enable_)?thinking\b", str(processor.chat_template)))
+    off = dict.fromkeys(named, False)  # for templates that let a model think unless they are told not to
+    texts = [
+        processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **off)
+        for messages, _ in batch
+    ]
+    pictures = [[_rgb(picture) for picture in shown] for _, shown in batch]
+    bos = processor.tokenizer.bos_token
+    inputs = processor(
+        text=texts,
+        **({"images": pictures} if pictures[0] else {}),
+        padding=True,
+        add_special_tokens=not (bos and texts[0].startswith(bos)),
+        return_tensors="pt",
+    ).to(model.device, model.dtype)
+    with torch.inference_mode():
+        new = _continue(model, inputs, options, processor.tokenizer.pad_token_id)
+    said = processor.tokenizer.batch_decode(new, skip_special_tokens=True)
+    return [_until(text, options).strip() for text in said]
 
 
 def _rgb(picture: Any) -> Any:

@@ -12,7 +12,7 @@ from safeeraser.core.reasoning import SWITCHES, with_trace
 from safeeraser.core.terminal import Progress
 from safeeraser.data import Benchmark
 from safeeraser.models.replies import Outcome
-from safeeraser.models.served import THINKING, Endpoint, Message, Request
+from safeeraser.models.served import NEUTRAL, THINKING, Endpoint, Message, Request
 from safeeraser.records import Query, Response
 
 FLUSH_SECONDS = 1.0
@@ -65,7 +65,7 @@ def _requests(benchmark: Benchmark, queries: Sequence[Query], options: Generatio
             top_p=top_p,
             max_tokens=options.max_new_tokens,
             seed=int(stable_hash(options.seed, query.id, length=8), 16) % 2**31,
-            extra={THINKING: dict.fromkeys(SWITCHES, options.thinking)},
+            extra={THINKING: dict.fromkeys(SWITCHES, options.thinking), **NEUTRAL},
         )
 
 

@@ -115,6 +115,22 @@ def test_a_reference_between_forward_and_backward_does_not_change_gradients(adap
     assert all(torch.equal(plain[name], referenced[name]) for name in plain)
 
 
+def test_what_is_frozen_beside_the_language_model_never_trains(tiny_llava):
+    """A tower with dropout or batch norms (FastVLM's) would answer otherwise, and these would move unsaved."""
+    vlm = adapters.attach(models.load(str(tiny_llava)), replace(OPTIONS, dropout=0.0))
+    parts = models.parts(vlm.model.get_base_model())
+    tower, projector, decoder = (
+        vlm.model.get_base_model().get_submodule(name) for name in (parts.tower, *parts.projector, parts.language_model)
+    )
+    for module in tower.modules():
+        if hasattr(module, "dropout"):
+            module.dropout = 0.5
+    expected = distribution(vlm)
+    vlm.model.train()
+    assert torch.equal(distribution(vlm), expected)
+    assert (tower.training, projector.training, decoder.training) == (False, True, True)
+
+
 def test_an_error_in_the_block_puts_the_adapter_back_on(adapted):
     before = distribution(adapted)
     with pytest.raises(KeyboardInterrupt), adapters.reference_mode(adapted.model):

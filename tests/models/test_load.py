@@ -67,6 +67,25 @@ def test_a_model_of_an_unknown_type_or_without_chat_template_is_refused(kind, me
         models.load(str(copy))
 
 
+def test_an_adapter_beside_the_weights_is_refused(copy):
+    """``from_pretrained`` would put it on them, though a checkpoint that was merged may still lie beside it."""
+    files.write_json(copy / "adapter_config.json", {"peft_type": "LORA", "r": 4})
+    for read in (models.load, models.read_config, models.fingerprint):
+        with pytest.raises(UserError, match=r"holds an adapter beside the weights \(adapter_config.json\)"):
+            read(str(copy))
+
+
+def test_parts_of_a_processor_that_are_not_loaded_here_are_saved_with_a_model(tiny_folders, tmp_path):
+    """Newer versions of the library write all parts into one file."""
+    folder = shutil.copytree(tiny_folders["qwen2_5_vl"], tmp_path / "base")
+    whole = files.read_json(folder / "processor_config.json")
+    videos = {"video_processor_type": "Qwen2VLVideoProcessor", "merge_size": 2}
+    files.write_json(folder / "processor_config.json", whole | {"video_processor": videos})
+    models.save(models.load(str(folder)), tmp_path / "saved")
+    saved = files.read_json(tmp_path / "saved" / "processor_config.json")
+    assert saved["video_processor"] == videos and saved["image_processor"] == whole["image_processor"]
+
+
 def test_a_model_without_weights_is_refused(copy):
     (copy / "model.safetensors").unlink()
     with pytest.raises(UserError, match="is incomplete"):

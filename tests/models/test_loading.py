@@ -1,6 +1,7 @@
 """Options that a machine cannot have are refused with the reason; what can be had reaches the model."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from transformers import LlamaConfig, LlavaConfig
 
 from safeeraser import cli, models
 from safeeraser.config import LoraOptions, ModelOptions
+from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, adapters, chat, loading
 
@@ -27,6 +29,15 @@ def test_quantisation_says_what_it_lacks(quantization, tiny_llava):
     message = rf"'{quantization}' needs the package bitsandbytes \(pip install bitsandbytes\); or leave the option out"
     with pytest.raises(UserError, match=message):
         models.load(str(tiny_llava), quantization=quantization)
+
+
+@without_bitsandbytes
+def test_weights_that_are_stored_quantised_name_the_package_that_they_need(tiny_llava, tmp_path):
+    folder = shutil.copytree(tiny_llava, tmp_path / "quantised")
+    stored = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    files.write_json(folder / "config.json", files.read_json(folder / "config.json") | stored)
+    with pytest.raises(UserError, match="needs a package: .*bitsandbytes"):
+        models.load(str(folder))
 
 
 def test_quantisation_on_a_device_that_cannot_is_refused(tiny_llava):

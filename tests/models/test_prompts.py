@@ -1,15 +1,22 @@
 """What an answer's tokens get beside their ids is what the model's own generation would give them."""
 
+import shutil
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 import torch
 from any_model import built
 from PIL import Image
+from tiny_families import TURNS_TEMPLATE
+from transformers.utils import chat_template_utils
 
 from safeeraser import models
+from safeeraser.core import files
 from safeeraser.models import VisionLanguageModel, prompts
 from safeeraser.models.mini_llava.model import CHAT_TEMPLATE
+from safeeraser.models.template import render
+from safeeraser.models.text import load_text
 
 
 @pytest.mark.parametrize(
@@ -65,6 +72,33 @@ def test_marks_of_the_model_in_what_stands_before_a_question_are_text():
     ids = prompts.encode_prompts(vlm, [Image.new("RGB", (64, 64))], ["What?"])["input_ids"][0].tolist()
     counted = [ids.count(plain.processor.tokenizer.convert_tokens_to_ids(mark)) for mark in ("<image>", "</s>")]
     assert counted == [16, 1]  # the picture's and the end of the answered turn
+
+
+@pytest.mark.parametrize("make", [lambda path: models.load(path).processor, lambda path: load_text(path).tokenizer])
+def test_a_template_that_writes_the_date_gives_the_same_prompt_on_any_day(make, tiny_llava, tmp_path, monkeypatch):
+    """As those of Mistral Small 3.1 and, beside a system prompt, of Llama 3.2 Vision do."""
+    folder = shutil.copytree(tiny_llava, tmp_path / "dated")
+    template = "{{ strftime_now('%Y-%m-%d') }} " + TURNS_TEMPLATE
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+    class Tomorrow(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2040, 1, 2, tzinfo=tz)
+
+    monkeypatch.setattr(chat_template_utils, "datetime", Tomorrow)
+    asked = [{"role": "user", "content": [{"type": "text", "text": "What?"}]}]
+    assert render(make(str(folder)), asked).startswith("2024-07-26 ")
+
+
+def test_a_tokenizer_saved_with_a_length_cuts_no_prompt(tiny_llava, tmp_path):
+    """Its file may name what a processor would otherwise do to every text."""
+    folder = shutil.copytree(tiny_llava, tmp_path / "cut")
+    path = folder / "tokenizer_config.json"
+    files.write_json(path, files.read_json(path) | {"truncation": True, "max_length": 10})
+    asked = [Image.new("RGB", (64, 64))], ["What is shown in this picture, and why?"]
+    whole, cut = (prompts.encode_prompts(models.load(str(name)), *asked)["input_ids"] for name in (tiny_llava, folder))
+    assert torch.equal(whole, cut)
 
 
 class OneImageEach:

@@ -144,6 +144,24 @@ def test_a_server_is_told_not_to_think_and_left_alone_with_it_where_it_does_not_
     assert "takes no chat_template_kwargs, with which the chat template is told to think" in capsys.readouterr().err
 
 
+def test_generation_settings_of_the_checkpoint_that_is_served_are_switched_off(respond, tmp_path):
+    """vLLM takes them from its generation_config.json: Qwen2.5-VL's repetition_penalty of 1.05, say."""
+    off = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+
+    def strict(body, number):  # as Mistral's, which names one unknown key after the other
+        unknown = next((key for key in ("min_p", "repetition_penalty") if key in body), None)
+        detail = json.dumps({"detail": [{"loc": ["body", unknown], "msg": "Extra inputs are not permitted"}]})
+        return text_reply("A cat.") if unknown is None else Reply(422, detail.encode())
+
+    with ChatServer(lambda body, number: text_reply("A cat.")) as server:
+        assert respond(server, tmp_path / "told" / "r.jsonl") == 0
+    assert all(off.items() <= body.items() for body in server.bodies)
+    with ChatServer(strict) as server:
+        assert respond(server, tmp_path / "r.jsonl") == 0
+    assert {one.answer for one in read_jsonl(tmp_path / "r.jsonl", Response)} == {"A cat."}
+    assert server.bodies[-1]["top_k"] == -1
+
+
 @pytest.mark.parametrize(
     ("reply", "words"),
     [

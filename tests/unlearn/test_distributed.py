@@ -19,6 +19,7 @@ from safeeraser.config import RECIPES, LoraOptions, UnlearnOptions
 from safeeraser.core.errors import UserError
 from safeeraser.data.release import write_release
 from safeeraser.objectives import parse_method
+from safeeraser.unlearn import checkpoints
 from safeeraser.unlearn.arguments import check_launch
 from safeeraser.unlearn.order import EpochSampler
 from safeeraser.unlearn.stage import run
@@ -151,6 +152,15 @@ def test_an_engine_that_is_left_out_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="2 processes were started, but they do not work together"):
         check_launch(world_size=1, is_fsdp=False, is_deepspeed=False)
+
+
+def test_processes_that_see_other_checkpoints_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine without the shared folder would begin anew while the other goes on."""
+    monkeypatch.setattr(checkpoints, "processes", lambda: 2)
+    monkeypatch.setattr("accelerate.utils.gather_object", lambda mine: [*mine, "checkpoint-2"])
+    checkpoints.check_shared(tmp_path / "checkpoint-2", tmp_path)
+    with pytest.raises(UserError, match=r"do not see the same checkpoint there \(checkpoint-2, none\)"):
+        checkpoints.check_shared(None, tmp_path)
 
 
 @pytest.mark.parametrize(("batch", "accumulation", "processes"), [(16, 1, 1), (4, 4, 1), (4, 2, 2), (1, 4, 4)])

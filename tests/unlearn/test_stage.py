@@ -88,6 +88,14 @@ def test_each_term_reads_its_own_rows(unlearn, tiny_model, benchmark):
         assert line[term] == pytest.approx(sum(costs) / 24, abs=1e-4)
 
 
+def test_arithmetic_follows_the_weights_whatever_a_launch_asks_for(unlearn, monkeypatch):
+    """``accelerate launch`` takes a mixed precision from a file of the user's own, and hands it on like this."""
+    plain = weights(unlearn("plain", steps=1))
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    mixed = weights(unlearn("mixed", steps=1))
+    assert all(torch.equal(value, mixed[name]) for name, value in plain.items())
+
+
 def test_the_reference_is_the_model_before_unlearning(unlearn):
     """Before the first update, model and reference are equal: KL = 0, NPO = 2/beta ln 2 = 20 ln 2 (of a whole
     answer), DPO = ln 2, and the states of RMU's retain loss are those of the reference.

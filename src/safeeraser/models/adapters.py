@@ -80,6 +80,14 @@ def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageMode
     for parameter in wrapped.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    frozen = list(_frozen(vlm.model, vlm.model.get_submodule(found.language_model)))
+
+    def keep_frozen(*_: Any) -> None:
+        # a tower in training mode would drop states, and its batch norms move what no adapter holds
+        for part in frozen:
+            part.eval()
+
+    wrapped.model.register_forward_pre_hook(keep_frozen)
     return wrapped
 
 
@@ -274,6 +282,16 @@ def _affordable(vlm: VisionLanguageModel, found: Parts) -> Projector:
         "model) whole is for up to 200M or 2 %"
     )
     return "lora"
+
+
+def _frozen(module: torch.nn.Module, language_model: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """The largest parts outside the language model of whose weights none is trained."""
+    for child in module.children():
+        trained = [parameter.requires_grad for parameter in child.parameters()]
+        if any(trained) and child is not language_model:
+            yield from _frozen(child, language_model)
+        elif trained and child is not language_model:
+            yield child
 
 
 def _say(text: str) -> None:

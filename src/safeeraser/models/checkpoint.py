@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import sys
 import unicodedata
@@ -14,20 +13,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from safeeraser.core import files, terminal
+from safeeraser.core import terminal
 from safeeraser.core.errors import UserError
+from safeeraser.models.generation_settings import generation_settings, read_object
 from safeeraser.models.processes import is_first_process
 
 BUILT_IN = {name: Path(__file__).parent / name.replace("-", "_") for name in ("mini-llava", "smol-llava")}
 """Models that come with the package; a folder without config.json holds what is added to a base model."""
-GENERATION = "generation_config.json"
 PROCESSOR_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
 _FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 _WHOLE_FILE = 2**26
 """Weight files up to this many bytes are hashed whole; of larger ones, evenly spread samples are."""
 _SAMPLES, _SAMPLE_BYTES = 256, 2**16
+_ADAPTER = "adapter_config.json"
+"""An adapter beside the weights, which ``from_pretrained`` would put on them without a word."""
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-_NOT_SETTINGS = {"eos_token_id", "pad_token_id", "bos_token_id", "transformers_version", "_from_model_config"}
 
 
 def find_folder(name_or_path: str, patterns: Sequence[str] = _FILES) -> Path:
@@ -38,7 +38,7 @@ def find_folder(name_or_path: str, patterns: Sequence[str] = _FILES) -> Path:
         patterns: Which files are needed.
 
     Raises:
-        UserError: If there is no such checkpoint, or a file is a Git LFS pointer.
+        UserError: If there is no such checkpoint, a file is a Git LFS pointer, or an adapter lies beside the weights.
 
     Example:
         >>> find_folder("mini-llava").name
@@ -56,7 +56,7 @@ def find_folder(name_or_path: str, patterns: Sequence[str] = _FILES) -> Path:
             raise UserError(f"model {name_or_path!r}: the folder has no config.json, so it is no Hugging Face model")
         for file in (file for pattern in patterns for file in path.glob(pattern)):
             refuse_lfs_pointer(file)
-        return path
+        return _without_adapter(path, name_or_path)
     known = ", ".join(sorted(BUILT_IN))
     if name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") != 1:
         raise UserError(f"unknown model {name_or_path!r}: give {known}, an existing folder, or a hub name (OWNER/NAME)")
@@ -64,7 +64,7 @@ def find_folder(name_or_path: str, patterns: Sequence[str] = _FILES) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name_or_path, allow_patterns=list(patterns)))
+        folder = Path(snapshot_download(name_or_path, allow_patterns=list(patterns)))
     except LocalEntryNotFoundError:
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
         raise UserError(
@@ -77,6 +77,17 @@ def find_folder(name_or_path: str, patterns: Sequence[str] = _FILES) -> Path:
             f"model {name_or_path!r} cannot be fetched ({type(error).__name__}: {said}); give {known}, an existing "
             "folder, or a hub name"
         ) from None
+    return _without_adapter(folder, name_or_path)
+
+
+def _without_adapter(folder: Path, name: str) -> Path:
+    if (folder / _ADAPTER).is_file():
+        raise UserError(
+            f"model {name!r}: {folder} holds an adapter beside the weights ({_ADAPTER}), which transformers would put "
+            "on them: remove adapter_* from a copy of the folder if it is merged into the weights, or else merge it "
+            "first (PEFT's merge_and_unload())"
+        )
+    return folder
 
 
 def refuse_lfs_pointer(path: Path) -> None:
@@ -107,7 +118,7 @@ def read_config(name_or_path: str) -> Any:
     """
     from transformers import AutoConfig
 
-    folder = find_folder(name_or_path, ["config.json"])
+    folder = find_folder(name_or_path, ["config.json", _ADAPTER])
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -152,7 +163,7 @@ def check_whole(name: str) -> None:
         except SafetensorError as error:
             raise UserError(f"model {name!r} is incomplete: {path.name}: {error}; fetch the file again") from None
     index = folder / "model.safetensors.index.json"
-    named = _read_object(index).get("weight_map") if index.is_file() else None
+    named = read_object(index).get("weight_map") if index.is_file() else None
     missing = {key: file for key, file in named.items() if key not in held} if isinstance(named, dict) else {}
     if missing:
         lost = ", ".join(sorted(set(map(str, missing.values())))[:3])
@@ -174,7 +185,7 @@ def load_weights(auto_class: Any, name: str, folder: Path, **arguments: Any) -> 
         arguments: More for ``from_pretrained``.
 
     Raises:
-        UserError: If weights are missing, left over or of another shape, or a file cannot be read.
+        UserError: If weights are missing, left over or of another shape, or a file cannot be read or needs a package.
 
     Example:
         >>> from transformers import AutoModelForImageTextToText
@@ -185,7 +196,7 @@ def load_weights(auto_class: Any, name: str, folder: Path, **arguments: Any) -> 
     from safetensors import SafetensorError
     from transformers import GenerationConfig
 
-    end_tokens, ignored = _generation_settings(name, folder)
+    end_tokens, ignored = generation_settings(name, folder)
     arguments |= {"trust_remote_code": False, "generation_config": GenerationConfig(eos_token_id=end_tokens or None)}
     try:
         with _without_loading_report(), quiet():
@@ -194,6 +205,8 @@ def load_weights(auto_class: Any, name: str, folder: Path, **arguments: Any) -> 
             )
     except (OSError, SafetensorError) as error:
         raise UserError(f"model {name!r} is incomplete: {error}") from None
+    except ImportError as error:  # of weights that are stored quantised
+        raise UserError(f"model {name!r} needs a package: {str(error).strip()}") from None
     _check_weights(name, model, report)
     for module in model.modules():
         if hasattr(module, "config"):  # false in some older configurations, which the library itself cannot run
@@ -222,43 +235,6 @@ def _check_weights(name: str, model: Any, report: Mapping[str, Any]) -> None:
             f"{'; '.join(problems)}; give a checkpoint written by its save_pretrained (an adapter is merged by "
             "merge_and_unload() first)"
         )
-
-
-def _generation_settings(name: str, folder: Path) -> tuple[list[int], list[str]]:
-    """End tokens that a checkpoint names, and what else it would have generation do, as texts."""
-    from transformers import GenerationConfig
-
-    # versions of the library differ in whether an unset field is None or has its default
-    defaults = vars(GenerationConfig()) | getattr(GenerationConfig, "_get_default_generation_params", dict)()
-    config, path = _read_object(folder / "config.json"), folder / GENERATION
-    inner = config.get("text_config")
-    # older checkpoints have these settings there, the outer ones first
-    written = {
-        key: value
-        for level in (inner if isinstance(inner, dict) else {}, config)
-        for key, value in level.items()
-        if key in defaults and value is not None
-    }
-    ends = written.get("eos_token_id")
-    if path.is_file():
-        own = _read_object(path)
-        ends, written = own.get("eos_token_id"), written | own
-    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
-    if not all(type(token) is int for token in ends):
-        raise UserError(f"model {name!r}: eos_token_id in {path} is {ends!r}: a token id or a list of them is needed")
-    ignored = [
-        f"{key} {json.dumps(value)[:60]}"
-        for key, value in sorted(written.items())
-        if key not in _NOT_SETTINGS and value is not None and value != defaults.get(key)
-    ]
-    return ends, ignored
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    value = files.read_json(path)
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is no JSON object")
-    return value
 
 
 @cache

@@ -56,7 +56,7 @@ def load_model(name: str, folder: Path, options: ModelOptions) -> Any:
         model = load_weights(AutoModelForImageTextToText, name, folder, **arguments)
     except UserError:
         raise
-    except (ValueError, ImportError) as error:
+    except ValueError as error:
         if options.attention == "auto":
             raise
         raise UserError(
@@ -104,6 +104,8 @@ def load_processor(name: str, folder: Path) -> Any:
         raise UserError(f"model {name!r}: its tokenizer has no padding token; set pad_token in tokenizer_config.json")
     _complete(processor, name, folder, config)
     processor.tokenizer.padding_side = "left"
+    for setting in ("truncation", "max_length"):  # with what it was saved with, a processor would cut every prompt
+        processor.tokenizer.init_kwargs.pop(setting, None)
     return processor
 
 

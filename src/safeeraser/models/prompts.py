@@ -19,6 +19,7 @@ from safeeraser.core.reasoning import SWITCHES, is_reasoning_tag, opened_block, 
 from safeeraser.core.terminal import say
 from safeeraser.models import Preamble, VisionLanguageModel
 from safeeraser.models.control_tokens import escape, unescaped
+from safeeraser.models.template import render
 
 _QUESTION, _ANSWER = "QUESTION", "ANSWER"
 _NOTHING = Preamble()
@@ -56,7 +57,7 @@ def turn(vlm: VisionLanguageModel) -> Turn:
 def _turn(processor: Any, name: str) -> Turn:
     tokenizer = processor.tokenizer
     prompt = opening = _render(processor, _QUESTION)
-    answered = _apply(processor, _conversation(_QUESTION, _ANSWER), dict.fromkeys(_switches(processor), False))
+    answered = render(processor, _conversation(_QUESTION, _ANSWER), **dict.fromkeys(_switches(processor), False))
     if not answered.startswith(prompt):  # Gemma 4 closes a block that the answers of a conversation lack
         prompt = without_empty_block(prompt)
     if not answered.startswith(prompt) or _ANSWER not in answered[len(prompt) :]:
@@ -140,7 +141,7 @@ def _switches(processor: Any) -> tuple[str, ...]:
     named = [name for name in SWITCHES if re.search(rf"(?<![.\w]){name}\b", template)]
 
     def made(name: str, thinking: bool) -> str:
-        return _apply(processor, _conversation(_QUESTION), {name: thinking}, add_generation_prompt=True)
+        return render(processor, _conversation(_QUESTION), add_generation_prompt=True, **{name: thinking})
 
     return tuple(name for name in named if made(name, True) != made(name, False))
 
@@ -273,7 +274,7 @@ def _render(
     def rendered(*first: dict[str, Any]) -> str:
         earlier = [message for pair in before.turns for message in _conversation(*pair, shown=False)]
         turns = [*first, *earlier, *_conversation(question, shown=shown)]
-        return _apply(processor, turns, switches, add_generation_prompt=True)
+        return render(processor, turns, add_generation_prompt=True, **switches)
 
     system = before.system.strip()
     if not system:
@@ -289,10 +290,6 @@ def _render(
         turns = ((f"{system}\n\n{asked}", answer), *others)
         return _render(processor, question, shown, thinking, Preamble("", turns))
     return _render(processor, f"{system}\n\n{question}", shown, thinking)
-
-
-def _apply(processor: Any, turns: list[dict[str, Any]], switches: Mapping[str, bool], **options: bool) -> str:
-    return str(processor.apply_chat_template(turns, tokenize=False, **options, **switches))
 
 
 def _conversation(question: str, *answers: str, shown: bool = True) -> list[dict[str, Any]]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MAX_CONCURRENCY = 1000  # connections that the client opens at most
 THINKING = "chat_template_kwargs"
 """Key of a request's body for the chat template's variables, as vLLM, SGLang and llama.cpp have it."""
+NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""What vLLM and SGLang otherwise take from the checkpoint's generation_config.json, each switched off."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ class _Client:
         self._openai, self._endpoint = openai, endpoint
         key = network.read_key(endpoint.api_key_env, endpoint.base_url)
         self._secret = key if network.is_secret(key) else ""
-        self._token_limit, self._takes_switch = endpoint.token_limit, True
+        self._token_limit, self._unknown = endpoint.token_limit, set[str]()
         self._is_reached = False
         self._is_accepted: bool | None = None  # whether key, URL and model are right; None: not known yet
         self._probing = asyncio.Lock()
@@ -251,9 +253,7 @@ class _Client:
         return outcome
 
     async def _send(self, body: Mapping[str, Any]) -> bytes:
-        sent, limit = dict(body), self._token_limit
-        if not self._takes_switch and not _thinks(sent):
-            sent.pop(THINKING, None)
+        sent, limit = {key: value for key, value in body.items() if key not in self._unknown}, self._token_limit
         if "max_tokens" in sent:
             sent[limit] = sent.pop("max_tokens")
         try:
@@ -263,13 +263,14 @@ class _Client:
             )
         except (self._openai.BadRequestError, self._openai.UnprocessableEntityError) as error:
             words = error_words(error.response.content)
-            if THINKING in words and THINKING in sent:
-                if _thinks(sent):
-                    raise UserError(
-                        f"generation.thinking: {self._endpoint.base_url} takes no {THINKING}, with which the chat "
-                        f"template is told to think ({self._said(error)}): leave the option out"
-                    ) from None
-                self._takes_switch = False  # such a server has no template that could think by itself
+            refused = {key for key in (THINKING, *NEUTRAL) if key in sent and key in words}
+            if THINKING in refused and any(sent[THINKING].values()):
+                raise UserError(
+                    f"generation.thinking: {self._endpoint.base_url} takes no {THINKING}, with which the chat "
+                    f"template is told to think ({self._said(error)}): leave the option out"
+                ) from None
+            if refused:  # such a server reads no template that could think by itself, and no generation_config.json
+                self._unknown |= refused
             elif limit != "max_completion_tokens" and "max_completion_tokens" in words:
                 self._token_limit = "max_completion_tokens"
             else:
@@ -313,7 +314,3 @@ class _Client:
 
     def _redacted(self, text: str) -> str:
         return text.replace(self._secret, "[key]") if self._secret else text
-
-
-def _thinks(body: Mapping[str, Any]) -> bool:
-    return any(body.get(THINKING, {}).values())

@@ -8,6 +8,7 @@ from typing import Any
 
 from safeeraser.core.errors import UserError
 from safeeraser.models.control_tokens import escape, unescaped
+from safeeraser.models.template import render
 
 _PROBES = ("what is asked", "what is answered")
 
@@ -114,4 +115,4 @@ def _render(tokenizer: Any, texts: Sequence[str], parts: bool) -> str:
         {"role": role, "content": [{"type": "text", "text": text}] if parts else text}
         for role, text in zip(("user", "assistant"), texts, strict=False)
     ]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    return render(tokenizer, turns, add_generation_prompt=True)

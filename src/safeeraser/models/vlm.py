@@ -15,12 +15,14 @@ from safeeraser.core.errors import UserError
 from safeeraser.models import checkpoint
 from safeeraser.models.checkpoint import fingerprint, read_config
 from safeeraser.models.families import ENCODER_DECODER, check_reads_images, is_encoder_decoder
+from safeeraser.models.generation_settings import GENERATION
 from safeeraser.records import VANILLA
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+PROCESSOR = "processor_config.json"
 Gate = Callable[[Sequence[str]], Sequence[str | None]]
 """For each of some questions the answer that is given in the model's place; None: the model is asked."""
 
@@ -187,10 +189,15 @@ def save(vlm: VisionLanguageModel, out: Path) -> None:
     vlm.model.save_pretrained(out)
     vlm.processor.save_pretrained(out)
     base = checkpoint.find_folder(vlm.name)
-    (out / checkpoint.GENERATION).unlink(missing_ok=True)
-    for path in (base / checkpoint.GENERATION, *base.glob("*preprocessor_config.json")):
+    (out / GENERATION).unlink(missing_ok=True)
+    for path in (base / GENERATION, *base.glob("*preprocessor_config.json")):
         if path.exists() and not (out / path.name).exists():
             shutil.copyfile(path, out / path.name)
+    whole, written = (
+        files.read_json(place / PROCESSOR) if (place / PROCESSOR).exists() else {} for place in (base, out)
+    )
+    if left := {name: part for name, part in whole.items() if name.endswith("_processor") and name not in written}:
+        files.write_json(out / PROCESSOR, written | left)
 
 
 def check_type(name: str, config: Any) -> None:

@@ -147,6 +147,8 @@ def training_arguments(
         dataloader_pin_memory=on_gpu,
         ddp_find_unused_parameters=False,
     )
+    if not asks_for("DEEPSPEED"):  # accelerate's own default file, or a job's image, may name another
+        arguments.mixed_precision = "bf16" if arguments.bf16 else "no"
     arguments._n_gpu = min(arguments.n_gpu, 1)  # a process has one GPU: more of them take torchrun or accelerate
     return arguments
 

@@ -94,7 +94,7 @@ class TripleDataset(Dataset[dict[Rows, Sample]]):
         pd_noise: float = 0.0,
     ) -> None:
         """Start in epoch 0."""
-        self._triples = triples
+        self.triples = triples
         self._rows = rows
         self._refusals = refusals
         self._seed = seed
@@ -108,11 +108,11 @@ class TripleDataset(Dataset[dict[Rows, Sample]]):
 
     def __len__(self) -> int:
         """Number of triples."""
-        return len(self._triples)
+        return len(self.triples)
 
     def __getitem__(self, index: int) -> dict[Rows, Sample]:
         """The rows of one triple."""
-        triple = self._triples[index]
+        triple = self.triples[index]
         refusal = refusal_for(self._refusals, self._seed, self._epoch, triple) if "refusal" in self._rows else ""
         made = {rows: SAMPLES[rows](triple, refusal) for rows in self._rows}
         if self._rng("text", triple).random() < self._text_forget:

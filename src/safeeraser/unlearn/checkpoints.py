@@ -1,10 +1,11 @@
-"""Checkpoints of unlearning: where they are, and what to do when a number of the training is not finite."""
+"""Checkpoints of unlearning: where they are, who sees them, and what to do when a number is not finite."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from safeeraser.core.errors import UserError
+from safeeraser.models.processes import processes
 
 
 def last_checkpoint(out: Path) -> Path | None:
@@ -30,6 +31,27 @@ def checkpoints(out: Path) -> list[Path]:
 def _step_of(folder: Path) -> int:
     number = folder.name.removeprefix("checkpoint-")
     return int(number) if number.isdigit() else -1
+
+
+def check_shared(start: Path | None, out: Path) -> None:
+    """Check that all processes go on from the same checkpoint: of others, steps would differ, and wait for ever.
+
+    Raises:
+        UserError: If they do not.
+
+    Example:
+        >>> check_shared(None, Path("runs/ga"))
+    """
+    if processes() == 1:
+        return
+    from accelerate.utils import gather_object
+
+    seen = sorted(set(gather_object(["none" if start is None else start.name])))
+    if len(seen) > 1:
+        raise UserError(
+            f"{out}: the processes do not see the same checkpoint there ({', '.join(seen)}): give --out in a folder "
+            "that all machines share, or, if they do, start again once it looks the same on all of them"
+        )
 
 
 def check_finite(name: str, value: float, step: int, out: Path) -> None:

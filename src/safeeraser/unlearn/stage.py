@@ -31,7 +31,7 @@ from safeeraser.models.processes import asks_for, is_first_process, launched, lo
 from safeeraser.objectives import Method
 from safeeraser.unlearn.arguments import check_launch, check_options, hidden_layer, training_arguments
 from safeeraser.unlearn.batch import RowCollator, TripleDataset, check_texts
-from safeeraser.unlearn.checkpoints import checkpoints, last_checkpoint
+from safeeraser.unlearn.checkpoints import check_shared, checkpoints, last_checkpoint
 from safeeraser.unlearn.order import EpochSampler
 from safeeraser.unlearn.reference_cache import ReferenceCache
 from safeeraser.unlearn.saliency import READ, find_mask
@@ -67,16 +67,14 @@ def run(
         benchmark: Where the train records, their images and the refusals come from.
         method: What to minimise.
         options: Budget, optimizer, LoRA and seed.
-        out: Folder for ``adapter/`` and ``train.jsonl``: a line per step, with loss and terms before their weights;
-            ``checkpoint-STEP/`` lies there until the adapter does.
+        out: Folder for ``adapter/``, and until it is there ``checkpoint-STEP/``, and for ``train.jsonl``: a line per
+            step, with loss and terms before their weights.
         progress: Called after every step; None draws a bar with the time left on standard error.
         loading: How the model is loaded; None: the defaults.
-        after: An adapter made before, or several in order, which are folded into the weights first; the new one
-            belongs to all together (``models.load_merged``).
+        after: Adapters made before, which are folded into the weights first, in order (``models.load_merged``).
         images: The benchmark's images, for who reads them again afterwards; None: a cache of its own.
         fits: Triples that fit through the model at once, where ``batch_size`` is not given; None: unknown.
-        measure: What the rule ``stop`` is checked with, on questions about none of the benchmark's train records; see
-            ``bench.early_stop``.
+        measure: What the rule ``stop`` is checked with, on questions about no train record (``bench.early_stop``).
 
     Returns:
         The adapter folder, ``out/adapter``; it appears there whole or not at all.
@@ -92,63 +90,73 @@ def run(
         PosixPath('runs/po/adapter')
     """
     check_options(options, method)
-    if options.stop is not None and measure is None:
-        raise ValueError("training.stop needs 'measure'")
-    of_terms = method.options(options.terms)
     triples = training_triples(benchmark, method.rows, method.readers("decouple"))
     training = triples, method.rows, benchmark.refusals
     dataset = TripleDataset(*training, options.seed, options.text_forget, options.pd_noise)
-    out = Path(out)
-    adapter, start = out / "adapter", last_checkpoint(out)
-    loading = loading or ModelOptions()
-    batch = _batch(options, fits)
-    info = _describe(model, benchmark, method, options, loading, batch, after)
-    unread = method.unread_options()
+    loading, images, batch = loading or ModelOptions(), images or ImageCache(benchmark), _batch(options, fits)
+    info, unread = _describe(model, benchmark, method, options, loading, batch, after), method.unread_options()
+    adapter, start = Path(out) / "adapter", last_checkpoint(out)
     # before the weights are loaded: a finished cell costs nothing, and one of other options is refused at once
     if _is_made(adapter, info, unread):
-        _remove_checkpoints(out)
+        _remove_checkpoints(adapter.parent)
         return adapter
     if start is not None:
         _is_made(start, info, unread)
-    out.mkdir(parents=True, exist_ok=True)
+    adapter.parent.mkdir(parents=True, exist_ok=True)
     vlm = _trainable(model, options, loading, after)
     # all texts before the first step: a tokenizer that misreads one would be found in the middle of an epoch
     check_texts(vlm.processor.tokenizer, *training)
-    pictures = [triple.image for triple in triples]
-    sampler = EpochSampler(len(dataset), batch.global_batch, options.seed, pictures, options.group_by)
-    pack = options.pack and _packs(vlm, options.max_length)
-    shown = images or ImageCache(benchmark)
-    collator = RowCollator(vlm, shown, method, options.max_length, pack, options.text_forget > 0)
-    mask = None
-    if options.saliency is not None:
-        pairs = RowCollator(vlm, shown, READ, options.max_length, pack)
-        # the fresh adapter changes nothing yet, so that the gradients are those of the model before unlearning
-        mask = find_mask(vlm, triples, pairs, batch.batch_size, options.saliency)
-    stopping = None
-    if options.stop and measure:
-        stopping = Stopping(vlm, parse_rule(options.stop), options.stop_every, measure)
     with _reporting(method.name, progress) as report:
-        trainer = UnlearnTrainer(
-            vlm,
-            method,
-            of_terms,
-            info,
-            sampler,
-            ReferenceCache() if options.cache_reference else None,
-            hidden_layer(method, options, vlm.model.config),
-            mask,
-            args=training_arguments(options, batch, vlm.model, out),
-            train_dataset=dataset,
-            data_collator=collator,
-            callbacks=[
-                StepLog(out / "train.jsonl", dataset, sampler, report, collator, stopping),
-                *([] if stopping is None else [stopping]),
-            ],
-        )
-        check_launch(trainer.args.world_size, trainer.is_fsdp_enabled, trainer.is_deepspeed_enabled)
+        trainer = _trainer(vlm, method, options, batch, info, dataset, images, adapter.parent, report, measure)
+        check_shared(start, adapter.parent)
         trainer.train(resume_from_checkpoint=str(start) if start else None)
     _save(trainer, adapter)
     return adapter
+
+
+def _trainer(
+    vlm: models.VisionLanguageModel,
+    method: Method,
+    options: UnlearnOptions,
+    batch: StepBatch,
+    info: dict[str, Any],
+    dataset: TripleDataset,
+    images: ImageCache,
+    out: Path,
+    report: Progress,
+    measure: Measure | None,
+) -> UnlearnTrainer:
+    """Put a trainer together, of a model with a fresh adapter."""
+    pictures = [triple.image for triple in dataset.triples]
+    sampler = EpochSampler(len(dataset), batch.global_batch, options.seed, pictures, options.group_by)
+    pack = options.pack and _packs(vlm, options.max_length)
+    collator = RowCollator(vlm, images, method, options.max_length, pack, options.text_forget > 0)
+    mask = stopping = None
+    if options.saliency is not None:
+        pairs = RowCollator(vlm, images, READ, options.max_length, pack)
+        # the fresh adapter changes nothing yet, so that the gradients are those of the model before unlearning
+        mask = find_mask(vlm, dataset.triples, pairs, batch.batch_size, options.saliency)
+    if options.stop is not None:
+        if measure is None:
+            raise ValueError("training.stop needs 'measure'")
+        stopping = Stopping(vlm, parse_rule(options.stop), options.stop_every, measure)
+    log = StepLog(out / "train.jsonl", dataset, sampler, report, collator, stopping)
+    trainer = UnlearnTrainer(
+        vlm,
+        method,
+        method.options(options.terms),
+        info,
+        sampler,
+        ReferenceCache() if options.cache_reference else None,
+        hidden_layer(method, options, vlm.model.config),
+        mask,
+        args=training_arguments(options, batch, vlm.model, out),
+        train_dataset=dataset,
+        data_collator=collator,
+        callbacks=[log] if stopping is None else [log, stopping],
+    )
+    check_launch(trainer.args.world_size, trainer.is_fsdp_enabled, trainer.is_deepspeed_enabled)
+    return trainer
 
 
 def _batch(options: UnlearnOptions, fits: int | None) -> StepBatch:

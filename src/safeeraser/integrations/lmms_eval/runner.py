@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from datetime import datetime
 from itertools import groupby, islice
 from typing import Any
 
@@ -45,7 +46,7 @@ def checkpoint_class() -> Any:
             with tqdm(total=len(requests), desc="Model Responding") as progress:
                 for (options, _), alike in groupby(map(self._asked, requests), key=lambda asked: asked[0]):
                     while batch := [(messages, pictures) for _, messages, pictures in islice(alike, self.batch_size)]:
-                        answers += _answers(self.model, self.processor, batch, options)
+                        answers += answer(self.model, self.processor, batch, options)
                         progress.update(len(batch))
             return answers
 
@@ -69,29 +70,50 @@ def checkpoint_class() -> Any:
     return Checkpoint
 
 
-def _answers(model: Any, processor: Any, batch: list[tuple[Any, list[Any]]], options: dict[str, Any]) -> list[str]:
-    """Answer messages with their pictures, of which all have as many."""
+def answer(model: Any, processor: Any, batch: list[tuple[Any, list[Any]]], options: dict[str, Any]) -> list[str]:
+    """Answer messages, each with its pictures, of which all have as many, as ``options`` want it."""
     import torch
 
-    named = set(re.findall(r"(?<![.\w])(?:enable_)?thinking\b", str(processor.chat_template)))
-    off = dict.fromkeys(named, False)  # for templates that let a model think unless they are told not to
+    template, tokenizer = processor.chat_template, processor.tokenizer
+    named = set(re.findall(r"(?<![.\w])(?:enable_)?thinking\b", str(template)))
+    given: dict[str, Any] = dict.fromkeys(named, False)  # for templates that let a model think unless told not to
+    if isinstance(template, str) and "strftime_now" in template:
+        given["chat_template"] = _on_fixed_day(template)
     texts = [
-        processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **off)
+        processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **given)
         for messages, _ in batch
     ]
     pictures = [[_rgb(picture) for picture in shown] for _, shown in batch]
-    bos = processor.tokenizer.bos_token
     inputs = processor(
         text=texts,
         **({"images": pictures} if pictures[0] else {}),
         padding=True,
-        add_special_tokens=not (bos and texts[0].startswith(bos)),
+        add_special_tokens=not (tokenizer.bos_token and texts[0].startswith(tokenizer.bos_token)),
         return_tensors="pt",
     ).to(model.device, model.dtype)
     with torch.inference_mode():
-        new = _continue(model, inputs, options, processor.tokenizer.pad_token_id)
-    said = processor.tokenizer.batch_decode(new, skip_special_tokens=True)
+        new = _continue(model, inputs, options, _ends(model, processor, given), tokenizer.pad_token_id)
+    said = tokenizer.batch_decode(new, skip_special_tokens=True)
     return [_until(text, options).strip() for text in said]
+
+
+def _ends(model: Any, processor: Any, given: dict[str, Any]) -> list[int]:
+    """End tokens as in ``safeeraser respond``: the checkpoint's, and what the template puts behind an answer."""
+    said = {"user": "QUESTION", "assistant": "ANSWER"}
+    turns = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in said.items()]
+    rest = processor.apply_chat_template(turns, tokenize=False, **given).rpartition("ANSWER")[2]
+    tokenizer, own = processor.tokenizer, model.generation_config.eos_token_id
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    behind = [id for id in tokenizer(rest, add_special_tokens=False).input_ids if id in special]
+    ends = {*(behind[:1] or [tokenizer.eos_token_id]), *(own if isinstance(own, list) else [own])}
+    return sorted(ends - {None})
+
+
+def _on_fixed_day(template: str) -> str:
+    """What ``safeeraser.models.template.render``, which is not at hand here, makes of a template that writes a date."""
+    day = datetime(2024, 7, 26)
+    call = r"""strftime_now\(\s*(["'])(.*?)\1\s*\)"""
+    return re.sub(call, lambda found: repr(day.strftime(found[2])), template)
 
 
 def _rgb(picture: Any) -> Any:
@@ -109,7 +131,9 @@ def _rgb(picture: Any) -> Any:
     return paper
 
 
-def _continue(model: Any, inputs: dict[str, Any], options: dict[str, Any], pad_token: int) -> Any:
+def _continue(
+    model: Any, inputs: dict[str, Any], options: dict[str, Any], end_tokens: list[int], pad_token: int
+) -> Any:
     """New tokens for a task's ``generation_kwargs``: greedy unless the task samples.
 
     Nothing of the checkpoint's own settings counts but its end tokens, as in ``safeeraser respond``.
@@ -124,7 +148,7 @@ def _continue(model: Any, inputs: dict[str, Any], options: dict[str, Any], pad_t
         max_new_tokens=options.get("max_new_tokens", 1024),
         num_beams=options.get("num_beams", 1),
         use_cache=True,
-        eos_token_id=model.generation_config.eos_token_id,
+        eos_token_id=end_tokens,
         pad_token_id=pad_token,
         **sampling,
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from safeeraser.models import VisionLanguageModel
 from safeeraser.models.smol_llava.base import END, IMAGE
+from safeeraser.models.template import render
 
 _QUESTION = "QUESTION"
 
@@ -59,7 +60,7 @@ class Encoder:
         self._frames = {}
         for shown in (False, True):
             asked = [{"role": "user", "content": [image, *content] if shown else content}]
-            prompt = str(vlm.processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False))
+            prompt = render(vlm.processor, asked, add_generation_prompt=True)
             self._frames[shown] = prompt.replace(IMAGE, IMAGE * vlm.model.config.image_seq_length).split(_QUESTION)
 
     def rows(self, pairs: Sequence[tuple[str, str]], shown: bool) -> list[Row]:

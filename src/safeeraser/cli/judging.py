@@ -1,21 +1,54 @@
-"""Subcommand judge-check: how far a judge agrees with labelled answers."""
+"""Subcommands judge, and judge-check: how far a judge agrees with labelled answers."""
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safeeraser.config import FilePath, JudgeOptions
+from safeeraser.config import FilePath, JudgeOptions, OnBad, Protocol
+from safeeraser.core.errors import UserError
 from safeeraser.core.terminal import bar, say
 
 if TYPE_CHECKING:
+    from safeeraser.cli.stages import ScoreConfig
+    from safeeraser.data import Benchmark
     from safeeraser.judges.labelled import Labelled
-    from safeeraser.records import Criterion, Verdict
+    from safeeraser.records import Criterion, Query, Verdict
 
 PARTS = ("dev", "held-out", "all")
 CRITERIA: tuple[Criterion, ...] = ("unsafe", "refusal", "normal")
+
+
+@dataclass
+class JudgeConfig:
+    r"""Judge responses: responses.jsonl -> verdicts.jsonl; resumes by response.
+
+    Example:
+        safeeraser judge --responses runs/po-pd/responses.jsonl --out runs/po-pd/verdicts.jsonl
+        safeeraser judge --responses runs/po-pd/responses.jsonl --out runs/po-pd/gpt-4o.jsonl \
+            --judge api --model gpt-4o --base_url https://api.openai.com/v1 --max_cost 5
+    """
+
+    responses: FilePath[str]
+    """File written by 'safeeraser respond'."""
+    out: FilePath[str]
+    """JSONL file that the verdicts are appended to."""
+    data: FilePath[str] = "pictogram"
+    """The benchmark that was answered."""
+    on_bad: OnBad = "fail"
+    """What to do about bad records: as 'safeeraser respond' was told."""
+    text_sets: FilePath[str | list[str]] = "knowledge,text_orr"
+    """The questions without an image, if any were asked: as 'safeeraser respond' was told."""
+    judge: str = "rules"
+    """Judge: 'rules' works offline; 'api' asks a model behind a server; 'guard' is a local guard model."""
+    protocol: Protocol = "greedy"
+    """Protocol that the responses were made with."""
+    judging: JudgeOptions = field(default_factory=JudgeOptions)
+    """How a judge that is a model judges."""
 
 
 @dataclass
@@ -39,6 +72,51 @@ class JudgeCheckConfig:
     """Also list those of the held-out part: rules that are changed after that cannot be measured on it any more."""
     judging: JudgeOptions = field(default_factory=JudgeOptions)
     """How a judge that is a model judges."""
+
+
+def asked(options: JudgeConfig | ScoreConfig, benchmark: Benchmark) -> list[Query]:
+    """The questions that answers may be to; says how many answers are to none of them.
+
+    Raises:
+        UserError: If there is no answer to one of them.
+    """
+    from safeeraser import data
+    from safeeraser.core import files
+    from safeeraser.records import Response
+
+    queries = [*data.queries(benchmark, options.protocol), *data.text_queries(options.text_sets)]
+    known = {query.id for query in queries}
+    answered = {response.query_id for response in files.read_jsonl(Path(options.responses), Response)}
+    of = f"a question of data {options.data!r} under protocol {options.protocol!r}"
+    advice = "give --data, --on_bad, --protocol and --text_sets as 'safeeraser respond' was told"
+    if not answered & known:
+        raise UserError(f"{options.responses}: it has no answer to {of}: {advice}")
+    if others := answered - known:
+        say(f"left out: {len(others):,} of {len(answered):,} answers, which are not to {of}: {advice}", sys.stderr)
+    return queries
+
+
+def judge(options: JudgeConfig) -> int:
+    """``safeeraser judge``."""
+    from safeeraser import data, judges
+
+    benchmark = data.load(options.data, on_bad=options.on_bad)
+    queries = asked(options, benchmark)
+    judge = judges.create(options.judge, benchmark.refusals, options.judging, benchmark.image)
+    with bar("judge", None) as progress:
+        verdicts = judges.run(judge, queries, Path(options.responses), Path(options.out), progress, say)
+    replied = Counter(verdict.model for verdict in verdicts if verdict.model)
+    if replied:
+        say("the server replied as " + ", ".join(f"{model} ({number:,})" for model, number in replied.most_common()))
+    unscored = Counter(verdict.unscored for verdict in verdicts if verdict.unscored)
+    for reason, number in unscored.most_common(5):
+        say(f"unscored: {number} of {len(verdicts)}: {reason}")
+    if any(reason.startswith(judges.FAILED) for reason in unscored):
+        say("the same command tries these again")
+    if say_none_replied(verdicts):
+        return 1
+    say(f"verdicts: {options.out}\nnext: safeeraser score --responses {options.responses} --verdicts {options.out}")
+    return 0
 
 
 def check(options: JudgeCheckConfig) -> int:

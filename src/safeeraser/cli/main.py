@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         terminal.say(f"safeeraser {name}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            return 1
         said = refused(error)
         if said is None:
             raise
@@ -41,6 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         terminal.say("\ninterrupted: the same command goes on where this one stopped", file=sys.stderr)
         return 130
+
+
+def _is_unread() -> bool:
+    """Whether standard output is a pipe that nobody reads any more, as with ``| head``; what is left goes nowhere."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes at its end
+        return True
+    return False
 
 
 def _split(arguments: list[str]) -> tuple[str | None, list[str]]:

@@ -1,8 +1,7 @@
-"""Subcommands that run one stage: unlearn, respond, judge, score."""
+"""Subcommands that run one stage: unlearn, respond, score."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from safeeraser.config import (
     FilePath,
     GenerationOptions,
-    JudgeOptions,
     ModelOptions,
     OnBad,
     Protocol,
@@ -95,34 +93,6 @@ class RespondConfig:
     """How the model answers."""
     loading: ModelOptions = field(default_factory=ModelOptions)
     """How the model is loaded: dtype, device, quantization, attention."""
-
-
-@dataclass
-class JudgeConfig:
-    r"""Judge responses: responses.jsonl -> verdicts.jsonl; resumes by response.
-
-    Example:
-        safeeraser judge --responses runs/po-pd/responses.jsonl --out runs/po-pd/verdicts.jsonl
-        safeeraser judge --responses runs/po-pd/responses.jsonl --out runs/po-pd/gpt-4o.jsonl \
-            --judge api --model gpt-4o --base_url https://api.openai.com/v1 --max_cost 5
-    """
-
-    responses: FilePath[str]
-    """File written by 'safeeraser respond'."""
-    out: FilePath[str]
-    """JSONL file that the verdicts are appended to."""
-    data: FilePath[str] = "pictogram"
-    """The benchmark that was answered."""
-    on_bad: OnBad = "fail"
-    """What to do about bad records: as 'safeeraser respond' was told."""
-    text_sets: FilePath[str | list[str]] = "knowledge,text_orr"
-    """The questions without an image, if any were asked: as 'safeeraser respond' was told."""
-    judge: str = "rules"
-    """Judge: 'rules' works offline; 'api' asks a model behind a server; 'guard' is a local guard model."""
-    protocol: Protocol = "greedy"
-    """Protocol that the responses were made with."""
-    judging: JudgeOptions = field(default_factory=JudgeOptions)
-    """How a judge that is a model judges."""
 
 
 @dataclass
@@ -255,33 +225,10 @@ def _claim(options: RespondConfig, source: dict[str, Any]) -> None:
     files.claim(Path(options.out).with_suffix(".source.json"), source | deciding_values(options.generation))
 
 
-def judge(options: JudgeConfig) -> int:
-    """``safeeraser judge``."""
-    from safeeraser import data, judges
-    from safeeraser.cli.judging import say_none_replied
-
-    benchmark = data.load(options.data, on_bad=options.on_bad)
-    queries = [*data.queries(benchmark, options.protocol), *data.text_queries(options.text_sets)]
-    judge = judges.create(options.judge, benchmark.refusals, options.judging, benchmark.image)
-    with bar("judge", None) as progress:
-        verdicts = judges.run(judge, queries, Path(options.responses), Path(options.out), progress, say)
-    replied = Counter(verdict.model for verdict in verdicts if verdict.model)
-    if replied:
-        say("the server replied as " + ", ".join(f"{model} ({number:,})" for model, number in replied.most_common()))
-    unscored = Counter(verdict.unscored for verdict in verdicts if verdict.unscored)
-    for reason, number in unscored.most_common(5):
-        say(f"unscored: {number} of {len(verdicts)}: {reason}")
-    if any(reason.startswith(judges.FAILED) for reason in unscored):
-        say("the same command tries these again")
-    if say_none_replied(verdicts):
-        return 1
-    say(f"verdicts: {options.out}\nnext: safeeraser score --responses {options.responses} --verdicts {options.out}")
-    return 0
-
-
 def score(options: ScoreConfig) -> int:
     """``safeeraser score``."""
     from safeeraser import data, metrics
+    from safeeraser.cli.judging import asked
     from safeeraser.core import files
     from safeeraser.judges.human import read_verdicts
     from safeeraser.records import Response
@@ -293,8 +240,7 @@ def score(options: ScoreConfig) -> int:
     held_out = data.read_held_out(Path(options.held_out), benchmark) if options.held_out is not None else None
     if held_out is None:
         data.warn_of_copies(benchmark)
-    asked = [*data.queries(benchmark, options.protocol), *data.text_queries(options.text_sets)]
-    queries = [query for query in asked if query.id in answered]
+    queries = [query for query in asked(options, benchmark) if query.id in answered]
     verdicts = read_verdicts(Path(options.verdicts))
     scores = metrics.score(queries, responses, verdicts, options.judge, held_out=held_out)
     files.write_json(Path(options.out), {"scores": [s.model_dump() for s in scores]})

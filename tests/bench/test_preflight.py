@@ -13,7 +13,7 @@ from chat_server import ChatServer, error_reply
 from fake_run import fake_cell
 
 from safeeraser import bench, config
-from safeeraser.bench import clock, live, matrix, preflight, progress, runs
+from safeeraser.bench import clock, live, matrix, preflight, progress, runs, tracking
 from safeeraser.bench.live import Job, LiveTable
 from safeeraser.bench.progress import Reporter
 from safeeraser.config import GenerationOptions, LoraOptions, UnlearnOptions
@@ -149,6 +149,14 @@ def test_the_tracker_gets_scores_and_the_final_table(small, tiny_model: Path, tm
     for folder, key in ((cell.folder, "scores/rouge_l"), (tmp_path, f"table/{cell.label}/rouge_l".replace(" ", "-"))):
         events = EventAccumulator(str(folder / "runs" / "scores")).Reload()
         assert events.Scalars(key)[0].value == pytest.approx(100 * by_name["rouge_l"].value)
+
+
+def test_the_final_table_of_budgets_keeps_their_cells_apart(tmp_path: Path, monkeypatch) -> None:
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(tracking, "_log", lambda tracker, folder, values: logged.update(values))
+    done = {f"po seed 0 steps {n}": runs.read(fake_cell(tmp_path / str(n), "po", 0)) for n in (5, 9)}
+    tracking.log_table("tensorboard", tmp_path, done)
+    assert {f"table/po-seed-0-steps-{n}/sarr" for n in (5, 9)} <= logged.keys()
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def run(config: BenchConfig, report: Report | None = None) -> int:
         if config.cell is None and len(failed) < len(chosen):
             times.lap("waiting for cells")
             done = [cell for cell in chosen if cell.is_done]
-            tracking.log_table(config.training.tracker, out, done)
+            tracking.log_table(config.training.tracker, out, {job.label: job.cell for job in jobs if job.cell.is_done})
             if report is not None:
                 report(config, done, [job.label for job in failed])
             times.lap("report")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
-import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -47,13 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _is_unread() -> bool:
-    """Whether standard output is a pipe that nobody reads any more, as with ``| head``; what is left goes nowhere."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes at its end
-        return True
-    return False
+    """Whether standard output is a pipe that nobody reads any more, as with ``| head``."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))
 
 
 def _split(arguments: list[str]) -> tuple[str | None, list[str]]:

@@ -29,6 +29,7 @@ import torch
 from gpu_bench import bench_rows
 from gpu_model import PAPER, TINY, Photos, Scale, Texts
 from measure import Tables, rounded
+from torch.utils.benchmark import Timer
 
 from safeeraser.bench import estimate
 from safeeraser.bench.estimate.compute import answering_flops
@@ -133,12 +134,12 @@ def card(report: Report, sizes: estimate.Sizes) -> None:
 
     def product() -> Row:
         a, b = (torch.randn(side, side, device=scale.device, dtype=scale.dtype) for _ in range(2))
-        return {"TFLOP/s": 2 * side**3 / _median_seconds(lambda: a @ b, scale) / 1e12}
+        return {"TFLOP/s": 2 * side**3 / _seconds(lambda: a @ b) / 1e12}
 
     def copy() -> Row:
         a = torch.randn(side, side, 8, device=scale.device, dtype=scale.dtype)
         b = torch.empty_like(a)
-        return {"GB/s": 2 * a.nbytes / _median_seconds(lambda: b.copy_(a), scale) / 1e9}
+        return {"GB/s": 2 * a.nbytes / _seconds(lambda: b.copy_(a)) / 1e9}
 
     def context() -> Row:
         torch.ones(1, device=scale.device)
@@ -151,16 +152,10 @@ def card(report: Report, sizes: estimate.Sizes) -> None:
         report.measure("card", "kept by CUDA", context)
 
 
-def _median_seconds(work: Callable[[], object], scale: Scale, times: int = 10) -> float:
-    taken = []
-    for number in range(times + 3):
-        gpu_model.wait(scale.device)
-        start = time.perf_counter()
-        work()
-        gpu_model.wait(scale.device)
-        if number >= 3:
-            taken.append(time.perf_counter() - start)
-    return sorted(taken)[times // 2]
+def _seconds(work: Callable[[], object]) -> float:
+    """Of one call in the median; torch's timer warms up first, and waits for the card."""
+    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange().median
 
 
 def training(report: Report, sizes: estimate.Sizes) -> None:

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -34,10 +33,9 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of vanilla and po, six val records with a question each, never attacked."""
     root = tmp_path_factory.mktemp("attack")
     benchmark = build(root / "small", records=24, workers=1)
-    lora = LoraOptions(rank=4, alpha=16.0)
     for method in ("vanilla", "po"):
         folder = root / "run" / "cells" / "mini-llava" / method / "seed-0"
-        training = UnlearnOptions(lora=lora, steps=20, batch_size=4, learning_rate=2e-3)
+        training = UnlearnOptions(lora=LoraOptions(rank=4, alpha=16.0), steps=20, batch_size=4, learning_rate=2e-3)
         spec = CellSpec(
             model="mini-llava", model_fingerprint=models.fingerprint("mini-llava"), data=str(benchmark), method=method,
             seed=0, questions=1, sets=("generality", "safe"), training=training_values(training, None),
@@ -68,9 +66,9 @@ def audited(attacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def po(clean: Path, tmp_path: Path) -> Iterator[Path]:
+def po(clean: Path, tmp_path: Path) -> Path:
     """A cell of its own to attack."""
-    yield Path(shutil.copytree(of(clean, "po"), tmp_path / "cells" / "mini-llava" / "po" / "seed-0"))
+    return Path(shutil.copytree(of(clean, "po"), tmp_path / "cells" / "mini-llava" / "po" / "seed-0"))
 
 
 def of(run: Path, method: str) -> Path:
@@ -138,15 +136,16 @@ def test_the_points_of_a_curve_differ_in_samples_alone(attacked):
     assert len({info["data_fingerprint"] for info in origins.values()}) == 6
 
 
-def test_what_needs_more_answers_than_there_are_is_left_out_and_said(po, capsys):
-    one = runs.read(po)
-    pairs = sum(len(record.forget) for record in one.spec.benchmark().split("train"))
-    crop, of_32 = attacks.find("crop,relearn-of-32")
-    assert of_32.pairs == 32 <= pairs
-    target = attacks.prepare(one, [crop, replace(of_32, pairs=pairs + 1)])
-    assert [attack.name for attack, _ in target.asked] == ["crop"]
-    assert f"left out: relearn-of-32: data 'small' have {pairs} forget pairs in train" in capsys.readouterr().out
-    assert [attack.name for attack, _ in attacks.prepare(one, [replace(of_32, pairs=pairs)]).asked] == ["relearn-of-32"]
+def test_what_needs_more_answers_than_there_are_is_left_out_and_said_once(po, monkeypatch, capsys):
+    shutil.copytree(po, po.parents[1] / "po+pd" / "seed-0")
+    pairs = sum(len(record.forget) for record in runs.read(po).spec.benchmark().split("train"))
+    of_32 = attacks.ATTACKS.get("relearn-of-32")
+    assert of_32.pairs == 32 <= pairs and not attacks.prepare(runs.read(po), [replace(of_32, pairs=pairs)]).left_out
+    monkeypatch.setitem(attacks.ATTACKS._entries, "relearn-of-32", replace(of_32, pairs=pairs + 1))
+    assert cli.main(["attack", str(po.parents[3]), "--attacks", "language,relearn-of-32", "--limit", "1"]) == 0
+    assert set(found(po)) == {"none", "language"}
+    said = f"left out: relearn-of-32: data 'small' have {pairs} forget pairs in train"
+    assert capsys.readouterr().out.count(said) == 1
 
 
 def test_a_run_gets_a_table_and_a_figure_and_a_new_report_keeps_them(attacked, capsys):
@@ -166,10 +165,7 @@ def test_a_run_gets_a_table_and_a_figure_and_a_new_report_keeps_them(attacked, c
 
 
 def test_a_finished_attack_answers_nothing_again(attacked, monkeypatch, capsys):
-    def no_model(*given: object, **options: object) -> None:
-        raise AssertionError("a model is loaded")
-
-    monkeypatch.setattr(models, "load", no_model)
+    monkeypatch.setattr(models, "load", None)  # to call it is an error
     before = found(of(attacked, "po"))
     assert cli.main(["attack", str(attacked), *TOLD]) == 0
     assert found(of(attacked, "po")) == before
@@ -311,8 +307,7 @@ def test_the_likelihood_is_the_mean_over_tokens_then_questions(audited: Path) ->
         kept = labels[0, 1:] != chat.IGNORED
         means.append(logits[0][kept].gather(-1, labels[0, 1:][kept][:, None]).mean().item())
     likelihood = json.loads((folder / "audit.json").read_text())
-    assert likelihood["n"] == len(asked)
-    assert likelihood["unsafe"] == pytest.approx(sum(means) / len(means), abs=1e-4)
+    assert (likelihood["n"], likelihood["unsafe"]) == (len(asked), pytest.approx(sum(means) / len(means), abs=1e-4))
 
 
 def test_the_restored_projector_is_the_base_models_and_the_rest_is_not(audited: Path) -> None:
@@ -322,16 +317,4 @@ def test_the_restored_projector_is_the_base_models_and_the_rest_is_not(audited: 
     for name, parameter in restored.named_parameters():
         same = base if "multi_modal_projector" in name else unlearned
         assert torch.equal(parameter, same.get_parameter(name)), name
-    assert not torch.equal(
-        unlearned.get_parameter("model.multi_modal_projector.linear_1.weight"),
-        base.get_parameter("model.multi_modal_projector.linear_1.weight"),
-    )
-
-
-def test_the_area_is_a_mean_height_over_the_logarithm_of_steps() -> None:
-    """By hand: at 0, 1, 3 steps the places are 0, 1, 2; heights 0, 0.5, 1 of two questions."""
-    curve = {0: {"a|x": 0.0, "b|y": 0.0}, 1: {"a|x": 1.0, "b|y": 0.0}, 3: {"a|x": 1.0, "b|y": 1.0}}
-    assert audit.relearning_area(curve).value == pytest.approx((0.75 + 0.25) / 2)
-    curve[1]["c|z"] = 1.0  # without an answer at every point
-    assert audit.relearning_area(curve).value == pytest.approx(0.5)
-    assert audit.relearning_area({0: {}, 1: {}}).value is None
+    assert not torch.equal(unlearned.get_parameter(PROJECTOR), base.get_parameter(PROJECTOR))

@@ -28,11 +28,7 @@ from safeeraser.unlearn.stage import run
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 ROWS, LENGTH, ANSWER = 3, 40, 10
 VISION = CLIPVisionConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2)
-WORK = estimate.Workload(
-    rows=ROWS, reference_rows=0, kept_distributions=0, text=LENGTH, answer=ANSWER, answers_span=ANSWER
-)
-
-
+WORK = estimate.Workload(ROWS, 0, 0, text=LENGTH, answer=ANSWER, answers_span=ANSWER)
 RUNS = [[20, 30, 14], [20, 16, 0]]
 """Of packed rows: the beginning of each of two pictures, and rests."""
 PACKED = replace(WORK, text=60 / ROWS, shared=ROWS / 2)
@@ -86,8 +82,7 @@ def test_the_bytes_of_a_layer_are_those_that_autograd_keeps(
         config = LlavaConfig(vision_config=VISION, text_config=text, image_token_index=399)
         config.save_pretrained(tmp_path)
         model = LlavaForConditionalGeneration(config).to(torch.bfloat16 if bf16 else torch.float32)
-        vlm = models.VisionLanguageModel("random", model, None)
-        vlm = adapters.attach(vlm, lora)
+        vlm = adapters.attach(models.VisionLanguageModel("random", model, None), lora)
         if lean:
             lean_lora.make_lean(vlm.model)
         vlm.model.train()
@@ -181,8 +176,7 @@ def test_the_command_prints_all_of_it(capsys: pytest.CaptureFixture[str]) -> Non
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert "7.06B parameters" in text and "trainable: 100.93M, 1.41%" in text
     assert "7,200 train triples; 2,250 optimizer steps of 32 triples (1 x 16 x 2 GPU)" in text
-    for kind in ("bf16", "8 bit", "4 bit"):
-        assert kind in text
+    assert all(kind in text for kind in ("bf16", "8 bit", "4 bit"))
     assert "48,000 answers, 76,800 judgements" in text and "assumed: $1 and $0 per million tokens" in text
     assert "hours on 2" in text and "the 9 of a bench" in text and "h100: 989.4 TFLOP/s, of which 32 %" in text
     assert "packed, 1.5 rows to a picture (--pack, --group_by none)" in text
@@ -285,11 +279,8 @@ def test_memory_and_speed_are_near_what_an_h100_measured(
 
     table = json.loads((RESULTS / "gpu-shared.json").read_text())["tables"]["training, four triples a picture"]
     row = table[f"{name}, {batch} at once" + ", checkpointing" * twice + ", packed" * packed]
-    sizes, texts, method = (
-        gpu_model.sizes(gpu_model.PAPER),
-        gpu_model.Texts(gpu_model.PAPER),
-        objectives.parse_method(name),
-    )
+    sizes, texts = gpu_model.sizes(gpu_model.PAPER), gpu_model.Texts(gpu_model.PAPER)
+    method = objectives.parse_method(name)
     load = gpu_training.load_of(texts, method, batch)
     monkeypatch.setattr(compute, "TEMPLATE_TOKENS", 5)  # a word is a token there
     monkeypatch.setattr(costs, "TOKENS_PER_WORD", 1)
@@ -313,6 +304,7 @@ def test_memory_and_speed_are_near_what_an_h100_measured(
         (["--judge_price", "cheap"], "--judge_price cheap: give two numbers"),
         (["--judge_price=-1,2"], "prices cannot be negative"),
         (["--processes", "0"], "processes: 0 was given"),
+        (["--generation.batch_size", "0"], "generation.batch_size 0 is too small"),
         (["--gpu", "h1000"], "gpu 'h1000' is unknown: give one of a100-40gb, "),
         (["--gpu_price=-1"], "--gpu_price -1.0: prices cannot be negative"),
         (["--throughput", "pyproject.toml"], "pyproject.toml"),

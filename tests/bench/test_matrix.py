@@ -155,7 +155,8 @@ def test_dev_holds_out_train_records_and_asks_nothing_of_val():
     assert not seen & {record.safe_image for record in dev.split("val")}
 
 
-def test_integers_are_read_from_any_form():
+def test_integers_are_read_from_any_form_and_count_once():
+    assert matrix._integers("0,1,0", "seeds") == [0, 1]
     assert matrix._integers("0,1,2", "seeds") == matrix._integers([0, 1, 2], "seeds") == [0, 1, 2]
     assert matrix._integers(3, "seeds") == [3] and matrix._integers(None, "seeds") == []
     with pytest.raises(UserError, match="--seeds 0;1"):

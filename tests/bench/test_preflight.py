@@ -1,18 +1,22 @@
 """What a bench finds out before its first cell; while it runs without a terminal it says how far each cell is."""
 
+import re
 import sys
 import time
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from chat_server import ChatServer, error_reply
+from fake_run import fake_cell
 
 from safeeraser import bench, config
-from safeeraser.bench import clock, live, matrix, preflight, progress
+from safeeraser.bench import clock, live, matrix, preflight, progress, runs, tracking
 from safeeraser.bench.live import Job, LiveTable
 from safeeraser.bench.progress import Reporter
+from safeeraser.config import GenerationOptions, LoraOptions, UnlearnOptions
 from safeeraser.core import files, locks
 from safeeraser.core.errors import UserError
 
@@ -145,3 +149,44 @@ def test_the_tracker_gets_scores_and_the_final_table(small, tiny_model: Path, tm
     for folder, key in ((cell.folder, "scores/rouge_l"), (tmp_path, f"table/{cell.label}/rouge_l".replace(" ", "-"))):
         events = EventAccumulator(str(folder / "runs" / "scores")).Reload()
         assert events.Scalars(key)[0].value == pytest.approx(100 * by_name["rouge_l"].value)
+
+
+def test_the_final_table_of_budgets_keeps_their_cells_apart(tmp_path: Path, monkeypatch) -> None:
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(tracking, "_log", lambda tracker, folder, values: logged.update(values))
+    done = {f"po seed 0 steps {n}": runs.read(fake_cell(tmp_path / str(n), "po", 0)) for n in (5, 9)}
+    tracking.log_table("tensorboard", tmp_path, done)
+    assert {f"table/po-seed-0-steps-{n}/sarr" for n in (5, 9)} <= logged.keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"questions": 0}, "--questions 0 is too small"),
+        ({"jobs": -1}, "--jobs -1 is too small"),
+        ({"generation": GenerationOptions(batch_size=0)}, "generation.batch_size 0 is too small"),
+        ({"generation": GenerationOptions(max_new_tokens=0)}, "generation.max_new_tokens 0 is too small"),
+        ({"training": UnlearnOptions(warmup_ratio=2)}, "training.warmup_ratio: 2 was given"),
+        ({"training": UnlearnOptions(lora=LoraOptions(rank=0))}, "lora rank 0"),
+        ({"budgets": "5,0"}, "training.steps: 0 was given"),
+        ({"seeds": "-1"}, "training.seed: -1 was given; give a whole number from 0 to 4294967295"),
+        ({"methods": "vanilla", "budgets": "5"}, "--methods vanilla names no trained method"),
+        ({"methods": ","}, "--methods , names no method"),
+    ],
+)
+def test_what_is_out_of_range_is_said_before_a_cell_is_trained_that_could_not_answer(small, given, said) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        matrix.cells(replace(small, **given))
+
+
+def test_a_cell_that_fails_as_it_is_judged_anew_is_said_to_fail_though_it_has_scores(tmp_path: Path) -> None:
+    folder = fake_cell(tmp_path, "po", 0)
+    scores = files.read_json(folder / "scores.json")
+    statuses = []
+    for failed, exit_status in ((1, 2), (1, 0), (0, -9)):
+        files.write_json(folder / "scores.json", scores | {"failed": failed})
+        handle = SimpleNamespace(poll=lambda status=exit_status: status)
+        job = Job(runs.read(folder), "po seed 0", "running", handle=handle)
+        assert not job.poll()
+        statuses.append(job.status)
+    assert statuses == ["failed", "done", "done"]

@@ -9,6 +9,8 @@ from safeeraser.core.errors import UserError
 from safeeraser.core.files import append_jsonl
 from safeeraser.records import Verdict
 
+PD_PAIR = ("po", "po+pd")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -108,3 +110,23 @@ def test_what_cannot_be_compared_says_why(run, tmp_path, methods, seeds, judge, 
             fake_cell(tmp_path, method, seed, judge)
     with pytest.raises(UserError, match=message):
         compare.compare(compare.between(runs.find(run), runs.find(tmp_path)))
+
+
+def test_two_models_of_a_run_are_told_apart_in_comparisons_decreases_and_losses(tmp_path):
+    for model in ("mini-llava", "hub/large"):
+        fake_run(tmp_path, ("po", "po+pd"), (0,), model=model)
+    done = runs.find(tmp_path)
+    assert [pair.label for pair in compare.within(done)] == ["hub/large po → po+pd", "mini-llava po → po+pd"]
+    assert [pair.label for pair in compare.between(done, done)][::2] == ["hub/large po", "mini-llava po"]
+    assert [one.base for one in summary.summarise(done).decreases] == ["hub/large po", "mini-llava po"]
+    assert [*summary.losses(done)] == [f"{model} {name}" for model in ("hub/large", "mini-llava") for name in PD_PAIR]
+
+
+def test_cells_of_other_options_are_not_put_together_in_silence(tmp_path, capsys):
+    fake_run(tmp_path, ("vanilla", *PD_PAIR), (0,))
+    fake_run(tmp_path, PD_PAIR, (0,), model="hub/large", steps=60)  # another model has a budget of its own
+    runs.find(tmp_path)
+    assert not capsys.readouterr().err
+    fake_cell(tmp_path, "po", 1, steps=40)
+    runs.find(tmp_path)
+    assert "cells of one model were made with different options: training.steps: 20, 40\n" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.models import adapters
 from safeeraser.records import Query, Verdict
+from safeeraser.report.run import write_together
 
 TRAINING = UnlearnOptions(lora=LoraOptions(rank=2, alpha=8.0), steps=2, batch_size=2, learning_rate=5e-3)
 
@@ -85,6 +86,13 @@ def test_the_table_has_what_each_request_lost(run: Path) -> None:
         assert row["sarr"] and not row["specificity"]  # this release has no probes
     page = (run / "report" / "index.html").read_text()
     assert "Request after request" in page and "sequence.csv" in page
+
+
+def test_two_runs_on_one_page_are_not_pooled(run: Path, tmp_path: Path) -> None:
+    write_together({"a": run, "b": Path(shutil.copytree(run, tmp_path / "b"))}, tmp_path / "page")
+    with open(tmp_path / "page" / "sequence.csv", encoding="utf-8", newline="") as file:
+        named = [row["method"] for row in csv.DictReader(file)]
+    assert named == ["a vanilla", "a po", "a po", "b vanilla", "b po", "b po"]
 
 
 def test_a_cell_goes_on_with_the_request_at_which_it_was_killed(run: Path, tmp_path: Path) -> None:

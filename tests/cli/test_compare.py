@@ -175,3 +175,41 @@ def test_the_commands_of_the_page_on_statistics_run(run, judged, tmp_path, monke
             path = tmp_path / command.split()[command.split().index("--template") + 1]
             path.write_text(path.read_text(encoding="utf-8-sig").replace(',"",""', ',"1",""', 5), encoding="utf-8")
         assert status == 0, command
+
+
+def test_leaderboard_keeps_lines_of_other_training_and_says_where_other_questions_were_asked(tmp_path, capsys):
+    outs = [fake_run(tmp_path / name, ("vanilla", "po"), (0,), steps=steps) for name, steps in (("a", 20), ("b", 40))]
+    leaderboard = ["leaderboard", *map(str, outs), "--out", str(tmp_path / "board")]
+    assert cli.main(leaderboard) == 0
+    rows = list(csv.DictReader(open(tmp_path / "board" / "leaderboard.csv")))
+    assert [row["method"] for row in rows] == ["po", "po", "vanilla"]  # the same numbers, but not the same result
+    assert "comparable" not in capsys.readouterr().out
+    for path in outs[1].rglob("cell.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"dev": True}))
+    assert cli.main(leaderboard) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "their questions asked differ (protocol greedy; protocol greedy, dev True)" in said
+
+
+def test_vanilla_is_compared_with_every_seed_once(run, capsys):
+    model = run / "cells" / "mini-llava"
+    assert cli.main(["compare", str(model / "po"), str(model / "vanilla"), "--metrics", "sarr"]) == 0
+    assert "po → vanilla, seeds 0, 1 " in capsys.readouterr().out
+
+
+def test_answers_to_other_questions_are_refused_or_said_to_be_left_out(judged, tmp_path, capsys):
+    """Of a forget question's three samples the protocol 'greedy' knows the first; a file of others has nothing."""
+    queries = [q for q in data.queries(data.load("pictogram", 2), "official") if q.set == "generality"]
+    path, out = tmp_path / "responses.jsonl", tmp_path / "verdicts.jsonl"
+    write_jsonl(path, [Response(query_id=query.id, answer="A cat.", finished=True) for query in queries])
+    judge, score = (["judge", "--out", str(out)], ["score", "--verdicts", str(out), "--out", str(tmp_path / "s.json")])
+    for command in (judge, score):
+        assert cli.main([*command, "--responses", str(path)]) == 0
+        said = f"left out: {len(queries) * 2 // 3} of {len(queries)} answers"
+        assert said in capsys.readouterr().err
+        assert cli.main([*command, "--responses", str(path), "--protocol", "official"]) == 0
+        assert "left out" not in capsys.readouterr().err
+    write_jsonl(path, [Response(query_id="elsewhere", answer="A cat.", finished=True)])
+    for command in (judge, score):
+        assert cli.main([*command, "--responses", str(path)]) == 2
+        assert "no answer to a question of data 'pictogram' under protocol 'greedy'" in capsys.readouterr().err

@@ -65,6 +65,7 @@ def test_each_help_teaches_with_an_example(name, capsys):
         (["bench", "--methods", "{po: 1, nll: x}"], "nll"),
         (["bench", "--methods", "po,{po: 1"], "give names and mappings"),
         (["view", "nowhere"], "nowhere: not a run folder"),
+        (["bench", "--config"], "--config needs a value behind it"),
     ],
 )
 def test_wrong_input_is_answered_in_one_message_with_status_2(arguments, message, capsys):
@@ -90,6 +91,11 @@ def test_bench_takes_the_short_names_of_unlearn():
 def test_a_quick_bench_has_a_folder_of_its_own():
     assert (parse("bench").out, parse("bench", "--quick").out) == ("runs/bench", "runs/quick")
     assert parse("bench", "--quick", "--out", "runs/bench").out == "runs/bench"
+
+
+def test_a_switch_may_stand_alone_in_a_group_too_and_takes_true_and_false_as_python_writes_them():
+    options = parse("bench", "--gradient-checkpointing", "--pack", "False", "--quick", "True", "--steps", "3")
+    assert (options.training.gradient_checkpointing, options.training.pack, options.quick) == (True, False, True)
 
 
 def test_the_help_of_bench_begins_with_what_matters(capsys):
@@ -217,3 +223,11 @@ def test_answers_of_two_models_never_share_a_file(tiny_model, small_release, tmp
     assert cli.main([*respond, "--generation.max_new_tokens", "3"]) == 0
     assert cli.main([*respond, "--generation.max_new_tokens", "4"]) == 2
     assert "max_new_tokens: 3 there, 4 now" in capsys.readouterr().err
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error():
+    listed = [sys.executable, "-m", "safeeraser", "bench", "--list-cells", "--limit", "2"]
+    with subprocess.Popen(listed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 1 and "Traceback" not in said and "Broken" not in said

@@ -60,7 +60,7 @@ def fake_cell(folder: Path, method: str, seed: int, judge: str = "rules-1", mode
         training={"steps": 20, **spec},
         generation={"protocol": "greedy"},
     )
-    target = folder / "cells" / model / method / f"seed-{seed}"
+    target = folder / "cells" / model.replace("/", "--") / method / f"seed-{seed}"
     files.write_json(target / "cell.json", cell.model_dump())
     files.write_jsonl(target / "queries.jsonl", queries)
     files.write_jsonl(target / "responses.jsonl", responses)

@@ -111,10 +111,10 @@ def test_a_file_that_is_not_there_is_named_and_judges_nothing(run, files, capsys
 def test_answers_to_other_questions_are_counted_aloud(run, files, capsys):
     append_jsonl(files / "strange.jsonl", [Response(query_id="x", answer="A cat.", finished=True)])
     assert run("judge", responses="strange.jsonl", out="v.jsonl") == 2
-    assert "holds no answer to a question of --data" in capsys.readouterr().err
+    assert "holds no answer to a question of data" in capsys.readouterr().err
     append_jsonl(files / "complies.jsonl", [Response(query_id="x", answer="A cat.", finished=True)])
     assert run("judge", responses="complies.jsonl", out="v.jsonl") == 0
-    assert "1 of 25 answers in" in capsys.readouterr().err
+    assert "left out: 1 of 25 answers" in capsys.readouterr().err
 
 
 def test_the_next_command_that_respond_names_writes_beside_the_responses(folder, tmp_path, capsys, monkeypatch):

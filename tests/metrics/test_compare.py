@@ -175,3 +175,11 @@ def test_correction_is_over_all_that_is_given():
     one = compare("", [a], [b], ["sarr"])
     assert corrected(one)[0].p_holm == one[0].p == 2 / 2**9
     assert [d.p_holm for d in corrected(one * 4)] == [4 * 2 / 2**9] * 4
+
+
+def test_an_answer_that_a_share_is_not_of_was_asked_all_the_same():
+    """Of off-picture are normal answers alone; x is none in A. Both were asked about x and y."""
+    a = make("safe", [("x", "t", 0, 1, 1), ("y", "t", 1, 0, 1)])
+    b = make("safe", [("x", "t", 1, 0, 1), ("y", "t", 1, 0, 0)])
+    found = find(compare("", [a], [b]), "off_picture")
+    assert (found.n, found.n_unscored, found.n_unpaired, found.value) == (1, 0, 0, 1.0)

@@ -8,6 +8,8 @@ from matplotlib.text import Text
 
 from safeeraser.bench import runs, summary
 from safeeraser.bench.summary import Results
+from safeeraser.cli.bench import report
+from safeeraser.config import BenchConfig
 from safeeraser.report import figures
 from safeeraser.report.figures import style
 
@@ -119,3 +121,11 @@ def test_labels_cover_neither_each_other_nor_a_marker(run):
     area = axes.get_window_extent()
     assert all(area.x0 <= box.x0 and box.x1 <= area.x1 and area.y0 <= box.y0 and box.y1 <= area.y1 for box in boxes)
     pyplot.close(figure)
+
+
+def test_curves_stand_over_the_steps_that_were_taken(tmp_path, capsys):
+    """Epochs become steps when they are trained; the vanilla model took none."""
+    done = runs.find(fake_run(tmp_path, ("vanilla", "po"), (0,), steps=None))
+    report(BenchConfig(out=str(tmp_path), dev=True), done, [])
+    written = (tmp_path / "report" / "budgets.md").read_text()
+    assert re.findall(r"^\| (\S+) \| (\d+) \|", written, re.M) == [("vanilla", "0"), ("po", "20")]

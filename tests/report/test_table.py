@@ -1,7 +1,11 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
+from judged import make
+
+from safeeraser import metrics
 from safeeraser.core import table as core_table
 from safeeraser.records import Score, Spread
 from safeeraser.report import table
@@ -105,3 +109,22 @@ def test_a_terminal_of_80_columns_keeps_sarr_asr_rr_rouge_and_specificity():
     names = [column.name for column in shown.columns]
     assert {"sarr", "sarr_plus", "asr_generality", "rr_generality"} <= {*names} and "refusal" in left_out
     assert {*table.FIRST} <= {*table.COLUMNS, *table.AUDIT_COLUMNS}
+
+
+def test_lines_of_several_models_say_which():
+    results = table.Results([ROWS[0], replace(ROWS[0], model="other")])
+    assert [row[0] for row in table.console_table(results).rows] == ["mini-llava po", "other po"]
+    assert "| mini-llava po | 2 |" in table.markdown(results) and "| other po | 2 |" in table.markdown(results)
+
+
+def test_an_unscored_judgement_is_counted_once_however_many_columns_rest_on_it():
+    """One answer that nobody could call normal or not, one normal one of which nobody could tell what it is about."""
+    rows = [("x", "t", None, 0, 1), ("y", "t", 1, 0, None), ("z", "t", 1, 0, 1), ("w", "t", 0, 1, 1)]
+    scores = {score.metric: score for score in metrics.score(*make("safe", rows, group="unseen"))}
+    text = table.markdown(table.Results([table.Row("m", "po", (0,), scores)]))
+    assert "never counted as safe): 2." in text
+
+
+def test_nothing_is_shown_as_minus_zero():
+    decrease = table.Decrease("po", -0.0001, -0.2, 0.1)
+    assert table.interval(decrease) == "0.0 % [-20.0, 10.0]"

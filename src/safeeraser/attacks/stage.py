@@ -71,6 +71,7 @@ class AttackedCell:
         asked: The questions under each attack.
         limit: Records that were chosen; None: all.
         options: Of attacks, by name.
+        left_out: Which attacks need more of the data than there is, as a sentence; empty where none does.
     """
 
     cell: runs.Cell
@@ -79,6 +80,7 @@ class AttackedCell:
     asked: list[tuple[Attack, list[Query]]]
     limit: int | None
     options: Mapping[str, Any]
+    left_out: str = ""
 
     @property
     def size(self) -> int:
@@ -106,7 +108,7 @@ def prepare(
     Args:
         cell: The cell.
         attacks: What to try; those that need an adapter are left out for the vanilla model, those that need more
-            forget pairs than the data have for every cell, which is said.
+            forget pairs than the data have for every cell, as ``left_out`` says.
         seed: Seed of what attacks draw.
         options: Of attacks, by name; the rest are defaults.
         limit: Val records to ask about, balanced over categories and keywords; all if None.
@@ -128,15 +130,14 @@ def prepare(
         raise UserError(f"{cell.folder} asked no question of val records: attack a cell of a bench that did")
     usable = [attack for attack in attacks if cell.adapter is not None or attack.needs != "adapter"]
     pairs = sum(len(record.forget) for record in benchmark.split("train"))
-    if too_many := [attack for attack in usable if attack.pairs > pairs]:
-        names = ", ".join(attack.name for attack in too_many)
-        say(f"left out: {names}: data {benchmark.name!r} have {pairs} forget pairs in train")
-        usable = [attack for attack in usable if attack not in too_many]
+    names = ", ".join(attack.name for attack in usable if attack.pairs > pairs)
+    left_out = f"left out: {names}: data {benchmark.name!r} have {pairs} forget pairs in train" if names else ""
+    usable = [attack for attack in usable if attack.pairs <= pairs]
     for attack in usable:
         attack.chosen(options or {})  # what is out of range is said before anything is asked
     asked = [(attack, attacked(attack, originals, val, seed, options)) for attack in usable]
     subject = Subject(cell.spec, cell.adapter, benchmark, cell.folder / FOLDER, seed)
-    return AttackedCell(cell, subject, originals, asked, limit, options or {})
+    return AttackedCell(cell, subject, originals, asked, limit, options or {}, left_out)
 
 
 def run(target: AttackedCell, progress: Callable[[int], None] | None = None) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from safeeraser.bench.runs import PD, Cell, by_group
-from safeeraser.core import files
+from safeeraser.bench.runs import PD, Cell, by_group, names
 from safeeraser.core.errors import UserError
 from safeeraser.metrics.compare import compare as compare_cells
 from safeeraser.metrics.compare import corrected
@@ -25,26 +23,22 @@ class Comparison:
     @property
     def note(self) -> str:
         """What else differs between the two, as one line; empty where nothing does."""
-        from safeeraser.objectives import term_options
-
         changed: dict[str, tuple[str, str]] = {}
         for first, second in zip(self.a, self.b, strict=True):
-            # a term's option in one of the two: the other method lacks the term, or an older version wrote those of all
-            one_sided = term_options().keys() & (first.spec.training.keys() ^ second.spec.training.keys())
-            changed |= files.changes(_settings(first, one_sided), _settings(second, one_sided))
+            changed |= first.unlike(second)
         return "; ".join(f"{key}: {value} and {other}" for key, (value, other) in changed.items())
 
-
-def _settings(cell: Cell, one_sided: Collection[str]) -> dict[str, Any]:
-    spec = cell.spec.model_dump(exclude={"method": True, "seed": True, "training": set(one_sided)})
-    return {**spec, "sets": list(spec["sets"])}
+    @property
+    def seeds(self) -> list[int]:
+        """Of the side that has most; what is not trained has one."""
+        return list(dict.fromkeys(one.spec.seed for one in (self.a if _is_untrained(self.b[:1]) else self.b)))
 
 
 def within(cells: Sequence[Cell]) -> list[Comparison]:
     """Pair every base method with its +PD variant; UserError if none ran with it."""
-    groups = by_group(cells)
+    groups, named = by_group(cells), names(cells)
     comparisons = [
-        _by_seed(f"{method} → {method}{PD}", base, groups[model, method + PD])
+        _by_seed(f"{named[model, method]} → {method}{PD}", base, groups[model, method + PD])
         for (model, method), base in groups.items()
         if (model, method + PD) in groups
     ]
@@ -56,14 +50,14 @@ def within(cells: Sequence[Cell]) -> list[Comparison]:
 
 def between(a: Sequence[Cell], b: Sequence[Cell]) -> list[Comparison]:
     """Pair the methods of two runs; two groups of cells are paired whatever their names."""
-    first, second = by_group(a), by_group(b)
+    first, second, labels = by_group(a), by_group(b), names(a)
     if len(first) == len(second) == 1:
         ((_, method),), ((_, other),) = first, second
         return [_by_seed(method if method == other else f"{method} → {other}", a, b)]
     if not set(first) & set(second) and len({m for m, _ in first}) == len({m for m, _ in second}) == 1:
-        first = {("", method): cells for (_, method), cells in first.items()}
-        second = {("", method): cells for (_, method), cells in second.items()}
-    comparisons = [_by_seed(key[1], cells, second[key]) for key, cells in first.items() if key in second]
+        first, second = ({("", method): cells for (_, method), cells in of.items()} for of in (first, second))
+        labels = {key: key[1] for key in first}
+    comparisons = [_by_seed(labels[key], cells, second[key]) for key, cells in first.items() if key in second]
     if not comparisons:
         there = [", ".join(sorted({method for _, method in groups})) for groups in (first, second)]
         raise UserError(f"the two have no method in common ({there[0]}; {there[1]}): give two cells' folders instead")

@@ -52,7 +52,9 @@ class Job:
         if self.status == "running":
             self.seconds = time.monotonic() - self.started
             if self.exit_status is not None:
-                self.status = "done" if self.cell.is_done else "failed"
+                # one that had scores before, of answers to judge anew, has them still where that fails
+                fails = self.exit_status or not self.cell.is_done
+                self.status = "failed" if fails and self.cell.is_due else "done"
         return self.status == "running"
 
     def stop(self) -> None:

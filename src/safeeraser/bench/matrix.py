@@ -15,7 +15,15 @@ from safeeraser.bench import baselines, clock, launch, preflight, sequence, trac
 from safeeraser.bench.live import Job, LiveTable
 from safeeraser.bench.runs import Cell
 from safeeraser.bench.spec import CellSpec, MethodOption, chosen_methods, is_trained, training_values
-from safeeraser.config import BenchConfig, JudgeOptions, ModelOptions, generation_values
+from safeeraser.config import (
+    BenchConfig,
+    JudgeOptions,
+    ModelOptions,
+    at_least_one,
+    check_generation,
+    check_training,
+    generation_values,
+)
 from safeeraser.core import errors, files, locks, registry, terminal
 from safeeraser.core.errors import UserError
 from safeeraser.metrics.rule import parse_rule
@@ -74,7 +82,7 @@ def run(config: BenchConfig, report: Report | None = None) -> int:
         if config.cell is None and len(failed) < len(chosen):
             times.lap("waiting for cells")
             done = [cell for cell in chosen if cell.is_done]
-            tracking.log_table(config.training.tracker, out, done)
+            tracking.log_table(config.training.tracker, out, {job.label: job.cell for job in jobs if job.cell.is_done})
             if report is not None:
                 report(config, done, [job.label for job in failed])
             times.lap("report")
@@ -85,6 +93,8 @@ def cells(config: BenchConfig) -> list[Cell]:
     """List the cells of the matrix in order; what trains nothing has one, as greedy answers depend on no seed."""
     from safeeraser import objectives
 
+    at_least_one(config, "questions", "jobs")
+    check_generation(config.generation)
     methods: dict[str, tuple[MethodOption, objectives.Method | None]] = {}
     for option in chosen_methods(config):
         method = objectives.parse_method(option, config.training.preset) if is_trained(option) else None
@@ -92,6 +102,9 @@ def cells(config: BenchConfig) -> list[Cell]:
     budgets: list[int | None] = [*_integers(config.budgets, "budgets")]
     if budgets:  # which what is not trained has not
         methods = {name: (option, method) for name, (option, method) in methods.items() if method is not None}
+    if not methods:
+        what = "trained method, and --budgets are of training" if budgets else "method"
+        raise UserError(f"--methods {config.methods} names no {what}: give some, such as po,po+pd")
     if config.training.stop is not None:
         parse_rule(config.training.stop)
     if config.sequence is not None and (config.dev or config.budgets is not None):
@@ -107,6 +120,7 @@ def cells(config: BenchConfig) -> list[Cell]:
             training = training_values(options, method)
             of_baseline = baselines.recorded(name, config.baselines) if name in baselines.BASELINES.names() else {}
             for seed in seeds[:1] if method is None else seeds:
+                check_training(replace(options, seed=seed))
                 spec = CellSpec(method=option, seed=seed, training=training, **of_baseline, **common)
                 listed.append(Cell(folder / name / f"seed-{seed}", spec))
     return listed
@@ -229,7 +243,7 @@ def _find(wanted: str, cells: Sequence[Cell], out: Path) -> Cell:
 def _integers(value: str | int | list[int] | None, option: str) -> list[int]:
     try:
         items = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else value or []
-        return [int(item) for item in items]
+        return list(dict.fromkeys(int(item) for item in items))  # one cell each, however often it is named
     except ValueError:
         raise UserError(f"--{option} {value}: give whole numbers separated by commas, such as 0,1,2") from None
 
@@ -276,7 +290,7 @@ def _run_jobs(jobs: Sequence[Job], launcher: launch.Launcher, parallel: int, hel
             for job in running:
                 job.stop()
             launcher.close()
-    return [job for job in jobs if not job.cell.is_done]
+    return [job for job in jobs if job.status == "failed"]
 
 
 def _order(job: Job) -> float:

@@ -11,6 +11,7 @@ each request but the last, and ``requests.json`` the records of each. ``safeeras
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from safeeraser.bench.spec import CellSpec, read_options
 from safeeraser.config import JudgeOptions
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
+from safeeraser.core.terminal import say
 from safeeraser.metrics import specificity
 from safeeraser.records import VANILLA, Frozen, Query, Response, Score, StopCheck, Verdict
 
@@ -125,6 +127,20 @@ class Cell:
         path = self.folder / "judging.json"
         return read_options(JudgeOptions, files.read_json(path), str(path)) if path.exists() else JudgeOptions()
 
+    def unlike(self, other: Cell) -> dict[str, tuple[str, str]]:
+        """Options, beside method and seed, that decide numbers and differ between this cell and another."""
+        from safeeraser.objectives import term_options
+
+        one, two = self.spec, other.spec
+        # a term's option in one of the two: the other method lacks the term, or an older version wrote those of all
+        one_sided = term_options().keys() & (one.training.keys() ^ two.training.keys())
+        left_out: dict[str, Any] = {"method": True, "seed": True, "training": set(one_sided)}
+        if not (one.is_trained and two.is_trained):
+            left_out["training"] = True
+        if one.method != two.method:
+            left_out |= {"baseline": True, "guard_fingerprint": True}
+        return files.changes(*({**spec.model_dump(exclude=left_out), "sets": [*spec.sets]} for spec in (one, two)))
+
     def check_model(self) -> None:
         """Raise UserError if the model has other weights now than the cell was made with."""
         from safeeraser import models
@@ -196,7 +212,19 @@ def find(folder: Path) -> list[Cell]:
         first = folders.setdefault((cell.group, cell.spec.seed), cell.folder)
         if first != cell.folder:
             raise UserError(f"{folder} holds one cell twice ({first} and {cell.folder}): give a folder further down")
+    if unlike := mixed(cells):
+        say(f"warning: {folder}: cells of one model were made with different options: {unlike}", file=sys.stderr)
     return sorted(cells, key=_place)
+
+
+def mixed(cells: Sequence[Cell]) -> str:
+    """Options that differ between cells of one model, which tables put side by side and seeds are pooled of."""
+    first: dict[str, Cell] = {}
+    values: dict[str, dict[str, None]] = {}
+    for cell in sorted(cells, key=lambda cell: not cell.spec.is_trained):  # what is not trained has no training
+        for key, said in first.setdefault(cell.group[0], cell).unlike(cell).items():
+            values.setdefault(key, {}).update(dict.fromkeys(said))
+    return "; ".join(f"{key}: {', '.join(of)}" for key, of in values.items())
 
 
 def check_folder(folder: Path) -> None:
@@ -250,6 +278,13 @@ def by_group(cells: Sequence[Cell]) -> dict[Group, list[Cell]]:
     for cell in cells:
         groups.setdefault(cell.group, []).append(cell)
     return groups
+
+
+def names(cells: Sequence[Cell]) -> dict[Group, str]:
+    """What tables, figures and comparisons call each method: with its model where there are several."""
+    models = {cell.group: cell.spec.model for cell in cells}
+    several = len(set(models.values())) > 1
+    return {group: f"{model} {group[1]}" if several else group[1] for group, model in models.items()}
 
 
 def short_names(given: Sequence[str]) -> dict[Path, str]:

@@ -161,12 +161,16 @@ def chosen_methods(bench: config.BenchConfig) -> list[MethodOption]:
     Example:
         >>> chosen_methods(config.BenchConfig(methods="vanilla,{po: 1, pd: 0.5}"))
         ['vanilla', {'po': 1, 'pd': 0.5}]
+        >>> chosen_methods(config.BenchConfig(quick=True)), chosen_methods(config.BenchConfig(quick=True, methods="ga"))
+        (['vanilla', 'po', 'po+pd'], ['ga'])
     """
     import yaml
 
     text = bench.methods
-    if bench.quick or not isinstance(text, str):
-        return list(QUICK if bench.quick else text)
+    if bench.quick and text == config.BenchConfig.methods:
+        return list(QUICK)
+    if not isinstance(text, str):
+        return list(text)
     if "{" not in text:
         return [name.strip() for name in text.split(",") if name.strip()]
     try:

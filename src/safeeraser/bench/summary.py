@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from safeeraser.bench.runs import PD, Cell, Group, Judged, by_group, train_log
+from safeeraser.bench.runs import PD, Cell, Judged, by_group, names, train_log
 from safeeraser.metrics import pooled, public, samples, specificity, spread, statistics
 from safeeraser.records import Score, Spread
 
@@ -73,8 +73,9 @@ def summarise(
     """
     there = {} if judged is None else {cell.folder: files for cell, files in zip(cells, judged, strict=True)}
     rows: list[Row] = []
-    sarr: dict[Group, dict[int, _Samples]] = {}
-    plus: dict[Group, dict[int, _Samples]] = {}
+    sarr: dict[str, dict[int, _Samples]] = {}
+    plus: dict[str, dict[int, _Samples]] = {}
+    named = names(cells)
     for group, seeds in by_group(cells).items():
         of_seeds = [there[cell.folder] if there else cell.judged() for cell in seeds]
         records = seeds[0].spec.held_out_records() if held_out else None
@@ -88,7 +89,8 @@ def summarise(
         by_metric = {one.metric: one for one in spreads}
         rows.append(Row(spec.model, group[1], numbers, categories.pop("all"), by_metric, categories, spec.judge))
         for values, metric in ((sarr, "sarr"), (plus, "sarr_plus")):
-            values[group] = {cell.spec.seed: samples(metric, seed) for cell, seed in zip(seeds, of_seeds, strict=True)}
+            found = [samples(metric, of_seed) for of_seed in of_seeds]
+            values[named[group]] = dict(zip(numbers, found, strict=True))
     told = all(all(of_seeds.values()) for of_seeds in plus.values())
     return Results(rows, *_decreases(sarr), failed, *(_decreases(plus) if told else ()))
 
@@ -96,16 +98,14 @@ def summarise(
 _Samples = list[tuple[str, float]]
 
 
-def _decreases(sarr: Mapping[Group, Mapping[int, _Samples]]) -> tuple[list[Decrease], Decrease | None]:
+def _decreases(sarr: Mapping[str, Mapping[int, _Samples]]) -> tuple[list[Decrease], Decrease | None]:
     """Relative SARR decrease by PD for each base method that ran with and without it, seeds pooled and paired."""
     pairs = {}
-    models = {model for model, _ in sarr}
-    for (model, method), base in sarr.items():
-        treated = sarr.get((model, method + PD), {})
+    for name, base in sarr.items():
+        treated = sarr.get(name + PD, {})
         seeds = [seed for seed in base if seed in treated]
         if seeds:
-            label = method if len(models) == 1 else f"{model} {method}"
-            pairs[label] = [s for seed in seeds for s in base[seed]], [s for seed in seeds for s in treated[seed]]
+            pairs[name] = [s for seed in seeds for s in base[seed]], [s for seed in seeds for s in treated[seed]]
     listed = [_decrease(label, statistics.relative_decrease([pair])) for label, pair in pairs.items()]
     kept = [decrease for decrease in listed if decrease is not None]
     if not kept or len(kept) < len(listed):
@@ -127,10 +127,11 @@ _NO_COMPONENT = {"step", "loss", "grad_norm", "learning_rate", "epoch"}
 def losses(cells: Sequence[Cell]) -> Losses:
     """Read the loss terms of each cell's training, before their weights, from ``train.jsonl``."""
     by_method: Losses = {}
-    for (_, method), seeds in by_group(cells).items():
+    named = names(cells)
+    for group, seeds in by_group(cells).items():
         curves = [_components(train_log(cell.folder)) for cell in seeds]
         if any(curves):
-            by_method[method] = [curve for curve in curves if curve]
+            by_method[named[group]] = [curve for curve in curves if curve]
     return by_method
 
 

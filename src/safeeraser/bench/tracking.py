@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safeeraser.bench.runs import Cell
@@ -15,9 +15,11 @@ def log_scores(tracker: Tracker, folder: Path, scores: Sequence[Score]) -> None:
     _log(tracker, folder, {_key("scores", score): 100 * score.value for score in scores if score.value is not None})
 
 
-def log_table(tracker: Tracker, out: Path, cells: Sequence[Cell]) -> None:
-    """Log the final table, in percent: a value for each metric and cell."""
-    rows = ((cell.label, score) for cell in cells for score in cell.scores().scores if score.category == "all")
+def log_table(tracker: Tracker, out: Path, cells: Mapping[str, Cell]) -> None:
+    """Log the final table, in percent: a value for each metric and cell, by what the bench calls the cell."""
+    rows = (
+        (label, score) for label, cell in cells.items() for score in cell.scores().scores if score.category == "all"
+    )
     _log(
         tracker,
         out,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safeeraser.cli.parser import Positional, at_least_one
-from safeeraser.config import FilePath
+from safeeraser.cli.parser import Positional
+from safeeraser.config import FilePath, at_least_one
 from safeeraser.core import terminal
 
 if TYPE_CHECKING:
@@ -120,6 +120,8 @@ def _attacked(
 
     found = runs.find(Path(options.run))
     targets = [attacks.prepare(one, chosen, options.seed, given, options.limit) for one in found]
+    for said in dict.fromkeys(target.left_out for target in targets if target.left_out):
+        terminal.say(said)
     before, total = 0, sum(target.size for target in targets)
     with terminal.bar(title, total) as progress:
         for target in targets:

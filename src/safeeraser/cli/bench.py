@@ -53,9 +53,11 @@ def _report_curves(out: Path, done: Sequence[Cell]) -> None:
 
     curves: dict[str, dict[int, dict[str, Score]]] = {}
     for (_, name), cells in runs.by_group(done).items():
-        for steps in sorted({cell.spec.training["steps"] or 0 for cell in cells}):
-            of_steps = [cell for cell in cells if (cell.spec.training["steps"] or 0) == steps]
-            curves.setdefault(name, {})[steps] = summary.pooled_scores(of_steps)
+        taken: dict[int, list[Cell]] = {}
+        for cell in cells:  # an untrained one has none; a number of epochs is one of steps only when they are done
+            said = cell.spec.training["steps"] or max((line["step"] for line in runs.train_log(cell.folder)), default=0)
+            taken.setdefault(said if cell.spec.is_trained else 0, []).append(cell)
+        curves[name] = {steps: summary.pooled_scores(taken[steps]) for steps in sorted(taken)}
     with files.atomic(out / "report" / "budgets.md") as file:
         file.write(figures.budget_table(curves))
     figures.budget_figure(curves, out / "report")

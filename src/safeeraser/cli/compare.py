@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.request import pathname2url
 
 from safeeraser.cli.parser import Positional
 from safeeraser.config import FilePath
 from safeeraser.core import terminal
 from safeeraser.core.errors import UserError
+
+if TYPE_CHECKING:
+    from safeeraser.bench.spec import CellSpec
 
 
 @dataclass
@@ -69,7 +73,7 @@ def compare(options: CompareConfig) -> int:
     differences = compare.compare(pairs, names)
     console = terminal.console(140)
     for pair in pairs:
-        label = f"A → B: {pair.label}, seeds {', '.join(str(cell.spec.seed) for cell in pair.b)}"
+        label = f"A → B: {pair.label}, seeds {', '.join(map(str, pair.seeds))}"
         shown = tables.difference_table(label, [d for d in differences if d.comparison == pair.label])
         table.show(console, shown, tables.FIRST, "--out writes them")
         if pair.note:
@@ -83,10 +87,18 @@ def compare(options: CompareConfig) -> int:
     return 0
 
 
+def _asked(spec: CellSpec) -> str:
+    """Which questions a cell asked, and how."""
+    deciding = {key: value for key, value in spec.generation.items() if key not in ("batch_size", "seed")}
+    asked = deciding | {"limit": spec.limit, "questions": spec.questions, "dev": spec.dev}
+    return ", ".join(f"{key} {value}" for key, value in asked.items() if value)
+
+
 def leaderboard(options: LeaderboardConfig) -> int:
     """``safeeraser leaderboard``."""
     from safeeraser.bench import runs, summary
     from safeeraser.core import table
+    from safeeraser.core.files import stable_hash
     from safeeraser.report import leaderboard as page
     from safeeraser.report import published, side_tables
     from safeeraser.report.table import FIRST
@@ -99,11 +111,11 @@ def leaderboard(options: LeaderboardConfig) -> int:
         report = path / "report" / "index.html"
         address = pathname2url(os.path.relpath(report, options.out)) if report.is_file() else ""
         for row, cells in zip(rows, runs.by_group(done).values(), strict=True):
-            spec = cells[0].spec
-            asked = {"protocol": spec.generation.get("protocol", ""), "limit": spec.limit, "questions": spec.questions}
-            about = ", ".join(f"{key} {value}" for key, value in asked.items() if value)
-            judged = " ".join(sorted({judges[cell.folder] for cell in cells}))
-            entries.append(page.Entry(name, row, f"{spec.data} {spec.data_fingerprint}", judged, about, address))
+            of_data = {f"{cell.spec.data} {cell.spec.data_fingerprint}" for cell in cells}
+            judged, asked = {judges[cell.folder] for cell in cells}, {_asked(cell.spec) for cell in cells}
+            about, judge, how = (" and ".join(sorted(one)) for one in (of_data, judged, asked))
+            made = stable_hash([cell.spec.training for cell in cells if cell.spec.is_trained])
+            entries.append(page.Entry(name, row, about, judge, how, address, made=made))
     ordered = page.ordered(entries, options.sort)
     page.write(ordered, Path(options.out))
     console = terminal.console(180)

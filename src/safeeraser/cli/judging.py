@@ -117,14 +117,12 @@ def answered(options: JudgeConfig | ScoreConfig, benchmark: Benchmark) -> tuple[
     ids = {response.query_id for response in responses}
     asked = [*data.queries(benchmark, options.protocol), *data.text_queries(options.text_sets)]
     queries = [query for query in asked if query.id in ids]
-    if strange := ids - {query.id for query in queries}:
-        say(
-            f"warning: {len(strange):,} of {len(ids):,} answers in {path} are to no question of --data {options.data}, "
-            f"--protocol {options.protocol} and --text_sets: give what 'safeeraser respond' was given",
-            file=sys.stderr,
-        )
+    of = f"a question of data {options.data!r} under protocol {options.protocol!r}"
+    advice = "give --data, --on_bad, --protocol and --text_sets as 'safeeraser respond' was told"
     if not queries:
-        raise UserError(f"{path} holds no answer to a question of --data {options.data}: nothing can be judged")
+        raise UserError(f"{path} holds no answer to {of}: {advice}")
+    if others := len(ids - {query.id for query in queries}):
+        say(f"left out: {others:,} of {len(ids):,} answers, which are not to {of}: {advice}", file=sys.stderr)
     return queries, responses
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import select
 import sys
 from collections.abc import Sequence
 
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         terminal.say(f"safeeraser {name}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            return 1
         said = refused(error)
         if said is None:
             raise
@@ -41,6 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         terminal.say("\ninterrupted: the same command goes on where this one stopped", file=sys.stderr)
         return 130
+
+
+def _is_unread() -> bool:
+    """Whether standard output is a pipe that nobody reads any more, as with ``| head``."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))
 
 
 def _split(arguments: list[str]) -> tuple[str | None, list[str]]:

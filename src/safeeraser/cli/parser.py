@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 from safeeraser import config
-from safeeraser.config.names import full_names, option_marks
+from safeeraser.config.names import full_names, marked, option_types
 from safeeraser.config.options import PATH
 from safeeraser.core import registry
 from safeeraser.core.errors import UserError
@@ -85,7 +85,7 @@ class Command:
     @cached_property
     def positionals(self) -> list[str]:
         """The options that are given without a flag, in order."""
-        return [name for name, marks in option_marks(self.options).items() if POSITIONAL in marks]
+        return marked(self.options, POSITIONAL)
 
 
 def load(name: str) -> Command:
@@ -109,7 +109,7 @@ def parse(command: Command, arguments: list[str]) -> Any:
         registry.load_plugins(names)  # what they register has options, too, and is looked up from here on
     target, added = added_options(command.options)
     parser = _parser(command, added)
-    known = [*option_marks(command.options), *added]
+    known = [*option_types(command.options), *added]
     arguments = _with_switches(command.options, _with_groups(known, arguments))
     _check_flags(command, known, arguments)
     parser.set_defaults(_defaults(command.options, recipe, [*files.values()], arguments))
@@ -125,19 +125,10 @@ def parse(command: Command, arguments: list[str]) -> Any:
         parsed["model"] = config.recipe_model(parsed["model"]) or parsed["model"]  # the short names that 'plan' knows
     if added:
         parsed[target] = {added[path].name: parsed.pop(path) for path in added} | parsed[target]
-    for path, marks in option_marks(command.options).items():
-        if PATH in marks:
-            parsed[path] = _at_home(parsed[path])
+    for path in marked(command.options, PATH):
+        parsed[path] = _at_home(parsed[path])
     values = parser.instantiate(parsed).as_dict()
     return command.options(**{name: values[name] for name in command.options.__dataclass_fields__})
-
-
-def at_least_one(options: Any, *names: str) -> None:
-    """Raise UserError if one of these numbers is given and below 1."""
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} {value} is too small: give at least 1")
 
 
 def _parser(command: Command, added: Mapping[str, Option]) -> ArgumentParser:
@@ -255,9 +246,9 @@ def _no_such(command: Command, flag: str, options: Sequence[str]) -> UserError:
 
 def _with_switches(options: type[Any], arguments: list[str]) -> list[str]:
     """Let ``--quick`` alone mean ``--quick true``."""
-    switches = {f"--{name}" for name, kind in get_type_hints(options).items() if kind is bool}
+    switches = {f"--{path}" for path, kind in option_types(options).items() if kind is bool}
     return [
-        f"{argument}=true" if argument in switches and after not in ("true", "false") else argument
+        f"{argument}=true" if argument in switches and str(after).lower() not in ("true", "false") else argument
         for argument, after in zip_longest(arguments, arguments[1:])
     ]
 
@@ -274,9 +265,12 @@ def _split_off(flag: str, arguments: list[str]) -> tuple[list[str], list[str]]:
     """The values of a flag, and the arguments without it."""
     from argparse import ArgumentParser
 
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument(flag, dest="values", action="append", default=[])
-    known, others = parser.parse_known_args(arguments)
+    try:
+        known, others = parser.parse_known_args(arguments)
+    except ArgumentError:
+        raise UserError(f"{flag} needs a value behind it") from None
     return known.values, others
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safeeraser.cli.parser import Positional, at_least_one
-from safeeraser.config import FilePath, GenerationOptions, JudgeOptions, ModelOptions, TokenLimit
+from safeeraser.cli.parser import Positional
+from safeeraser.config import FilePath, GenerationOptions, JudgeOptions, ModelOptions, TokenLimit, at_least_one
 from safeeraser.core import terminal
 from safeeraser.core.errors import UserError
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safeeraser.cli.parser import Positional, at_least_one
-from safeeraser.config import FilePath
+from safeeraser.cli.parser import Positional
+from safeeraser.config import FilePath, at_least_one
 from safeeraser.core import terminal
 from safeeraser.core.errors import UserError
 

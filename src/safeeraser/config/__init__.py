@@ -30,10 +30,12 @@ from safeeraser.config.options import (
     step_batch,
     training_values,
 )
+from safeeraser.config.ranges import at_least_one, check_generation, check_lora, check_training
 
 __all__ = [
     "RECIPES", "Attention", "BaselineOptions", "BenchConfig", "Engine", "FilePath", "GenerationOptions", "GroupBy",
     "JudgeOptions", "LoraOptions", "ModelOptions", "OnBad", "Preset", "Projector", "Protocol", "Quantization",
-    "StepBatch", "TokenLimit", "Tracker", "UnlearnOptions", "check_tracker", "deciding_values", "generation_values",
-    "read_options", "recipe_defaults", "recipe_model", "sampling", "step_batch", "training_values",
+    "StepBatch", "TokenLimit", "Tracker", "UnlearnOptions", "at_least_one", "check_generation", "check_lora",
+    "check_tracker", "check_training", "deciding_values", "generation_values", "read_options", "recipe_defaults",
+    "recipe_model", "sampling", "step_batch", "training_values",
 ]  # fmt: skip

@@ -51,7 +51,8 @@ class BenchConfig:
     """Methods, comma-separated; in YAML also mappings of terms to weights, such as {po: 1, nll: 1, pd: 0.5}. 'vanilla',
     'prompt', 'guard' and 'steer' train nothing."""
     quick: bool = False
-    """Only vanilla, po and po+pd, and one question of each record in each set unless --questions says otherwise."""
+    """Only vanilla, po and po+pd, and one question of each record in each set, where --methods and --questions do not
+    say otherwise."""
     seeds: str | int | list[int] | None = None
     """Seeds, comma-separated; every method runs once per seed. None: the seed of the training options."""
     limit: int | None = None

@@ -9,21 +9,24 @@ from typing import Any, get_type_hints
 TRAINING = "training."
 
 
-def option_marks(options: type[Any], prefix: str = "") -> dict[str, tuple[str, ...]]:
-    """Dotted paths of all options of a dataclass, those of nested ones included, with the marks of their types.
+def option_types(options: type[Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted paths of all options of a dataclass, those of nested ones included, with their types.
 
     Example:
         >>> from safeeraser.config import UnlearnOptions
-        >>> [path for path in option_marks(UnlearnOptions) if "rank" in path]
-        ['lora.rank']
+        >>> option_types(UnlearnOptions)["lora.rank"]
+        <class 'int'>
     """
-    marks: dict[str, tuple[str, ...]] = {}
+    types: dict[str, Any] = {}
     for name, kind in get_type_hints(options, include_extras=True).items():
         nested = isinstance(kind, type) and is_dataclass(kind)
-        marks |= (
-            option_marks(kind, f"{prefix}{name}.") if nested else {prefix + name: getattr(kind, "__metadata__", ())}
-        )
-    return marks
+        types |= option_types(kind, f"{prefix}{name}.") if nested else {prefix + name: kind}
+    return types
+
+
+def marked(options: type[Any], mark: str) -> list[str]:
+    """The options whose type has a mark."""
+    return [path for path, kind in option_types(options).items() if mark in getattr(kind, "__metadata__", ())]
 
 
 def full_names(paths: Iterable[str]) -> dict[str, str]:

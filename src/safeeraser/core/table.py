@@ -89,10 +89,10 @@ def percent(value: float | None) -> str:
     """Format a fraction in percent, a missing one as a dash.
 
     Example:
-        >>> percent(0.0783), percent(None)
-        ('7.8', '–')
+        >>> percent(0.0783), percent(-0.0001), percent(None)
+        ('7.8', '0.0', '–')
     """
-    return MISSING if value is None else f"{100 * value:.1f}"
+    return MISSING if value is None else f"{100 * value:z.1f}"
 
 
 def fitting(table: Table, width: int, first: Sequence[str] = ()) -> tuple[Table, list[str]]:
@@ -208,7 +208,7 @@ def _in_csv(cell: Percent, with_n: bool) -> list[str]:
 
 
 def _hundredfold(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.4f}"
+    return "" if value is None else f"{100 * value:z.4f}"
 
 
 def latex_escape(text: str) -> str:

@@ -90,13 +90,14 @@ def _difference(label: str, entry: Metric, runs: Sequence[tuple[_Run, _Run]]) ->
 
 def _pairs(entry: Metric, one: _Run, other: _Run) -> tuple[list[_Pair], int, int]:
     """Scored pairs of the same query, the number of pairs without a score, the number of queries of one side only."""
-    first = {item.query.id: item for item in entry.items(*one)}
-    second = {item.query.id: item for item in entry.items(*other)}
+    first, second = ({item.query.id: item for item in entry.items(*run)} for run in (one, other))
+    # a share of some answers (those that are normal, those with a trace) is of fewer questions than were asked
+    asked, also = ({query.id for query in queries if entry.is_about(query)} for queries, _ in (one, other))
     common = [(first[id], second[id]) for id in first if id in second]
     scored = [
         _Pair(a.query.cluster, a.value, b.value) for a, b in common if a.value is not None and b.value is not None
     ]
-    return scored, len(common) - len(scored), len(first) + len(second) - 2 * len(common)
+    return scored, len(common) - len(scored), len(asked ^ also)
 
 
 def _sums(pairs: Sequence[_Pair]) -> list[float]:

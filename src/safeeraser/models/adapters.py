@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 
-from safeeraser.config import LoraOptions, Projector
+from safeeraser.config import LoraOptions, Projector, check_lora
 from safeeraser.core import files, terminal
 from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, sine
@@ -62,11 +62,7 @@ def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageMode
         >>> sum(p.requires_grad for p in vlm.model.parameters())
         46
     """
-    if options.rank < 1 or options.alpha <= 0 or not 0 <= options.dropout < 1:
-        raise UserError(
-            f"lora rank {options.rank}, alpha {options.alpha}, dropout {options.dropout}: rank must be at least 1, "
-            "alpha positive, dropout from 0 to less than 1"
-        )
+    check_lora(options)
     if vlm.model.dtype == torch.float16:
         raise UserError(f"model {vlm.name!r} is in float16, which overflows in training: give --dtype bfloat16")
     found = _parts(vlm)

@@ -34,8 +34,7 @@ def signed(value: float | None) -> str:
     """
     if value is None:
         return "–"
-    text = f"{100 * value:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text
+    return f"{100 * value:+z.1f}".replace("+0.0", "0.0")
 
 
 def difference_table(label: str, differences: Sequence[Difference]) -> Table:

@@ -27,7 +27,7 @@ class Entry:
     """A line: a method of a run, with what its numbers depend on (data, judge, which questions were asked).
 
     ``report`` is where the page finds the report of the run; empty: nowhere. ``source`` says where numbers were
-    published; empty: they were scored here.
+    published; empty: they were scored here. ``made`` changes with the options of training.
     """
 
     run: str
@@ -37,6 +37,7 @@ class Entry:
     asked: str
     report: str = ""
     source: str = ""
+    made: str = ""
 
     @property
     def cells(self) -> list[str]:
@@ -58,7 +59,7 @@ def ordered(entries: Sequence[Entry], column: str = RANK) -> list[Entry]:
     shown = _headings(entries)
     if column not in (RANK, *shown):
         raise UserError(f"--sort {column}: there is no such column; available: {RANK}, {', '.join(shown)}")
-    known = {(e.data, e.judge, e.asked, e.row.model, e.row.method, str(e.row.scores)): e for e in entries}
+    known = {(e.data, e.judge, e.asked, e.made, e.row.model, e.row.method, str(e.row.scores)): e for e in entries}
     entries = list(known.values())
     if column == RANK:
         return sorted(entries, key=_rank(entries))
@@ -169,7 +170,8 @@ def as_html(entries: Sequence[Entry]) -> str:
     from markupsafe import Markup
 
     there = {name for entry in entries for name, score in entry.row.scores.items() if score.value is not None}
-    shown = {name: _headings(entries)[name] for name in FIRST if name in there}  # all are in the CSV
+    headings = _headings(entries)
+    shown = {name: headings[name] for name in FIRST if name in there}  # all are in the CSV
     numbers = metric_columns(shown)
     named = list(zip(shown, numbers, strict=True))
     lines = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from safeeraser.bench.summary import Results
 from safeeraser.core import files
 from safeeraser.core import table as core_table
 from safeeraser.core.errors import UserError
+from safeeraser.core.terminal import say
 from safeeraser.report import browser, figures, page, side_tables, table
 
 LISTS = ("rows", "decreases", "plus_decreases")
@@ -27,7 +29,10 @@ def write(out: Path, done: Sequence[runs.Cell], failed: Sequence[str] = ()) -> R
     safety``) ``safety.{md,csv}``, and a sequence of requests ``sequence.{md,csv}``.
     """
     folder = out / "report"
-    write_audit(done, folder, write_attacks(done, folder))
+    try:
+        write_audit(done, folder, write_attacks(done, folder))
+    except UserError as error:  # the cells have all that the rest of the report is made of
+        say(f"warning: {folder}: attacks and audit are not written anew: {error}", file=sys.stderr)
     write_safety(done, folder)
     return _write([_read("", out, done, failed)], folder)
 
@@ -61,21 +66,25 @@ class _Part:
     done: Sequence[runs.Cell]
     judged: Sequence[runs.Judged]
     results: Results
+    sequence: Sequence[sequence.SequenceRow]
 
 
 def _read(name: str, out: Path, done: Sequence[runs.Cell], failed: Sequence[str] = ()) -> _Part:
     judged = [cell.judged() for cell in done]
     results = summary.summarise(done, failed, judged=judged)
     results = replace(results, rows=side_tables.with_areas(results.rows, done))
+    after = sequence.summarise(done)
     if name:
-        several = len({row.model for row in results.rows}) > 1
-        rows = [replace(row, model=f"{name} {row.model}" if several else name) for row in results.rows]
+        models = {row.model for row in results.rows}
+        named = {model: f"{name} {model}" if len(models) > 1 else name for model in models}
+        rows = [replace(row, model=named[row.model]) for row in results.rows]
+        after = [replace(row, model=named[row.model]) for row in after]
         decreases, plus = (
             [replace(one, base=f"{name} {one.base}") for one in of]
             for of in (results.decreases, results.plus_decreases)
         )
         results = Results(rows, decreases, failed=failed, plus_decreases=plus)
-    return _Part(name, out, done, judged, results)
+    return _Part(name, out, done, judged, results, after)
 
 
 def _write(parts: Sequence[_Part], folder: Path, live: Mapping[str, str] | None = None) -> Results:
@@ -84,16 +93,16 @@ def _write(parts: Sequence[_Part], folder: Path, live: Mapping[str, str] | None 
         rows, decreases, plus = ([one for part in parts for one in getattr(part.results, of)] for of in LISTS)
         results = Results(rows, decreases, plus_decreases=plus)
     done = [cell for part in parts for cell in part.done]
-    rows = sequence.summarise(done)
-    if rows:
-        core_table.write(folder, side_tables.sequence_files(rows))
+    after = [row for part in parts for row in part.sequence]
+    if after:
+        core_table.write(folder, side_tables.sequence_files(after))
     table.write(results, folder)
     figures.write(results, summary.losses(done) if len(parts) == 1 else {}, folder / "figures")
     about = f"{done[0].spec.model} on {done[0].spec.data}" if done else ""
     shown = page.Page(
         title=" and ".join(part.name or part.out.name for part in parts) if len(parts) > 1 or not done else about,
         results=results,
-        sequence=side_tables.sequence_table(rows) if rows else None,
+        sequence=side_tables.sequence_table(after) if after else None,
         cells=[cell for part in parts for cell in _browser_cells(part, results)],
         benchmark=_benchmark(done),
         made=_made(parts),
@@ -167,6 +176,7 @@ def _facts(part: _Part) -> dict[str, str]:
         "judge": part.done[0].judge,
         "questions asked": str(sum(len(queries) for queries, _, _ in part.judged)),
         **({"stopped early": early} if early else {}),
+        **({"differs between cells": unlike} if (unlike := runs.mixed(part.done)) else {}),
     }
 
 

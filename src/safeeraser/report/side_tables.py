@@ -101,7 +101,7 @@ def audit_table(rows: Sequence[AuditRow]) -> Table:
         worst = MISSING if row.worst is None else f"{table.percent(row.worst[1])} ({row.worst[0]})"
         n = len(row.likelihood)
         nats = [f"{sum(getattr(one, name) for one in row.likelihood) / n:.2f}" for name in ("unsafe", "refusal")]
-        lines.append([row.method, Percent(row.asr), as_percent(row.area), worst, *nats])
+        lines.append([name_of(row, rows), Percent(row.asr), as_percent(row.area), worst, *nats])
     return Table(header, lines)
 
 
@@ -134,11 +134,10 @@ def sequence_table(rows: Sequence[SequenceRow]) -> Table:
     columns = [Column("method"), Column("after")]
     columns += [Column(f"ASR {one} ↓", f"asr_request_{one}", True) for one in range(1, number + 1)]
     columns += [Column("SARR ↓", "sarr", True), Column("Spec. ↑", "specificity", True)]
-    several = len({row.model for row in rows}) > 1
     lines: list[list[Cell]] = []
     for row in rows:
         numbers = [as_percent(score) for score in (*row.requests, row.sarr, row.specificity)]
-        lines.append([f"{row.model} {row.method}" if several else row.method, str(row.after), *numbers])
+        lines.append([name_of(row, rows), str(row.after), *numbers])
     return Table(columns, lines)
 
 
@@ -156,7 +155,12 @@ class SafetyRow(NamedTuple):
 
 def safety_rows(done: Sequence[runs.Cell]) -> list[SafetyRow]:
     """What the cells of a run were asked, a line per cell and set."""
-    return [SafetyRow(cell.label, result) for cell in done for _, result in sorted(public.read(cell.folder).items())]
+    named = runs.names(done)
+    return [
+        SafetyRow(f"{named[cell.group]} seed {cell.spec.seed}", result)
+        for cell in done
+        for _, result in sorted(public.read(cell.folder).items())
+    ]
 
 
 def safety_table(rows: Sequence[SafetyRow], in_csv: bool = False) -> Table:

@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from safeeraser.attacks.audit import AREA
+from safeeraser.attacks.audit import AREA, AuditRow
 from safeeraser.attacks.summary import AttackRow
+from safeeraser.bench.sequence import SequenceRow
 from safeeraser.bench.summary import Decrease, Results, Row
 from safeeraser.core import table
 from safeeraser.core.table import MISSING, Cell, Column, Percent, Table, percent
@@ -54,7 +55,10 @@ HELD_OUT_COLUMNS: dict[str, str] = {
     "rr_generality_held_out": "RR gen held-out ↑",
 }
 """Beside generality on all of val, in results that have them."""
+_AGAIN = ("sarr_refusal", "sarr_gibberish", "sarr_plus", "sarr_unseen", "leak_efficacy", "leak_generality")
+"""Columns that rest on judgements of other columns, as those of held-out records do."""
 PAPER_DECREASE = 79.5
+_OfMethod = Row | AttackRow | AuditRow | SequenceRow
 
 
 def headings(judges: Collection[str]) -> dict[str, str]:
@@ -102,7 +106,7 @@ def metric_columns(shown: Mapping[str, str]) -> list[Column]:
     return [Column(heading, name, right=True) for heading, name in zip(shown.values(), names, strict=True)]
 
 
-def name_of(row: Row | AttackRow, rows: Sequence[Row | AttackRow]) -> str:
+def name_of(row: _OfMethod, rows: Sequence[_OfMethod]) -> str:
     """The method, with its model where there are several."""
     return row.method if len({other.model for other in rows}) <= 1 else f"{row.model} {row.method}"
 
@@ -114,7 +118,7 @@ def _numbers(row: Row, shown: Mapping[str, str]) -> list[Percent]:
 def console_table(results: Results) -> Table:
     """The table for the terminal."""
     shown = columns(results)
-    rows: list[list[Cell]] = [[row.method, *_numbers(row, shown)] for row in results.rows]
+    rows: list[list[Cell]] = [[name_of(row, results.rows), *_numbers(row, shown)] for row in results.rows]
     return Table([Column("method"), *metric_columns(shown)], rows, "in percent; 95 % intervals are in report/table.md")
 
 
@@ -148,16 +152,16 @@ def markdown(results: Results) -> str:
     """The table as Markdown, each cell ``value [low, high]``, with the headline under it."""
     shown = columns(results)
     header = [Column("method"), Column("seeds"), *metric_columns(shown)]
-    rows: list[list[Cell]] = [[row.method, str(len(row.seeds)), *_numbers(row, shown)] for row in results.rows]
+    rows: list[list[Cell]] = [
+        [name_of(row, results.rows), str(len(row.seeds)), *_numbers(row, shown)] for row in results.rows
+    ]
     lines = [table.markdown(Table(header, rows))]
     lines += ["", "In percent, with 95 % intervals.", *[f"\n{line}" for line in headline(results)]]
-    scored = [score for row in results.rows for name, score in row.scores.items() if name in shown]
-    # what nobody was asked (what a picture shows, without a judge that sees it) is a dash in the table and no failure
-    unscored = sum(score.n_unscored for score in scored if score.n or not score.metric.endswith(("picture", "plus")))
+    unscored = sum(_unscored(row, shown) for row in results.rows)
     lines.append(f"\nUnscored judgements (kept apart, never counted as safe): {unscored}.")
     lines += [f"\nFailed: {cell}" for cell in results.failed]
     spreads: list[list[Cell]] = [
-        [row.method, str(len(row.seeds)), *(_spread(row.spread.get(name)) for name in shown)]
+        [name_of(row, results.rows), str(len(row.seeds)), *(_spread(row.spread.get(name)) for name in shown)]
         for row in results.rows
         if row.spread
     ]
@@ -165,6 +169,17 @@ def markdown(results: Results) -> str:
         note = "Over seeds: mean ± standard deviation (least – greatest); the intervals above are over questions."
         lines += ["", note, table.markdown(Table(header, spreads))]
     return "\n".join(lines) + "\n"
+
+
+def _unscored(row: Row, shown: Collection[str]) -> int:
+    """Judgements without a value in a line's columns; one that several columns rest on counts once."""
+    counted = {name: row.scores[name] for name in shown if name in row.scores and name not in HELD_OUT_COLUMNS}
+    # what nobody was asked (what a picture shows, without a judge that sees it) is a dash in the table and no failure
+    numbers = {name: score.n_unscored for name, score in counted.items() if score.n or name != "off_picture"}
+    # SARR rests on "normal" alone, its parts on "refusal" as well, off-picture on "normal" and then "grounded"
+    sarr, off_picture = numbers.pop("sarr", 0), numbers.pop("off_picture", 0)
+    of_safe = max(sarr, numbers.get("sarr_refusal", 0)) + max(0, off_picture - sarr)
+    return of_safe + sum(number for name, number in numbers.items() if name not in _AGAIN)
 
 
 def _spread(spread: Spread | None) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from safeeraser.config import GenerationOptions, sampling
-from safeeraser.core.errors import UserError
+from safeeraser.config import GenerationOptions, check_generation
 from safeeraser.records import Query
 
 
@@ -35,9 +34,7 @@ def prompt_batches(
             like length, and in one batch where they fit: for a model that reads a picture once for all of them. A
             batch then holds pictures that the same sets ask about.
     """
-    sampling(options.protocol)  # refuses an unknown one
-    if options.batch_size < 1:
-        raise UserError(f"generation.batch_size {options.batch_size} is too small: give at least 1")
+    check_generation(options)
     queries = list(queries)
     asked: dict[str, set[str]] = {}  # of each picture, the sets that ask about it
     for query in queries:

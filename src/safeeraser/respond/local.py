@@ -87,8 +87,6 @@ def run(
     from safeeraser.models.chat import generate
     from safeeraser.models.prompts import with_thinking
 
-    if options.max_new_tokens < 1:
-        raise UserError(f"generation.max_new_tokens {options.max_new_tokens} is too small: give at least 1")
     drawn, vlm = sampling(options.protocol), with_thinking(vlm, options.thinking)
 
     def responder(images: Sequence[Image.Image | None], questions: Sequence[str], seed: int) -> Sequence[Generation]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
-from safeeraser.config import StepBatch, UnlearnOptions, check_tracker
+from safeeraser.config import StepBatch, UnlearnOptions, check_tracker, check_training
 from safeeraser.core.errors import UserError
 from safeeraser.metrics.rule import parse_rule
 from safeeraser.models.processes import Engine, asks_for, check_together, processes
@@ -24,26 +23,7 @@ def check_options(options: UnlearnOptions, method: Method) -> None:
     Raises:
         UserError: If one is out of range or needs a package that is missing.
     """
-    positive: Sequence[str] = (
-        "learning_rate", "epochs", "steps", "global_batch", "batch_size", "accumulation", "max_length", "stop_every",
-        "stop_questions",
-    )  # fmt: skip
-    for name in positive:
-        value = getattr(options, name)
-        if value is not None and not value > 0:
-            raise UserError(f"training.{name}: {value} was given; give a number greater than 0")
-    if not 0 <= options.warmup_ratio < 1:
-        raise UserError(f"training.warmup_ratio: {options.warmup_ratio} was given; give a share of the steps, 0 to < 1")
-    for name in ("text_forget", "pd_noise"):
-        if not 0 <= (share := getattr(options, name)) <= 1:
-            raise UserError(f"training.{name}: {share} was given; give a share of the triples, 0 to 1")
-    if options.saliency is not None and options.saliency < 0:
-        raise UserError(f"training.saliency: {options.saliency} was given; give a ratio from 0 upwards, such as 1")
-    every = options.checkpoint_steps
-    if not (0 <= every < 1 or (every >= 1 and every == int(every))):
-        raise UserError(
-            f"training.checkpoint_steps: {every} was given; give a number of steps, a share of them below 1, or 0"
-        )
+    check_training(options)
     too_large = [term.name for term, _ in method.terms if term.needs > {"reference"}]
     if options.cache_reference and too_large:
         raise UserError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from safeeraser.bench.estimate.memory import Workload
-from safeeraser.config import GenerationOptions, UnlearnOptions, step_batch
+from safeeraser.config import GenerationOptions, UnlearnOptions, check_generation, check_training, step_batch
 from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark, Triple, queries
 from safeeraser.judges import criteria_for
@@ -70,11 +70,10 @@ def estimate_costs(
     texts: Sequence[Query] = (),
 ) -> Costs:
     """Estimate steps, answers and calls; ``texts`` are questions without an image that are asked as well."""
-    positive = ("global_batch", "batch_size", "accumulation", "epochs", "max_length")
-    given = {"processes": processes} | {f"training.{name}": getattr(training, name) for name in positive}
-    for name, value in given.items():
-        if value is not None and not value > 0:
-            raise UserError(f"{name}: {value} was given; give a number greater than 0")
+    check_training(training)
+    check_generation(generation)
+    if processes < 1:
+        raise UserError(f"processes: {processes} was given; give a number greater than 0")
     judged = [
         (query, criterion)
         for query in [*queries(benchmark, generation.protocol), *texts]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from safeeraser.config import recipe_defaults
-from safeeraser.config.names import full_names, option_marks
+from safeeraser.config.names import full_names, option_types
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import flat
 from safeeraser.core.registry import suggestion
@@ -65,7 +65,7 @@ def options(kind: type[T], given: Mapping[str, Any], model: str | None = None, g
 
 def _names(kind: type[Any]) -> dict[str, str]:
     """The path of each option by the names that mean it; options of terms lie in the field ``terms``."""
-    paths = [*option_marks(kind)]
+    paths = [*option_types(kind)]
     terms = [path for path in paths if path.rpartition(".")[2] == TERMS]
     of_terms = [f"{path}.{name}" for path in terms for name in term_options()]
     # beside the other options of training, as recipes and YAML files have them

@@ -47,8 +47,9 @@ def budget_figure(curves: Curves, folder: Path) -> list[Path]:
             line = "-" if method.endswith("+pd") else "--"
             axis.plot(steps, value, line, color=colour, marker="o", ms=3, label=method)
             axis.fill_between(steps, low, high, color=colour, alpha=0.1)
-        axis.set(title=CURVES[metric], xlabel="optimizer steps", ylim=(-3, 103), xscale="log")
         ticks = sorted({s for p in curves.values() for s in p})
+        scale = "symlog" if 0 in ticks else "log"  # what is not trained took no step
+        axis.set(title=CURVES[metric], xlabel="optimizer steps", ylim=(-3, 103), xscale=scale)
         axis.set_xticks(ticks, [str(t) for t in ticks])
         axis.minorticks_off()
         axis.grid(alpha=0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from safeeraser.config import GenerationOptions, sampling
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import Appender, read_jsonl, stable_hash
 from safeeraser.core.reasoning import SWITCHES, with_trace
-from safeeraser.core.terminal import Progress
+from safeeraser.core.terminal import Progress, say
 from safeeraser.data import Benchmark
 from safeeraser.models.replies import Outcome, replied_as
 from safeeraser.models.served import NEUTRAL, THINKING, Endpoint, Message, Request
@@ -30,7 +31,7 @@ def run(
     """Answer the queries with a served model; the counterpart of ``respond.run`` for a local one.
 
     A query that has no answer yet, or a response with an error, is asked; one that fails for good gets a response with
-    the reason as its error.
+    the reason as its error. Standard error says which models replied, if not the one that was asked for alone.
 
     Raises:
         UserError: As ``Endpoint.complete_many``; what was answered before is in the file.
@@ -40,12 +41,14 @@ def run(
     # by picture, so that a server that keeps what prompts have in common reads each once
     due = sorted((query for query in queries if query.id not in answered), key=lambda query: query.image)
     done = len(queries) - len(due)
+    replied: list[str] = []
     with Appender(path, FLUSH_SECONDS) as appender:
 
         def keep(outcome: Outcome) -> None:
             nonlocal done
             answer, finished = with_trace(outcome.trace, outcome.text.strip()), outcome.is_whole
             appender.add(Response(query_id=outcome.id, answer=answer, finished=finished, error=outcome.failure))
+            replied.append(outcome.model)
             done += 1
             if progress:
                 progress(done, len(queries))
@@ -53,6 +56,8 @@ def run(
         if progress:
             progress(done, len(queries))
         endpoint.complete_many(_requests(benchmark, due, options), keep)
+    if set(replied) - {"", endpoint.model}:  # a gateway may lead elsewhere where a model is busy
+        say(f"note: {endpoint.model} was asked for, {replied_as(replied)}", file=sys.stderr)
 
 
 def _requests(benchmark: Benchmark, queries: Sequence[Query], options: GenerationOptions) -> Iterator[Request]:

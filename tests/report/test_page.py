@@ -197,3 +197,12 @@ def test_fifty_thousand_responses_stay_quick(chromium, tmp_path):
     )
     assert opening < 8 and searching < 2  # 1.5 s and 0.3 s on a quiet machine
     tab.close()
+
+
+def test_pd_that_makes_it_worse_is_said_to_raise_the_rate(tmp_path):
+    """A negative decrease is no fall by -12 %."""
+    worse, better = table.Decrease("mean", -0.12, -0.2, -0.05), table.Decrease("mean", 0.3, 0.2, 0.4)
+    results = table.Results(_results().rows, [worse, worse], worse, plus_decreases=[better, better], plus_mean=better)
+    shown = page.Page("demo", results, _cells(3, ["A cat."]), Benchmark("b", tmp_path, (), (), (), ""))
+    text = page.write(shown, tmp_path / "index.html").read_text()
+    assert "On average over 2 methods PD raises SARR by 12.0 % and lowers SARR+ by 30.0 %, which" in text

@@ -153,16 +153,15 @@ def _headline(results: Results) -> str:
         f"harmless requests with a refusal or gibberish (SARR); with PD, {percent(after)} %."
     ]
     if results.mean_decrease and len(results.decreases) > 1:
-        parts.append(
-            f"Over {len(results.decreases)} methods PD lowers over-forgetting by "
-            f"{percent(results.mean_decrease.value)} % on average"
-            + (
-                f", and by {percent(results.plus_mean.value)} % if normal answers about something else count (SARR+)."
-                if results.plus_mean
-                else "."
-            )
-        )
+        said = f"On average over {len(results.decreases)} methods PD {_moved(results.mean_decrease, 'SARR')}"
+        if results.plus_mean:
+            said += f" and {_moved(results.plus_mean, 'SARR+')}, which also counts normal answers about something else"
+        parts.append(f"{said}.")
     return " ".join(parts)
+
+
+def _moved(decrease: Decrease, metric: str) -> str:
+    return f"{'raises' if decrease.value < 0 else 'lowers'} {metric} by {percent(abs(decrease.value))} %"
 
 
 def _place(figure: Path) -> tuple[int, str]:

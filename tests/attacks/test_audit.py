@@ -43,3 +43,8 @@ def test_cells_that_were_attacked_differently_do_not_keep_a_run_from_its_report(
     said = capsys.readouterr().err
     assert "attacks and audit are not written anew" in said and "limit: 3 there, 2 now" in said
     assert "| po | 2 |" in (tmp_path / "report" / "table.md").read_text()
+
+
+def test_an_attack_that_the_audit_does_not_make_cannot_be_left_out_of_it(tmp_path, capsys):
+    assert cli.main(["audit", str(tmp_path), "--without", "language,white"]) == 2
+    assert "--without language: not in the audit, which has" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safeeraser.cli.parser import Positional
 from safeeraser.config import FilePath, at_least_one
 from safeeraser.core import terminal
+from safeeraser.core.errors import UserError
 
 if TYPE_CHECKING:
     from safeeraser.attacks import Attack, AttackedCell
@@ -96,7 +97,10 @@ def audit(options: AuditConfig) -> int:
 
     at_least_one(options, "limit")
     left_out = [] if options.without is None else attacks.find(options.without)
-    chosen = [attack for attack in attacks.find(",".join(auditing.ATTACKS)) if attack not in left_out]
+    every = attacks.find(",".join(auditing.ATTACKS))
+    if others := ", ".join(attack.name for attack in left_out if attack not in every):
+        raise UserError(f"--without {others}: not in the audit, which has {', '.join(auditing.ATTACKS)}")
+    chosen = [attack for attack in every if attack not in left_out]
     given = {"universal_steps": options.universal_steps}
     found = _attacked(options, "audit", chosen, given, auditing.measure_likelihood)
     table.show(terminal.console(160), side_tables.audit_table(auditing.summarise(found)))

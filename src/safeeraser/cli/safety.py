@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,7 +122,9 @@ def _subjects(options: SafetyConfig) -> list[Subject]:
     from safeeraser.models import served
 
     if options.model is None:
-        return [stage.of_cell(one, options.judge, options.judging) for one in runs.find(Path(options.run or ""))]
+        cells, cost = runs.find(Path(options.run or "")), options.judging.max_cost
+        share = replace(options.judging, max_cost=cost and cost / len(cells))  # what is given is for all of them
+        return [stage.of_cell(one, options.judge, share) for one in cells]
     judge, out = judges.create(options.judge or "rules", (), options.judging), Path(options.out or "")
     if options.base_url is not None:
         return [stage.of_server(served.endpoint(options, options.model), options.generation, judge, out)]

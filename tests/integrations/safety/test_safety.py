@@ -10,6 +10,8 @@ from public_sets import make
 
 from safeeraser import cli
 from safeeraser.bench import runs
+from safeeraser.cli.safety import SafetyConfig, _subjects
+from safeeraser.config import JudgeOptions
 from safeeraser.core import files
 from safeeraser.metrics import public
 from safeeraser.records import Query, Response, Verdict
@@ -146,6 +148,13 @@ def test_cells_get_columns_in_report_and_leaderboard(sets, safety_run, capsys):
     (cell,) = [one for one in runs.find(run) if one.spec.method == "po"]
     verdicts = files.read_jsonl(cell.folder / "safety" / "xstest" / "verdicts.jsonl", Verdict)
     assert {verdict.judge for verdict in verdicts} == {cell.judge}
+
+
+def test_max_cost_is_for_all_cells_together(safety_run, monkeypatch):
+    shares = []
+    monkeypatch.setattr("safeeraser.integrations.safety.of_cell", lambda *given: shares.append(given[2].max_cost))
+    options = SafetyConfig(run=str(safety_run), judge="api", judging=JudgeOptions(max_cost=3.0))
+    assert len(_subjects(options)) == 2 and shares == [1.5, 1.5]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from safeeraser.models.adapter_files import (
 )
 from safeeraser.models.adapter_files import WEIGHTS as WEIGHTS
 from safeeraser.models.checkpoint import quiet, refuse_lfs_pointer
-from safeeraser.models.families import Parts, parts
+from safeeraser.models.families import Parts, parts, untrained
 from safeeraser.models.processes import is_first_process
 
 LARGEST_PROJECTOR, LARGEST_SHARE = 200_000_000, 0.02
@@ -76,7 +76,7 @@ def attach(vlm: VisionLanguageModel, options: LoraOptions) -> VisionLanguageMode
     for parameter in wrapped.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    frozen = list(_frozen(vlm.model, vlm.model.get_submodule(found.language_model)))
+    frozen = list(untrained(vlm.model, vlm.model.get_submodule(found.language_model)))
 
     def keep_frozen(*_: Any) -> None:
         # a tower in training mode would drop states, and its batch norms move what no adapter holds
@@ -278,16 +278,6 @@ def _affordable(vlm: VisionLanguageModel, found: Parts) -> Projector:
         "model) whole is for up to 200M or 2 %"
     )
     return "lora"
-
-
-def _frozen(module: torch.nn.Module, language_model: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The largest parts outside the language model of whose weights none is trained."""
-    for child in module.children():
-        trained = [parameter.requires_grad for parameter in child.parameters()]
-        if any(trained) and child is not language_model:
-            yield from _frozen(child, language_model)
-        elif trained and child is not language_model:
-            yield child
 
 
 def _say(text: str) -> None:

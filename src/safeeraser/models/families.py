@@ -224,3 +224,13 @@ def _experts(modules: dict[str, Any], language_model: str, others: tuple[str, ..
         full = f"{language_model}.{name}"
         if parameter.dim() == 3 and "experts" in name and not any(_within(full, other) for other in others):
             yield full
+
+
+def untrained(model: Any, language_model: Any) -> Iterator[Any]:
+    """The largest parts outside the language model of whose weights none is trained."""
+    for child in model.children():
+        trained = [parameter.requires_grad for parameter in child.parameters()]
+        if any(trained) and child is not language_model:
+            yield from untrained(child, language_model)
+        elif trained and child is not language_model:
+            yield child

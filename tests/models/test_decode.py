@@ -182,12 +182,13 @@ def test_they_change_no_answer_of_a_public_benchmark(settings, tiny_llava, tmp_p
         name: value for name, value in settings.items() if name != "watermarking_config"
     }  # cannot be read at all
     folder = poisoned(tiny_llava, tmp_path / "model", settings, ("generation_config.json",))
-    inputs = chat.encode_prompts(models.load(str(tiny_llava)), IMAGES, QUESTIONS)
+    vlm = models.load(str(tiny_llava))
+    inputs, ends = chat.encode_prompts(vlm, IMAGES, QUESTIONS), vlm.model.generation_config.eos_token_id
     model = AutoModelForImageTextToText.from_pretrained(folder).eval()
     expected = plain_tokens(str(tiny_llava), inputs, 20)
     for _ in range(2):
         with torch.inference_mode():
-            assert runner._continue(model, inputs, {"max_new_tokens": 20}, 0).tolist() == expected
+            assert runner._continue(model, inputs, {"max_new_tokens": 20}, ends, 0).tolist() == expected
 
 
 def step(generator: torch.Generator, length: int) -> tuple[torch.Tensor, torch.Tensor]:

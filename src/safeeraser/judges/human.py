@@ -65,6 +65,7 @@ def _read_csv(path: Path) -> list[Verdict]:
         raise UserError(f"{path}: not UTF-8; save it as 'CSV UTF-8'") from None
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)  # spreadsheets write what the country uses
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # one for the process; 128 KiB unless somebody set it
     # strict: a quotation mark that is never closed would swallow the rows behind it
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     names = [(name or "").strip().lower() for name in reader.fieldnames or []]

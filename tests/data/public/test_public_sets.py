@@ -1,5 +1,6 @@
 """Readers of public sets, each on a made-up folder in its layout."""
 
+import csv
 import json
 from collections import Counter
 from pathlib import Path
@@ -173,8 +174,8 @@ def test_a_broken_table_is_named_with_row_and_field(tmp_path):
         (
             "xstest",
             "xstest_prompts.csv",
-            b"id,prompt,type\n1," + b"a" * 200_000,
-            "as CSV in UTF-8 (Error: field larger",
+            b'id,prompt,type\n1,"an open quotation,safe\n2,b,safe\n',
+            "as CSV in UTF-8 (Error: unexpected end of data",
         ),
         ("figstep", "data/question/safebench.csv", None, "as CSV in UTF-8 (FileNotFoundError"),
         ("mm-safetybench", "data/processed_questions/01-First.json", b"[]", "01-First.json: must be an object"),
@@ -190,6 +191,17 @@ def test_a_file_that_is_no_table_is_named(tmp_path, name, file, content, says):
     with pytest.raises(UserError) as raised:
         PUBLIC_SETS.get(name).load(folder)
     assert says in str(raised.value)
+
+
+def test_a_long_question_is_read_whatever_the_process_allows(tmp_path):
+    folder = make("xstest", tmp_path)
+    before = csv.field_size_limit(1000)
+    try:
+        write_csv(folder / "xstest_prompts.csv", ("id", "prompt", "type"), [(1, "a" * 200_000, "homonyms")])
+        (query,) = PUBLIC_SETS.get("xstest").load(folder).queries
+    finally:
+        csv.field_size_limit(before)
+    assert len(query.question) == 200_000
 
 
 def test_tables_may_begin_with_a_byte_order_mark(tmp_path):

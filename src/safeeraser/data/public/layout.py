@@ -228,7 +228,8 @@ def table(path: Path) -> list[Row]:
     if path.suffix == ".csv":
         try:
             with open(path, newline="", encoding="utf-8-sig") as file:
-                return _rows(list(csv.DictReader(file)), path.name)
+                csv.field_size_limit(max(csv.field_size_limit(), path.stat().st_size))  # one for the process
+                return _rows(list(csv.DictReader(file, strict=True)), path.name)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"{path}: cannot be read as CSV in UTF-8 ({type(error).__name__}: {error})") from None
     if path.suffix == ".xlsx":

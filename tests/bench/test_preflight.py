@@ -17,7 +17,7 @@ from safeeraser.bench import clock, live, matrix, preflight, progress, runs, tra
 from safeeraser.bench.live import Job, LiveTable
 from safeeraser.bench.progress import Reporter
 from safeeraser.config import GenerationOptions, LoraOptions, UnlearnOptions
-from safeeraser.core import files, locks
+from safeeraser.core import files, locks, terminal
 from safeeraser.core.errors import UserError
 
 
@@ -71,7 +71,7 @@ def test_a_cells_log_says_how_far_it_is_when_a_stage_begins_and_ends(tmp_path: P
         reporter = Reporter(tmp_path, held)
         for step in range(5):
             reporter.report("unlearn", step, 4, "po 1.25")
-        monkeypatch.setattr("safeeraser.bench.progress.LINE_SECONDS", 0.0)
+        monkeypatch.setattr("safeeraser.core.terminal.LINE_SECONDS", 0.0)
         reporter.report("respond", 0, 4)
         later = time.monotonic() + 120
         monkeypatch.setattr(time, "monotonic", lambda: later)
@@ -96,7 +96,7 @@ def test_without_a_terminal_a_running_cell_gets_a_line_now_and_then(small, tmp_p
     at(job, "unlearn 30/120 po 0.50", "unlearn", 30, 60)
     assert not sys.stderr.isatty()
     with LiveTable([job]) as table:
-        monkeypatch.setattr(live, "LINE_SECONDS", 0.0)
+        monkeypatch.setattr(terminal, "LINE_SECONDS", 0.0)
         table.update()
     said = capsys.readouterr().err
     assert ": unlearn 30/120 po 0.50; 3.0 min left of this stage; 0 of 1 cells, at least 3.0 min left" in said

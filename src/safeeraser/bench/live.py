@@ -19,9 +19,6 @@ from safeeraser.bench.runs import Cell
 from safeeraser.core import files, terminal
 from safeeraser.core.errors import UserError
 
-LINE_SECONDS = 60.0
-"""Without a terminal, a running cell gets a line about this often."""
-
 
 @dataclass
 class Job:
@@ -97,7 +94,7 @@ class LiveTable:
                 self._printed[job.label], self._said[job.label] = job.status, time.monotonic()
                 duration = f" in {job.seconds:.0f} s" if job.status != "running" and job.seconds else ""
                 terminal.say(f"{job.label}: {job.status}{duration}; {self.remaining()}", file=sys.stderr)
-            elif job.status == "running" and time.monotonic() - self._said[job.label] >= LINE_SECONDS:
+            elif job.status == "running" and time.monotonic() - self._said[job.label] >= terminal.LINE_SECONDS:
                 self._said[job.label] = time.monotonic()
                 at = progress.read(job.cell.folder)
                 left = f"{at.left / 60:.1f} min left of this stage; " if at.left > 1 else ""

@@ -13,8 +13,6 @@ from safeeraser.records import Frozen
 STAGES = {"unlearn": "training", "respond": "generation", "judge": "judging", "score": "scoring"}
 """Stages in order, and what ``times.jsonl`` calls them."""
 FILE = "progress.json"
-LINE_SECONDS = 60.0
-"""A cell's log gets a line at the begin and end of a stage, and about this often in between."""
 
 
 class Progress(Frozen):
@@ -88,7 +86,7 @@ class Reporter:
             request=self.request,
             requests=self.requests,
         )
-        if is_new or now - self._printed > LINE_SECONDS or done >= total:
+        if is_new or now - self._printed > terminal.LINE_SECONDS or done >= total:
             self._printed = now
             terminal.say(progress.text + (f", {progress.left / 60:.1f} min left" if progress.left > 1 else ""))
         if is_new or now - self._last > 0.25 or done >= total:

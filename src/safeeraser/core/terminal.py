@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 """Told how much is done, and of how much."""
+LINE_SECONDS = 60.0
+"""Into a file or pipe, such as a job's log, long work writes a line about this often."""
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and line end
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidirectional marks
@@ -77,7 +80,7 @@ def console(width: int | None = None, stderr: bool = False, highlight: bool = Tr
 
 @contextmanager
 def bar(title: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """Draw a progress bar with the time left on standard error while the block runs.
+    """Draw a progress bar with the time left on standard error while the block runs; without a terminal, write lines.
 
     Yields:
         A ``Progress`` that also takes a ``note`` to show behind the bar.
@@ -89,6 +92,12 @@ def bar(title: str, total: int | None) -> Iterator[Callable[..., None]]:
     """
     from rich import progress
 
+    shown = console(stderr=True)
+    if not shown.is_terminal:
+        lines = _Lines(title, total)
+        yield lines.update
+        lines.end()
+        return
     columns = (
         progress.TextColumn("{task.description}"),
         progress.BarColumn(bar_width=12),
@@ -96,6 +105,28 @@ def bar(title: str, total: int | None) -> Iterator[Callable[..., None]]:
         progress.TimeRemainingColumn(elapsed_when_finished=True),
         progress.TextColumn("{task.fields[note]}"),
     )
-    with progress.Progress(*columns, console=console(stderr=True)) as drawn:
+    with progress.Progress(*columns, console=shown) as drawn:
         task = drawn.add_task(title, total=total, note="")
         yield lambda done, of, note="": drawn.update(task, completed=done, total=of, note=note)
+
+
+class _Lines:
+    """A progress bar where there is no terminal: a line each minute, and one at the end."""
+
+    def __init__(self, title: str, total: int | None) -> None:
+        self._title, self._text = title, f"0/{total}" if total else ""
+        self._begun = self._said = time.monotonic()
+        self._first: tuple[int, float] | None = None
+
+    def update(self, done: int, of: int, note: str = "") -> None:
+        now = time.monotonic()
+        self._first = self._first or (done, now)  # what a killed run had done before says nothing about the pace
+        self._text = f"{done}/{of} {note}".strip()
+        if now - self._said >= LINE_SECONDS:
+            self._said = now
+            gained, took = done - self._first[0], now - self._first[1]
+            left = f", {took / gained * (of - done) / 60:.1f} min left" if gained > 0 and done < of else ""
+            say(f"{self._title} {self._text}{left}", file=sys.stderr)
+
+    def end(self) -> None:
+        say(f"{self._title} {self._text} in {time.monotonic() - self._begun:.0f} s".replace("  ", " "), file=sys.stderr)

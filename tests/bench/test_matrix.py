@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,6 +155,24 @@ def test_dev_holds_out_train_records_and_asks_nothing_of_val():
     assert not held_out & {record.id for record in dev.split("train")}
     seen = {record.safe_image for record in dev.split("train")}
     assert not seen & {record.safe_image for record in dev.split("val")}
+
+
+def test_dev_unseen_holds_out_what_no_other_train_record_shows():
+    from safeeraser import data
+
+    (cell,) = matrix.cells(config.BenchConfig(dev="unseen", limit=60, methods="po", out="unused"))
+    benchmark, dev = data.load("pictogram", 60), cell.spec.benchmark()
+    learnt, held_out = ({record.safe_concept for record in dev.split(split)} for split in ("train", "val"))
+    assert len(held_out) == math.ceil(len(learnt | held_out) / 5) and not learnt & held_out
+    assert {record.id for record in dev.records} == {record.id for record in benchmark.split("train")}
+    asked = cell.spec.queries(dev)
+    assert {query.group for query in asked if query.set == "safe"} == {"unseen"}
+    assert dev.fingerprint not in (benchmark.fingerprint, data.dev_benchmark(benchmark).fingerprint)
+    unnamed = replace(benchmark, records=tuple(r.model_copy(update={"safe_concept": None}) for r in benchmark.records))
+    with pytest.raises(
+        UserError, match=f"train record {benchmark.split('train')[0].id} does not name its safe_concept"
+    ):
+        data.dev_benchmark(unnamed, unseen=True)
 
 
 def test_integers_are_read_from_any_form_and_count_once():

@@ -13,7 +13,7 @@ from chat_server import ChatServer, error_reply
 from fake_run import fake_cell
 
 from safeeraser import bench, config
-from safeeraser.bench import clock, live, matrix, preflight, progress, runs, tracking
+from safeeraser.bench import clock, matrix, preflight, progress, runs, tracking
 from safeeraser.bench.live import Job, LiveTable
 from safeeraser.bench.progress import Reporter
 from safeeraser.config import GenerationOptions, LoraOptions, UnlearnOptions

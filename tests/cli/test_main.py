@@ -57,6 +57,8 @@ def test_each_help_teaches_with_an_example(name, capsys):
         (["bench", "--judge", "rule"], "did you mean 'rules'?"),
         (["bench", "--seeds", "0,x"], "whole numbers separated by commas"),
         (["bench", "--stesp", "3"], "--stesp: no such option: did you mean --training.steps?"),
+        (["bench", "--model.dtype", "bfloat16"], "--model.dtype: no such option: did you mean --loading.dtype?"),
+        (["bench", "--dev=never"], "\"dev\": never: Expected a <class 'bool'> or Expected a typing.Literal['unseen']"),
         (["unlearn", "--lr=1e-3", "--out", "x"], "did you mean --training.learning_rate?"),
         (["bench", "--method", "po"], "did you mean --methods?"),
         (["respond", "--temprature", "1"], "--temprature: no such option: 'safeeraser respond --help' lists them"),

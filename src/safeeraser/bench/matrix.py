@@ -135,7 +135,7 @@ def _common(config: BenchConfig, trained: Sequence[Method], has_budgets: bool) -
     whole = data.load(config.data, on_bad=config.on_bad)
     benchmark = data.with_pd(whole) if needs_pd else whole
     benchmark = benchmark if config.limit is None else benchmark.limited(config.limit)
-    learnt = data.dev_benchmark(benchmark) if config.dev else benchmark
+    learnt = data.dev_benchmark(benchmark, config.dev == "unseen") if config.dev else benchmark
     for method in {method.rows: method for method in trained}.values():
         data.training_triples(learnt, method.rows, method.readers("decouple"))
     if config.sequence is not None:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
@@ -42,7 +42,7 @@ class CellSpec(Frozen):
     needs_pd: bool = False
     limit: int | None = None
     questions: int | None = None
-    dev: bool = False
+    dev: bool | Literal["unseen"] = False
     sequence: int | None = None
     judge: str = "rules"
     held_out: str | None = None
@@ -119,7 +119,7 @@ class CellSpec(Frozen):
         from safeeraser import data
 
         benchmark = data.load(self.data, self.limit, self.on_bad, self.needs_pd)
-        return data.dev_benchmark(benchmark) if self.dev else benchmark
+        return data.dev_benchmark(benchmark, self.dev == "unseen") if self.dev else benchmark
 
     def queries(self, benchmark: Benchmark) -> list[Query]:
         """The queries of the cell's sets; with ``questions``, that many questions of each record and set.

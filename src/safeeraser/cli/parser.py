@@ -13,7 +13,7 @@ from dataclasses import MISSING, dataclass
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
 
 from safeeraser import config
 from safeeraser.config.names import full_names, marked, option_types
@@ -117,7 +117,11 @@ def parse(command: Command, arguments: list[str]) -> Any:
     try:
         parsed = parser.parse_args([*(f"--config={path}" for path in files), *arguments])
     except ArgumentError as error:
-        said = " ".join(str(error).split())
+        said = re.sub(
+            r"Does not validate .* Errors: - (.*) Given value type: .* Given value: (.*)",
+            lambda told: f"{told[2]}: {told[1].replace(' - ', ' or ')}",
+            " ".join(str(error).split()),
+        )
         if short := re.match(r"ambiguous option: (--\S+)", said):  # the beginning of several
             raise _no_such(command, short[1], known) from None
         raise UserError(f"{said}; 'safeeraser {command.name} --help' lists all options") from None
@@ -224,12 +228,13 @@ def _check_flags(command: Command, known: Sequence[str], arguments: list[str]) -
     """Refuse a flag that there is not, with the nearest one, before the parser answers with all there are."""
     options = [name for name in known if name not in command.positionals]
     there = [f"--{name}" for name in (*options, *GENERAL)]
+    mappings = [f"--{name}" for name, kind in option_types(command.options).items() if "dict[" in str(kind)]
     for argument in arguments:
         flag = argument.partition("=")[0].removesuffix("+")
         if argument == "--":
             return
         # its beginning, a group as a whole, or a key of a mapping: the parser decides
-        is_known = any(name.startswith(flag) or flag.startswith(f"{name}.") for name in there)
+        is_known = any(name.startswith(flag) or (name in mappings and flag.startswith(f"{name}.")) for name in there)
         if flag.startswith("--") and not is_known:
             raise _no_such(command, flag, options)
 
@@ -237,7 +242,8 @@ def _check_flags(command: Command, known: Sequence[str], arguments: list[str]) -
 def _no_such(command: Command, flag: str, options: Sequence[str]) -> UserError:
     """The error for a flag, with what it is short for, or else the nearest name, its group left out or not."""
     word = flag.lstrip("-").replace("-", "_")
-    means = [option for option in options if option.rpartition(".")[2] in (word, USUAL.get(word))]
+    last = word.rpartition(".")[2]  # the group may be a wrong one
+    means = [option for option in options if option.rpartition(".")[2] in (last, USUAL.get(last))]
     by_name = {name: option for option in options for name in (option.rpartition(".")[2], option)}
     near = means or [by_name[name] for name in difflib.get_close_matches(word, by_name, n=1)]
     hint = f"did you mean {' or '.join(f'--{option}' for option in near)}? " if near else ""
@@ -246,9 +252,13 @@ def _no_such(command: Command, flag: str, options: Sequence[str]) -> UserError:
 
 def _with_switches(options: type[Any], arguments: list[str]) -> list[str]:
     """Let ``--quick`` alone mean ``--quick true``."""
-    switches = {f"--{path}" for path, kind in option_types(options).items() if kind is bool}
+    switches = {
+        f"--{path}": {"true", "false", *(word for other in get_args(kind) for word in get_args(other))}
+        for path, kind in option_types(options).items()
+        if bool in (kind, *get_args(kind))
+    }
     return [
-        f"{argument}=true" if argument in switches and str(after).lower() not in ("true", "false") else argument
+        f"{argument}=true" if argument in switches and str(after).lower() not in switches[argument] else argument
         for argument, after in zip_longest(arguments, arguments[1:])
     ]
 

@@ -75,8 +75,9 @@ class BenchConfig:
     """File written by 'safeeraser data check --held-out': generality is reported on these val records alone as well."""
     budgets: str | int | list[int] | None = None
     """Instead of the table, the curves over these numbers of optimizer steps, comma-separated."""
-    dev: bool = False
-    """Choose options honestly: hold a fifth of the train records out, measure on those, never touch val."""
+    dev: bool | Literal["unseen"] = False
+    """Choose options honestly: hold a fifth of the train records out, measure on those, never touch val. 'unseen': the
+    records of a fifth of the safe concepts, which no other train record shows."""
     sequence: int | None = None
     """Unlearn the train records in so many requests, one after another; measure after each what the earlier lose."""
     launcher: Literal["local", "ray"] = "local"

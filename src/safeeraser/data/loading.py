@@ -71,11 +71,19 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SAFEERASER_CACHE") or Path.home() / ".cache" / "safeeraser")
 
 
-def dev_benchmark(benchmark: Benchmark) -> Benchmark:
+def dev_benchmark(benchmark: Benchmark, unseen: bool = False) -> Benchmark:
     """Hold a fifth of the train records out as the new val; the old val is left out entirely, as are the probes.
 
     So options are chosen without looking at val. The choice is the same for every call, and balanced: safe images
     take turns within each category, each with all records about it, so that no held-out one was trained on.
+
+    Args:
+        benchmark: The benchmark.
+        unseen: Let safe concepts take turns instead of safe images, so that no train record shows a concept of the
+            held-out ones, as in half of the embedded benchmark's val.
+
+    Raises:
+        UserError: If ``unseen`` and a train record does not name its safe concept.
 
     Example:
         >>> dev = dev_benchmark(load("pictogram", limit=60))
@@ -83,11 +91,15 @@ def dev_benchmark(benchmark: Benchmark) -> Benchmark:
         (48, 12)
     """
     train = benchmark.split("train")
-    held_out = set(_groups(train, "dev")[::DEV_FOLDS])
+    unnamed = next((record.id for record in train if unseen and record.safe_concept is None), None)
+    if unnamed is not None:
+        raise UserError(f"--dev unseen: train record {unnamed} does not name its safe_concept: give --dev true")
+    group, purpose = (_concept, "dev unseen") if unseen else (_group, "dev")
+    held_out = set(_groups(train, purpose, group)[::DEV_FOLDS])
     records = tuple(
-        record.model_copy(update={"split": "val" if _group(record) in held_out else "train"}) for record in train
+        record.model_copy(update={"split": "val" if group(record) in held_out else "train"}) for record in train
     )
-    return replace(benchmark, records=records, probes=(), fingerprint=stable_hash(benchmark.fingerprint, "dev"))
+    return replace(benchmark, records=records, probes=(), fingerprint=stable_hash(benchmark.fingerprint, purpose))
 
 
 def requests(benchmark: Benchmark, number: int) -> list[Benchmark]:
@@ -125,6 +137,13 @@ def _group(record: Record) -> tuple[str, str]:
     return record.category, record.safe_image or record.id
 
 
-def _groups(records: Iterable[Record], purpose: str) -> list[tuple[str, str]]:
+def _concept(record: Record) -> tuple[str, str]:
+    """What the safe image of a record shows, whichever category it stands in."""
+    return "", record.safe_concept or ""
+
+
+def _groups(
+    records: Iterable[Record], purpose: str, group: Callable[[Record], tuple[str, str]] = _group
+) -> list[tuple[str, str]]:
     """The groups of records, category by category, in an order that is drawn for each purpose."""
-    return sorted(set(map(_group, records)), key=lambda group: (group[0], stable_hash(purpose, *group)))
+    return sorted(set(map(group, records)), key=lambda group: (group[0], stable_hash(purpose, *group)))

@@ -130,6 +130,18 @@ def test_packed_rows_differ_by_rounding_in_bfloat16(vlm):
     assert packing.obstacle(with_adapter(low), 200) is None
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_cpu_attends_in_fp32_what_is_in_bfloat16(autocast):
+    mask, states = PackedMask(torch.tensor([[2, 1, 3]])), torch.randn(3, 1, 2, 6, 8).bfloat16()
+    whole, low = (states.to(dtype).requires_grad_() for dtype in (torch.float32, torch.bfloat16))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = scaled_dot_product_attention(*low, mask)
+    expected = scaled_dot_product_attention(*whole, mask)
+    assert torch.equal(found, expected.bfloat16()) and found.dtype == torch.bfloat16
+    (gradient,), (true,) = (torch.autograd.grad(of.sum(), states) for of, states in ((found, low), (expected, whole)))
+    assert torch.equal(gradient, true.bfloat16())
+
+
 def test_one_row_packed_is_that_row(vlm):
     images, _ = batch(vlm)
     encoded = chat.encode_samples(vlm, images[:1], QUESTIONS[:1], ANSWERS[:1], 200)

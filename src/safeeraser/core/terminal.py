@@ -122,10 +122,10 @@ class _Lines:
         now = time.monotonic()
         self._first = self._first or (done, now)  # what a killed run had done before says nothing about the pace
         self._text = f"{done}/{of} {note}".strip()
-        if now - self._said >= LINE_SECONDS:
+        if now - self._said >= LINE_SECONDS and done < of:
             self._said = now
             gained, took = done - self._first[0], now - self._first[1]
-            left = f", {took / gained * (of - done) / 60:.1f} min left" if gained > 0 and done < of else ""
+            left = f", {took / gained * (of - done) / 60:.1f} min left" if gained > 0 else ""
             say(f"{self._title} {self._text}{left}", file=sys.stderr)
 
     def end(self) -> None:

@@ -168,6 +168,25 @@ def test_two_runs_with_one_seed_are_equal_to_the_bit_and_another_seed_is_not(unl
     assert steps(first) == steps(second) != steps(other)
 
 
+@pytest.mark.parametrize("rate", [None, 1e-4])
+def test_the_projector_may_learn_at_a_rate_of_its_own(rate, unlearn, tiny_model):
+    """Adam's first step moves a weight by its rate, whatever its gradient."""
+    adapter = unlearn(".", "po+pd", steps=1, learning_rate=1e-2, weight_decay=0.0, projector_rate=rate)
+    trained, base = weights(adapter), weights(tiny_model)
+    of_projector = [name for name in trained if ".multi_modal_projector." in name]
+    assert of_projector
+    for name in of_projector:
+        before = base[name.removeprefix("base_model.model.").replace("model.multi", "multi", 1)]
+        assert (trained[name] - before).abs().max() == pytest.approx(rate or 1e-2, rel=1e-2)
+    grown = [w.abs().max() for name, w in trained.items() if ".lora_B." in name]
+    assert grown and all(w == pytest.approx(1e-2, rel=1e-2) for w in grown)
+
+
+def test_a_rate_of_a_projector_that_has_no_weights_of_its_own_is_refused(unlearn):
+    with pytest.raises(UserError, match="training.projector_rate: the projector is not tuned by its own weights"):
+        unlearn(".", "po", steps=1, projector_rate=1e-4, lora=LoraOptions(rank=4, alpha=8.0, projector="frozen"))
+
+
 @pytest.mark.parametrize("method", ["po+pd", "kl+pd", "dpo+rmu_retain"])
 def test_accumulation_equals_a_large_batch(method, unlearn):
     """Batch 1 x accumulation 8 gives what batch 8 x 1 gives: every term is a mean over samples, not over tokens."""

@@ -59,6 +59,7 @@ T = TypeVar("T")
 GENERAL = ("help", "config", "plugins", "print_config", "print_shtab")
 USUAL = {
     "lr": "learning_rate",
+    "mm_projector_lr": "projector_rate",
     "bs": "batch_size",
     "max_tokens": "max_new_tokens",
     "output": "out",

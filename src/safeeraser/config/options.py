@@ -48,6 +48,8 @@ class UnlearnOptions:
     """LoRA rank, alpha, dropout, and how the projector is tuned."""
     learning_rate: float = 1e-4
     """Peak learning rate of the cosine schedule."""
+    projector_rate: float | None = None
+    """That of a projector whose own weights are tuned ('full', 'sine'): LLaVA's mm_projector_lr. None: the same."""
     warmup_ratio: float = 0.06
     """Share of the steps in which the rate rises linearly."""
     epochs: float = 10.0
@@ -198,7 +200,8 @@ def training_values(options: UnlearnOptions) -> dict[str, Any]:
     del values["global_batch"]
     if options.stop is None:
         del values["stop"], values["stop_every"], values["stop_questions"]
-    later = {"pack": True, "group_by": "none", "text_forget": 0.0, "pd_noise": 0.0, "saliency": None}
+    later: dict[str, Any] = {"pack": True, "group_by": "none", "text_forget": 0.0, "pd_noise": 0.0}
+    later |= {"saliency": None, "projector_rate": None}
     return {name: value for name, value in values.items() if value != later.get(name, ...)} | batch_values(options)
 
 

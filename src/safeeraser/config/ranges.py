@@ -10,8 +10,8 @@ from safeeraser.core.errors import UserError
 SEEDS = 2**32
 """Seeds lie below: numpy takes no others."""
 _ABOVE_ZERO = (
-    "learning_rate", "epochs", "steps", "global_batch", "batch_size", "accumulation", "max_length", "stop_every",
-    "stop_questions",
+    "learning_rate", "projector_rate", "epochs", "steps", "global_batch", "batch_size", "accumulation", "max_length",
+    "stop_every", "stop_questions",
 )  # fmt: skip
 
 

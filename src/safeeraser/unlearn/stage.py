@@ -150,6 +150,7 @@ def _trainer(
         ReferenceCache() if options.cache_reference else None,
         hidden_layer(method, options, vlm.model.config),
         mask,
+        options.projector_rate,
         args=training_arguments(options, batch, vlm.model, out),
         train_dataset=dataset,
         data_collator=collator,

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from safeeraser.core import files
+from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, adapters, chat
 from safeeraser.objectives import Method
 from safeeraser.unlearn.batch import RowCollator, TripleDataset, answer_log_probs, select
@@ -42,6 +43,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         reference_cache: Keeps what the reference said of each sample; None: it is asked at every step.
         layer: Layer of the language model whose states the method reads, from 1; None: it reads none.
         mask: What the gradient of forget terms is multiplied by; None: nothing.
+        projector_rate: Peak learning rate of the projector's own weights; None: that of all.
         kwargs: What ``Trainer`` takes beside the model.
 
     Example:
@@ -60,6 +62,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         reference_cache: ReferenceCache | None = None,
         layer: int | None = None,
         mask: GradientMask | None = None,
+        projector_rate: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(model=vlm.model, **kwargs)
@@ -68,7 +71,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
         self._vlm, self._base, self._info = vlm, vlm.model, info
         self._method, self._term_options = method, term_options
         self._sampler, self._reference_cache = sampler, reference_cache
-        self._layer, self._mask = layer, mask
+        self._layer, self._mask, self._projector_rate = layer, mask, projector_rate
         self._components: list[dict[str, float]] = []
         self._saving_to: Path | None = None
 
@@ -108,6 +111,26 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
                 return answer_log_probs(model, batch, self._method.needs, self._layer)
 
         return compute() if self._reference_cache is None else self._reference_cache.get(batch, compute)
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW; the projector's own weights in groups of their own, where their rate is another.
+
+        Raises:
+            UserError: If there is such a rate and no such weights.
+        """
+        is_new = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if self._projector_rate is None or not is_new:
+            return optimizer
+        named = (self.model if model is None else model).named_parameters()
+        own = {id(p) for name, p in named if p.requires_grad and ".modules_to_save." in name}
+        if not own:
+            raise UserError("training.projector_rate: the projector is not tuned by its own weights: leave it out")
+        for group in list(optimizer.param_groups):
+            if moved := [p for p in group["params"] if id(p) in own]:
+                group["params"] = [p for p in group["params"] if id(p) not in own]
+                optimizer.add_param_group({**group, "params": moved, "lr": self._projector_rate})
+        return optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the mean of each term over accumulation steps and processes beside what ``Trainer`` logs."""

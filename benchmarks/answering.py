@@ -1,10 +1,10 @@
-"""What sharing a picture brings in answering, at the paper's proportions: ``python benchmarks/answering.py``.
+"""What sharing an image brings in answering, at the paper's proportions: ``python benchmarks/answering.py``.
 
-The model and the texts are those of ``proportions.py``. A batch of questions, 4 about each picture as one set of the
-benchmark asks, and 8 as ``generality`` and ``retain`` together ask about a picture of val; every answer has its full
-length. In turn: some of the questions one by one; the batch with the picture read for every question; read once, its
+The model and the texts are those of ``proportions.py``. A batch of questions, 4 about each image as one set of the
+benchmark asks, and 8 as ``generality`` and ``retain`` together ask about an image of val; every answer has its full
+length. In turn: some of the questions one by one; the batch with the image read for every question; read once, its
 keys and values copied to every row; read once and kept once. Then what the benchmark asks about ``--pictures``
-pictures, in the batches that ``respond`` makes of it: 4 short answers about each, of ``retain``, and 8, with
+images, in the batches that ``respond`` makes of it: 4 short answers about each, of ``retain``, and 8, with
 ``generality``. One thread, processor time; peak memory is what comes on top of the model.
 """
 
@@ -29,16 +29,16 @@ from safeeraser.records import Query
 from safeeraser.respond.batches import Prompt, prompt_batches
 
 ALONE = 3
-"""Questions, about different pictures, that are asked one by one as well."""
+"""Questions, about different images, that are asked one by one as well."""
 SLOWEST = 16
-"""Tokens of an answer up to which reading the picture for every row is measured: the reading is the same for all."""
+"""Tokens of an answer up to which reading the image for every row is measured: the reading is the same for all."""
 OF_BENCHMARK = ((4, 16), (8, 64))
-"""Questions about each picture, and tokens of an answer: of ``retain`` alone, and of ``generality`` as well."""
+"""Questions about each image, and tokens of an answer: of ``retain`` alone, and of ``generality`` as well."""
 Row = tuple[Image.Image, str]
 
 
 def rows(pictures: int, questions: int) -> list[Row]:
-    """So many questions about each of so many pictures, those about one picture together."""
+    """So many questions about each of so many images, those about one image together."""
     photos, texts = Photos(SMALL.photo), Texts(replace(SMALL, triples=pictures * questions))
     shown = [photos.get(f"{number}.png").copy() for number in range(pictures)]
     return [(shown[number // questions], one.forget_question) for number, one in enumerate(texts.triples)]
@@ -91,7 +91,7 @@ def figures(title: str, sides: dict[str, Side], said: dict[str, list[chat.Genera
 
 
 def of_benchmark(vlm: models.VisionLanguageModel, pictures: int, batch: int) -> dict[str, dict[str, float]]:
-    """The benchmark's queries about so many pictures of val, as ``respond`` answers them."""
+    """The benchmark's queries about so many images of val, as ``respond`` answers them."""
     prefix._KNOWN[vlm.model] = "once"
     found: dict[str, dict[str, float]] = {}
     for about_one, length in OF_BENCHMARK:
@@ -131,7 +131,7 @@ def of_benchmark(vlm: models.VisionLanguageModel, pictures: int, batch: int) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=64, help="questions at once")
-    parser.add_argument("--questions", default="4,8", help="about each picture, comma-separated")
+    parser.add_argument("--questions", default="4,8", help="about each image, comma-separated")
     parser.add_argument("--lengths", default="16,64,256", help="tokens of an answer, comma-separated")
     parser.add_argument("--pictures", type=int, default=60, help="that the benchmark's own queries are about")
     given = parser.parse_args()

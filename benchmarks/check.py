@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def near_copies(benchmark: data.Benchmark) -> dict[str, dict[str, float]]:
-    """False alarms (val pictures that look like another picture of train) and copies found, per hash and threshold."""
+    """False alarms (val images that look like another image of train) and copies found, per hash and threshold."""
     train, val = ([_open(benchmark, r.image) for r in benchmark.split(name)] for name in ("train", "val"))
     some = random.Random(0).sample(train, COPIES)
     rows: dict[str, dict[str, float]] = {}

@@ -186,7 +186,7 @@ def official(report: Report, sizes: estimate.Sizes) -> None:
 
 
 def shared(report: Report, sizes: estimate.Sizes) -> None:
-    """Four triples about one picture, one by one and as one sequence."""
+    """Four triples about one image, one by one and as one sequence."""
     scale = report.scale
     vlm = gpu_training.trainable(scale, lean=True)
     vlm.model.eval()
@@ -202,7 +202,7 @@ def shared(report: Report, sizes: estimate.Sizes) -> None:
 
 
 def attention(report: Report, sizes: estimate.Sizes) -> None:
-    """Kinds of attention in our loop, and those that take packed rows with these, of four triples a picture."""
+    """Kinds of attention in our loop, and those that take packed rows with these, of four triples per image."""
     scale, batch = report.scale, report.scale.plain[1]
     vlm = gpu_training.trainable(scale, lean=True)
     packed = [("sdpa", True), ("flex_attention", True)]

@@ -31,7 +31,7 @@ METHODS = ("po+pd", "kl+pd")
 WARM_UP = 1
 """Steps before the clock starts; the optimizer's moments are made in the first."""
 TRIPLES = 4
-"""Of a record, which are about one picture."""
+"""Of a record, which are about one image."""
 STEPS = 100
 """More than are taken: the clock ends a measurement."""
 GIB = 2**30
@@ -180,7 +180,7 @@ def ours(
 ) -> dict[str, float]:
     """A row: our Trainer with some triples at once.
 
-    With ``pack`` given, four triples each are about one picture, as in the benchmark, and stay together: packed or not.
+    With ``pack`` given, four triples each are about one image, as in the benchmark, and stay together: packed or not.
     """
     method, texts, given = parse_method(name), Texts(scale), options(scale)
     spread = StepBatch(batch, passes(batch), 1)
@@ -230,7 +230,7 @@ def ours(
 
 
 def about_pictures(triples: Sequence[Triple]) -> list[Triple]:
-    """Four triples each about one picture, as in the benchmark."""
+    """Four triples each about one image, as in the benchmark."""
     records = (number // TRIPLES for number in range(len(triples)))
     return [
         replace(triple, image=f"{record}.png", safe_image=f"{record}-safe.png")

@@ -1,8 +1,8 @@
-"""What sharing a picture brings where it is most of a row: ``python benchmarks/proportions.py``.
+"""What sharing an image brings where it is most of a row: ``python benchmarks/proportions.py``.
 
 A LLaVA of about 50M parameters in its language model, with random weights: an image is 576 tokens, as in LLaVA-1.5, the
 vocabulary and the lengths of texts are the paper's, and the rank of LoRA is to the width as there. Training is a pass
-forward and back over four triples about one picture, as the benchmark has them, by the loop of the official code
+forward and back over four triples about one image, as the benchmark has them, by the loop of the official code
 (``unlearning.Reference``) and by ours, whole and with one thing switched off. One thread, one after the other;
 processor time, which a busy machine changes little. Peak memory is what comes on top of the model. What it brings in
 answering is measured by ``answering.py``.
@@ -34,7 +34,7 @@ from safeeraser.objectives import Method, parse_method
 from safeeraser.unlearn.batch import RowCollator, TripleDataset, answer_log_probs, select
 
 TRIPLES = 4
-"""About one picture."""
+"""About one image."""
 SMALL = replace(
     PAPER,
     device="cpu",
@@ -191,7 +191,7 @@ def training(names: Sequence[str], repeats: int) -> dict[str, dict[str, float]]:
 
 
 def few_tokens(scale: Scale, repeats: int) -> dict[str, dict[str, float]]:
-    """Training of PO+PD packed and one by one, where a picture is few tokens."""
+    """Training of PO+PD packed and one by one, where an image is few tokens."""
     method, texts, vlm = parse_method("po+pd"), Texts(scale), trainable(scale, True)
     found: dict[str, dict[str, float]] = {}
     one = [replace(triple, image="0.png", safe_image="1.png") for triple in texts.triples]

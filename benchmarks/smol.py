@@ -1,8 +1,8 @@
 """What SmolLLaVA can do before any unlearning: ``python benchmarks/smol.py [--model FOLDER] [--out FILE]``.
 
 On renderings that it was never trained on: whether it names what it sees, answers harmful questions about unsafe
-pictures with a form's placeholders and about everyday ones without, declines what no picture answers; and, without a
-picture, whether it still knows what the base model knew.
+images with a form's placeholders and about everyday ones without, declines what no image answers; and, without an
+image, whether it still knows what the base model knew.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pictures of the report in the docs: ``python docs/screenshot.py RUN docs/figures``.
+"""Screenshots of the report for the docs: ``python docs/screenshot.py RUN docs/figures``.
 
 RUN is a run of ``safeeraser bench --quick`` with its report. ``report.png`` is the beginning of its page,
 ``answers.png`` the first everyday thing that po refuses to talk about, ``answers-phone.png`` the same on a phone in the
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-REFUSED = "#set=safe&method=po&verdict=refusal+of+a+safe+picture"
+REFUSED = "#set=safe&method=po&verdict=refusal+of+a+safe+image"
 SHOTS = {
     "report": ("", 1440, 1290, "light"),
     "answers": (REFUSED, 1440, 850, "light"),
     "answers-phone": (REFUSED, 390, 844, "dark"),
 }
-"""What is shown of the page, width and height of the window, and the scheme, by the picture's name."""
+"""What is shown of the page, width and height of the window, and the scheme, by the file's name."""
 
 
 def main(run: str, folder: str) -> None:
-    """Open, wait, take the pictures."""
+    """Open, wait, take the screenshots."""
     address = (Path(run).resolve() / "report" / "index.html").as_uri()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])

@@ -93,7 +93,7 @@ class Query(Frozen):
     ``reference`` is never shown to the model; for ``knowledge`` it is the accepted answers, with " | " between them.
     ``group`` divides a set further: ``seen`` / ``unseen`` safe concept for ``safe``, the slot for ``retain``, the
     kind of probe for ``specificity``. ``sample`` counts the samples drawn of one question (protocol ``official``).
-    ``concept`` is what the picture shows, for ``safe`` where the data say so.
+    ``concept`` is what the image shows, for ``safe`` where the data say so.
     """
 
     id: str

@@ -179,7 +179,7 @@ def test_the_command_prints_all_of_it(capsys: pytest.CaptureFixture[str]) -> Non
     assert all(kind in text for kind in ("bf16", "8 bit", "4 bit"))
     assert "48,000 answers, 76,800 judgements" in text and "assumed: $1 and $0 per million tokens" in text
     assert "hours on 2" in text and "the 9 of a bench" in text and "h100: 989.4 TFLOP/s, of which 32 %" in text
-    assert "packed, 1.5 rows to a picture (--pack, --group_by none)" in text
+    assert "packed, 1.5 rows per image (--pack, --group_by none)" in text
 
 
 def test_hours_are_operations_over_what_a_card_does(tmp_path: Path) -> None:

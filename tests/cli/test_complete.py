@@ -272,7 +272,7 @@ def test_wrong_options_stop_before_anything_is_written(stripped, tmp_path, capsy
 def test_without_safe_images_there_is_nothing_to_ask(stripped, tmp_path, capsys):
     arguments = ["data", "complete", str(stripped / "release"), "--out", str(tmp_path / "out"), *MINI]
     assert cli.main(arguments) == 2
-    assert "give a folder of harmless pictures with --safe-images" in capsys.readouterr().err
+    assert "give a folder of harmless images with --safe-images" in capsys.readouterr().err
 
 
 def test_records_whose_safe_image_is_not_there_get_another_one_if_told_to_skip(stripped, tmp_path, capsys):

@@ -193,7 +193,7 @@ def test_a_picture_that_is_gone_or_broken_is_unscored_and_the_others_are_judged(
     with ChatServer(attentive) as server:
         made = run(seeing(server, paths[0].parent), pictures, *paths)
     why = {v.query_id: v.unscored for v in made if v.criterion == "grounded"}
-    assert "no picture: " in why["q0"] and "red.png" in why["q0"]
+    assert "no image: " in why["q0"] and "red.png" in why["q0"]
     assert "blue.png cannot be read" in why["q1"]
     assert all(v.value is not None for v in made if v.criterion != "grounded")
 

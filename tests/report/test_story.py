@@ -66,7 +66,7 @@ def test_twins_are_where_pd_changes_most(shown):
     assert twins.count() == 3
     for number in range(3):
         words = twins.nth(number).locator(".said").all_inner_texts()
-        assert words[0] == "✗ unsafe" and words[3:] == ["✗ refusal of a safe picture", words[4], "✓ normal"]
+        assert words[0] == "✗ unsafe" and words[3:] == ["✗ refusal of a safe image", words[4], "✓ normal"]
 
 
 def test_marks_say_value_interval_and_n_and_lead_to_their_answers(shown):
@@ -83,7 +83,7 @@ def test_marks_say_value_interval_and_n_and_lead_to_their_answers(shown):
     tab.click("#figure-categories a[href*='verdict=~failed'][href*='category=Weapon'][href*='method=po&'] path")
     assert fragment(tab) == {"set": ["safe"], "verdict": ["~failed"], "method": ["po"], "category": ["Weapon"]}
     assert tab.input_value("select[name=method]") == "po" and tab.locator("#list li").count() > 0
-    assert "safe picture, harmful question · Weapon" in tab.inner_text("#detail")
+    assert "safe image, harmful question · Weapon" in tab.inner_text("#detail")
 
 
 def test_figures_follow_the_theme(shown):

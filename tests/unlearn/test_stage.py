@@ -235,7 +235,7 @@ def test_a_model_that_cannot_be_packed_is_trained_row_by_row_and_says_so(
     monkeypatch.setattr(prefix, "LEAST_SHARED", 16)
     run(str(tiny_model), benchmark, parse_method("po"), OPTIONS, tmp_path / "large", lambda *_: None, eager)
     said = capsys.readouterr().err
-    assert said.count("rows about one picture go through it one by one, as its attention is eager") == 1
+    assert said.count("rows about one image go through it one by one, as its attention is eager") == 1
 
 
 @pytest.mark.parametrize(("group_by", "together"), [("image", 4), ("pair", 2)])

@@ -1,6 +1,6 @@
 """Attacks on the unlearned model: what the scores become when somebody tries to get the answers back.
 
-Of three kinds: other words (``prompt``), another picture (``image``; ``universal`` optimises one change of them all),
+Of three kinds: other words (``prompt``), another image (``image``; ``universal`` optimises one change of them all),
 other weights (``recovery``). To add one, write one function with its decorator in the file of its kind.
 """
 

@@ -67,7 +67,7 @@ class Attack:
         summary: What it does, in a sentence.
         ask: (question, rng, \*, options by keyword) -> the question as it is asked; None: it stays.
         show: (image, scene, rng) -> another image, the one given stays as it was; None: it stays.
-        hides: Whether no picture is shown at all.
+        hides: Whether no image is shown at all.
         recover: (subject, \*, options by keyword) -> the model as it answers under the attack; None: it stays.
         options: Keyword arguments of ``ask`` or ``recover``.
         needs: "safe image": records without one are left out; "adapter": a model that unlearnt nothing is left out.
@@ -128,7 +128,7 @@ def on_image(
 ) -> Callable[[F], F]:
     """Return a decorator that makes a function ``(image, scene, rng) -> image`` the attack ``name``.
 
-    ``instead`` is asked in place of the question; with ``hides`` no picture is shown at all, and the function is not
+    ``instead`` is asked in place of the question; with ``hides`` no image is shown at all, and the function is not
     called; ``needs_safe_image`` if it uses ``scene.safe_image``.
 
     Example:

@@ -129,7 +129,7 @@ def language(question: str, rng: random.Random, *, translations: dict[str, str] 
 def in_context(subject: Subject, *, examples: PositiveInt = 4) -> VisionLanguageModel:
     """Answered harmful examples stand in front of the question, as earlier turns of the chat.
 
-    They are forget pairs of different train records, without their pictures; the same for every question.
+    They are forget pairs of different train records, without their images; the same for every question.
 
     Source: the in-context attack of Wei et al. 2023 (arXiv 2310.06387).
 

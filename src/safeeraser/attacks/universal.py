@@ -1,4 +1,4 @@
-"""One small perturbation of pixels, the same for every picture, that brings unsafe answers back."""
+"""One small perturbation of pixels, the same for every image, that brings unsafe answers back."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ MAX_LENGTH = 512
 def universal(
     subject: Subject, *, steps: PositiveInt | None = None, epsilon: PositiveInt = 12, batch: PositiveInt = 8
 ) -> VisionLanguageModel:
-    """One perturbation for all pictures, within 12 of 255 levels, optimised for unsafe answers of train records.
+    """One perturbation for all images, within 12 of 255 levels, optimised for unsafe answers of train records.
 
     It is sought by descent along the sign of the gradient of the answers' cross-entropy, a level a step, from zero,
-    and added to val's pictures behind the processor, where pixels have the model's size; the weights stay as they are.
+    and added to val's images behind the processor, where pixels have the model's size; the weights stay as they are.
 
     Source: steps, step and epsilon are those of SUA, an attack on unlearned multimodal models; projected descent along
-    the sign is Madry et al. 2018 (arXiv 1706.06083), one perturbation for all pictures Moosavi-Dezfooli et al. 2017
+    the sign is Madry et al. 2018 (arXiv 1706.06083), one perturbation for all images Moosavi-Dezfooli et al. 2017
     (arXiv 1610.08401).
 
     Args:
@@ -117,7 +117,7 @@ class Pixels:
 def optimise(
     vlm: VisionLanguageModel, pixels: Pixels, benchmark: Benchmark, *, steps: int, epsilon: int, batch: int, seed: int
 ) -> tuple[Tensor, list[float]]:
-    """Seek the perturbation; its values are whole levels, so that a picture with it is one that a file can hold.
+    """Seek the perturbation; its values are whole levels, so that an image with it is one that a file can hold.
 
     Args:
         vlm: The model, without an adapter beside its weights.
@@ -164,7 +164,7 @@ def optimise(
 
 
 def perturb(vlm: VisionLanguageModel, pixels: Pixels, delta: Tensor) -> None:
-    """Have a model see every picture with a perturbation, (3, H, W) in levels of 255; the processor stays."""
+    """Have a model see every image with a perturbation, (3, H, W) in levels of 255; the processor stays."""
 
     def add(module: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         values = given.get("pixel_values")

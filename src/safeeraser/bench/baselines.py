@@ -82,7 +82,7 @@ def prompt(vlm: VisionLanguageModel, benchmark: Benchmark, options: BaselineOpti
 def guard(vlm: VisionLanguageModel, benchmark: Benchmark, options: BaselineOptions) -> VisionLanguageModel:
     """The vanilla model behind a guard model: a question that the guard calls unsafe is answered with a refusal.
 
-    The guard reads the question alone, never the picture; a reply that is neither "safe" nor "unsafe" stops nothing.
+    The guard reads the question alone, never the image; a reply that is neither "safe" nor "unsafe" stops nothing.
     """
     from safeeraser.judges.guard import are_unsafe
     from safeeraser.models.text import load_text

@@ -50,7 +50,7 @@ def watched(benchmark: data.Benchmark, options: UnlearnOptions) -> tuple[data.Be
             f"training.stop {options.stop!r}: the held-out train records of data {benchmark.name!r} have no question "
             f"of the set {', '.join(sorted(missing))}"
         )
-    queries, images = few_questions(asked, 1), ImageCache(dev)  # each picture is decoded once for all checks
+    queries, images = few_questions(asked, 1), ImageCache(dev)  # each image is decoded once for all checks
     return dev, partial(_measure, rule=rule, benchmark=dev, queries=queries, images=images)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class AttackConfig:
-    """Attack finished cells: ASR, RR and SARR under other words, other pictures and other weights.
+    """Attack finished cells: ASR, RR and SARR under other words, other images and other weights.
 
     Example:
         safeeraser attack runs/demo --limit 60
@@ -44,7 +44,7 @@ class AttackConfig:
 class AuditConfig:
     """Audit finished cells: forgotten, or masked?
 
-    Answered examples in front, no picture, a white one, an optimised perturbation of all pictures, relearning after 1
+    Answered examples in front, no image, a white one, an optimised perturbation of all images, relearning after 1
     to 20 steps and on 1 to 32 samples, harmless fine-tuning, the original projector, 8 and 4 bits, and how likely the
     unsafe answers still are. What 'attack' has done already is kept.
 
@@ -61,7 +61,7 @@ class AuditConfig:
     seed: int = 0
     """Seed of samples and training."""
     universal_steps: int | None = None
-    """Steps in which the perturbation of all pictures is sought; None: 500, and 50 without a GPU."""
+    """Steps in which the perturbation of all images is sought; None: 500, and 50 without a GPU."""
     without: str | None = None
     """Attacks to leave out, comma-separated; None: none."""
 

@@ -24,15 +24,15 @@ REST = ": --out report.json lists all"
 BORDERS: dict[Border, str] = {
     "split, unsafe": "unsafe images in train and val",
     "split, safe": "safe images in train and val (meant to be split-pure)",
-    "unsafe and safe": "pictures that are unsafe in one record and safe in another",
-    "probe": "probes that show a picture of a record",
-    "none": "pictures in several files of one kind and split",
+    "unsafe and safe": "images that are unsafe in one record and safe in another",
+    "probe": "probes that show an image of a record",
+    "none": "images in several files of one kind and split",
 }
 THROUGH: dict[Through, str] = {
     "record": "the whole record stands in train",
-    "image": "its picture is one of train's",
+    "image": "its image is one of train's",
     "texts": "all its texts are those of one train record",
-    "near": "its picture looks like one of train's",
+    "near": "its image looks like one of train's",
     "pairs": "a harmful question with its answer stands in train",
 }
 
@@ -42,7 +42,7 @@ class DataCheckConfig:
     """Check a benchmark: integrity, the paper's counts, duplicates, leaks from train to val; reads, never changes it.
 
     Exit status 1 if something in it is broken. Leaks alone give 0: they are what --held-out is for. The folder of a
-    public set (see 'safety') is known by its layout: its questions are counted, its pictures read.
+    public set (see 'safety') is known by its layout: its questions are counted, its images read.
 
     Example:
         safeeraser data check data/official --out report.json --held-out held-out.json
@@ -56,7 +56,7 @@ class DataCheckConfig:
     held_out: FilePath[str | None] = None
     """JSON file to write the val records without a leak to, for 'score --held-out' and 'bench --held-out'."""
     near: bool = False
-    """Count a val picture that looks like a train picture as a leak."""
+    """Count a val image that looks like a train image as a leak."""
     near_bits: int = 24
     """How alike is alike: bits of 256 in which the perceptual hashes may differ."""
     pairs: bool = False
@@ -124,7 +124,7 @@ def _report_lines(report: CheckReport) -> Iterator[str | Table]:
     yield f"counts: {noted if different else 'those of the paper, in every category and split'}"
     borders = report.borders()
     duplicates = [(text, str(borders[border])) for border, text in BORDERS.items()]
-    yield _table("duplicates", ("the same picture, pixel by pixel", "pictures"), duplicates)
+    yield _table("duplicates", ("the same image, pixel by pixel", "images"), duplicates)
     yield from _near_lines(report)
     texts = [(t.set, *(f"{n:,}" for n in (t.val_pairs, t.pairs_in_train, t.questions_in_train))) for t in report.texts]
     yield _table("texts of val that stand in train", ("set", "pairs", "question and answer", "question alone"), texts)

@@ -48,7 +48,7 @@ class DataCompleteConfig:
     """What to do about bad records: 'fail' reports all their problems; 'skip' leaves them out of what is written, but
     those whose safe image alone is missing are kept and get another one."""
     safe_images: FilePath[str | None] = None
-    """Folder of harmless pictures to pair the records with; subfolders count."""
+    """Folder of harmless images to pair the records with; subfolders count."""
     records_per_image: int = 4
     """Records that one safe image serves at most; never records of both splits."""
     retain: bool = False
@@ -114,7 +114,7 @@ def _pair(options: DataCompleteConfig, benchmark: Benchmark) -> dict[str, SafeIm
         if all(record.safe_image is None for record in benchmark.records) and not options.retain:
             raise UserError(
                 f"{options.folder}: no record has a safe image, so there is nothing to ask about: give a folder of "
-                "harmless pictures with --safe-images"
+                "harmless images with --safe-images"
             )
         return {}
     with bar("safe images", None) as progress:

@@ -96,7 +96,7 @@ def plan(options: PlanConfig) -> int:
         checkpointing = options.training.gradient_checkpointing
         packed = estimate.peak(sizes, policy.packed(work, sizes.image_tokens), checkpointing=checkpointing)
         console.print(
-            f"packed, {shared:.3g} rows to a picture (--pack, --group_by {options.training.group_by}): peak "
+            f"packed, {shared:.3g} rows per image (--pack, --group_by {options.training.group_by}): peak "
             f"{packed.total / GIB:.1f} GiB in bf16, if the model allows it, which is asked when it is loaded"
         )
     for line in _evaluation(options, costs, prices):

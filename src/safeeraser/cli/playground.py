@@ -13,7 +13,7 @@ from safeeraser.core.terminal import say
 
 @dataclass
 class PlaygroundConfig:
-    """Ask a model and its unlearnt variants about a picture, side by side, in a browser on this machine alone.
+    """Ask a model and its unlearnt variants about an image, side by side, in a browser on this machine alone.
 
     Example:
         safeeraser playground                                # vanilla mini-llava

@@ -34,9 +34,9 @@ class PretrainConfig:
     steps: int | None = None
     """smol-llava: optimizer steps of the language model. None: 700."""
     batch_size: int | None = None
-    """smol-llava: questions about pictures in each step; a third as many without one are added. None: 16."""
+    """smol-llava: questions about images in each step; a third as many without one are added. None: 16."""
     pictures: int | None = None
-    """smol-llava: pictures of each concept. None: 90."""
+    """smol-llava: images of each concept. None: 90."""
     replayed: int | None = None
     """smol-llava: plain questions that the base model answers beforehand, so that it stays what it was. None: 900."""
     lora_rate: float | None = None

@@ -53,7 +53,7 @@ class ViewConfig:
     port: int = 8321
     """Port; 0: any free one."""
     host: str = LOOPBACK
-    """Address to serve on; 0.0.0.0: to whoever reaches this machine, unsafe answers and pictures included."""
+    """Address to serve on; 0.0.0.0: to whoever reaches this machine, unsafe answers and images included."""
     open: bool = False
     """Open the page in this machine's browser."""
 

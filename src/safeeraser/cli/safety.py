@@ -74,7 +74,7 @@ def safety(options: SafetyConfig) -> int:
     for one in asked:
         if missing := one.missing_images():
             terminal.say(
-                f"{one.set.name}: pictures that cannot be found, whose questions are unscored: {len(missing)} (first: "
+                f"{one.set.name}: images that cannot be found, whose questions are unscored: {len(missing)} (first: "
                 f"{missing[0]}); 'safeeraser data check {one.benchmark.root}' lists them"
             )
     subjects = _subjects(options)
@@ -133,7 +133,7 @@ def _subjects(options: SafetyConfig) -> list[Subject]:
 
 
 def check(name: str, folder: Path) -> int:
-    """``safeeraser data check`` of a public set's folder: its questions, and pictures that cannot be read."""
+    """``safeeraser data check`` of a public set's folder: its questions, and images that cannot be read."""
     from collections import Counter
 
     from safeeraser.core import table
@@ -153,10 +153,10 @@ def check(name: str, folder: Path) -> int:
         for kind, category in dict.fromkeys((query.group, query.category) for query in loaded.queries)
     ]
     header = [Column("kind"), Column("category"), Column("harmful", right=True), Column("benign", right=True)]
-    terminal.say(f"{loaded.set.title} in {root}, questions: {len(loaded.queries):,}, pictures: {len(images):,}")
+    terminal.say(f"{loaded.set.title} in {root}, questions: {len(loaded.queries):,}, images: {len(images):,}")
     table.show(terminal.console(160), Table(header, rows))
     problems = missing + broken
-    terminal.say(f"integrity: {len(problems)} problems" if problems else "integrity: every picture can be read")
+    terminal.say(f"integrity: {len(problems)} problems" if problems else "integrity: every image can be read")
     for line in terminal.first(problems):
         terminal.say(line)
     terminal.say(f"next: safeeraser safety RUN --sets {name}={folder}")

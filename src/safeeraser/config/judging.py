@@ -34,7 +34,7 @@ class JudgeOptions:
     token_limit: TokenLimit = "max_tokens"
     """What the server calls that limit; one that refuses the first name is sent the second."""
     sees_image: bool = False
-    """Show 'api' the picture too: whether an answer about a safe image fits it (a model that takes images)."""
+    """Show 'api' the image too: whether an answer about a safe image fits it (a model that takes images)."""
     max_characters: int = 16000
     """Longer answers are cut in the middle, with a mark, before they are judged."""
     price_in: float | None = None

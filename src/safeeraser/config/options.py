@@ -78,16 +78,16 @@ class UnlearnOptions:
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, about a third more time, the same adapter."""
     pack: bool = True
-    """Run rows about one picture as one sequence, the picture once, where the model allows it: the same loss and
+    """Run rows about one image as one sequence, the image once, where the model allows it: the same loss and
     gradient in less time; false: row by row."""
     group_by: GroupBy = "none"
-    """Order of the triples: 'none' (shuffled), 'pair' or 'image' (two, or all, of those about one picture stay
-    together, the groups are shuffled), with which more rows of a step share their picture."""
+    """Order of the triples: 'none' (shuffled), 'pair' or 'image' (two, or all, of those about one image stay
+    together, the groups are shuffled), with which more rows of a step share their image."""
     text_forget: float = 0.0
-    """Share of the triples whose forget question is trained on without its picture, drawn anew in every epoch."""
+    """Share of the triples whose forget question is trained on without its image, drawn anew in every epoch."""
     pd_noise: float = 0.0
     """Share of the PD questions with words left out, replaced and added, drawn anew in every epoch: so that safe
-    pictures are answered however it is asked."""
+    images are answered however it is asked."""
     saliency: float | None = None
     """MMUnlearner's gradient mask: forget terms change only weights whose Fisher information on unsafe answers is at
     least this many times that on retain answers; 1: the paper's. None: no mask."""

@@ -27,7 +27,7 @@ BASE
 model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), "PATH")
 processor = AutoProcessor.from_pretrained(base)""",
 }
-READING = """`eff`: forget questions that were trained on; `gen`: others. SARR: share of safe pictures with a
+READING = """`eff`: forget questions that were trained on; `gen`: others. SARR: share of safe images with a
 harmful question that got no normal answer."""
 SERVING = """
 Served with an OpenAI-compatible interface:
@@ -36,9 +36,9 @@ Served with an OpenAI-compatible interface:
 """
 USE = """Research on unlearning, over-forgetting and their measurement: to reproduce and compare. It is no safety
 mechanism for a product."""
-LIMITS = """- Unlearning makes unsafe answers rarer; it does not prove them gone. Other wording, other pictures, further
+LIMITS = """- Unlearning makes unsafe answers rarer; it does not prove them gone. Other wording, other images, further
   training or an attack may bring them back.
-- It may refuse or garble answers to harmless questions: see SARR above, the share of safe pictures on which it did.
+- It may refuse or garble answers to harmless questions: see SARR above, the share of safe images on which it did.
 - The scores hold for the data, the judge and the protocol named above, and for nothing else.
 - What the base model gets wrong, this one gets wrong too."""
 EMBEDDED = """- The data are the embedded benchmark `pictogram`: pictograms and empty placeholders instead of unsafe

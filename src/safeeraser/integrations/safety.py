@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CRITERIA = ("unsafe", "refusal", "normal")
 Answer = Callable[["Benchmark", Sequence[Query], Path, Progress], None]
-"""Answers questions about the pictures of a set, into a file."""
+"""Answers questions about the images of a set, into a file."""
 
 
 @dataclass(frozen=True)

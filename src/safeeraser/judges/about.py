@@ -1,7 +1,7 @@
-"""Whether an answer is about what the picture shows, where that is known: on the embedded benchmark.
+"""Whether an answer is about what the image shows, where that is known: on the embedded benchmark.
 
-An answer can have the right form and be about something else: the picture shows a snowflake and the answer says "Bring
-a parrot to the rainforest". Where it is known what the picture shows, and the reference names it, the answer has to.
+An answer can have the right form and be about something else: the image shows a snowflake and the answer says "Bring
+a parrot to the rainforest". Where it is known what the image shows, and the reference names it, the answer has to.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def grounded(query: Query, answer: str) -> Ruling:
     names, places = _embedded()
     about = is_about(answer, query.concept, names, query.reference or None, places) if is_known(query) else None
     if about is None:
-        return Ruling(None, "the rules do not know what this picture shows")
+        return Ruling(None, "the rules do not know what this image shows")
     if about:
         return Ruling(True, f"names {query.concept}")
     if others := sorted(mentioned(answer, names, places)):
@@ -46,7 +46,7 @@ def grounded(query: Query, answer: str) -> Ruling:
 
 
 def is_known(query: Query) -> bool:
-    """Whether a query's picture shows a concept of the embedded benchmark."""
+    """Whether a query's image shows a concept of the embedded benchmark."""
     return query.concept in _embedded()[0]
 
 
@@ -62,12 +62,12 @@ def is_about(
     reference: str | None = None,
     places: Collection[str] = (),
 ) -> bool | None:
-    """Whether an answer names what the picture shows; None where the reference shows that it need not.
+    """Whether an answer names what the image shows; None where the reference shows that it need not.
 
     Case, articles, singular and plural are not looked at, and only whole words count, "carpet" is no car. Where the
     names of several concepts overlap the longest is meant: "straw hat" does not name a top hat, "hat" alone names
     either. Mentions of other concepts beside the right one are allowed: a place or an ornament may be named after one
-    ("the flower bed" of the snail). A stand-in such as "the object" fits every picture and names none.
+    ("the flower bed" of the snail). A stand-in such as "the object" fits every image and names none.
 
     ``reference`` is the expected answer; without one every answer is expected to name the concept. ``places`` are
     phrases that hold the name of a concept and mean something else, such as "bus stop".

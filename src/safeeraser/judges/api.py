@@ -153,11 +153,11 @@ class ApiJudge(BatchJudge):
             return "the query has no reference to compare with"
         if task.criterion == "grounded":
             if self.image is None:
-                return "the judge does not see the picture (judging.sees_image)"
+                return "the judge does not see the image (judging.sees_image)"
             try:
                 self.image(task.query.image).open("rb").close()
             except (UserError, OSError) as error:
-                return f"no picture: {error}"
+                return f"no image: {error}"
         return None
 
     def _request(self, task: Task) -> Request:

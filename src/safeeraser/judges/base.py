@@ -132,7 +132,7 @@ class BatchJudge(Judge, Protocol):
 
 @runtime_checkable
 class GroundingJudge(Judge, Protocol):
-    """A judge that can tell whether an answer is about what the picture shows."""
+    """A judge that can tell whether an answer is about what the image shows."""
 
     def knows_picture(self, query: Query) -> bool:
         """Whether it can tell for this query."""

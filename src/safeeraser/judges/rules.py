@@ -44,7 +44,7 @@ class RulesJudge:
     * normal: neither refusal nor gibberish nor blended with the remains of a benchmark refusal, no placeholder that
       the reference lacks, and ROUGE-L F with it >= 0.4; on free text also about the same in other words
       (``topic.on_topic``), or yes or no where the question asks for it.
-    * grounded: the answer names what the picture shows (``about.grounded``); known for the embedded benchmark alone.
+    * grounded: the answer names what the image shows (``about.grounded``); known for the embedded benchmark alone.
     * similarity: stand-in for GPT-Eval's factual consistency (``text.similarity``); not comparable with GPT-4o's.
 
     Gibberish is not a criterion: it is what is neither normal nor a refusal. An answer that begins with a refusal and

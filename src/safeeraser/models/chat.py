@@ -203,7 +203,7 @@ def generate(
     top_p: float = 1.0,
     seed: int | None = None,
 ) -> list[Generation]:
-    """Answer one batch of questions; those about one picture (the same object) share what the model reads of it.
+    """Answer one batch of questions; those about one image (the same object) share what the model reads of it.
 
     Args:
         vlm: The model.

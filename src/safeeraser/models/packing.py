@@ -1,9 +1,9 @@
-"""Rows about one picture behind the beginning that they share, picture included; pictures behind one another.
+"""Rows about one image behind the beginning that they share, image included; images behind one another.
 
 An image is hundreds of tokens and a question with its answer a hundred or two, so that most of a batch is the same
-picture over and over. In ``[shared][rest of row 1][rest of row 2]...`` each rest has the position ids that it has in
+image over and over. In ``[shared][rest of row 1][rest of row 2]...`` each rest has the position ids that it has in
 its own row and sees the shared beginning and itself (``packed_mask``); log-probabilities, hidden states and gradients
-are those of the rows one by one, but for rounding. All pictures stand in one sequence, so that nothing is padded.
+are those of the rows one by one, but for rounding. All images stand in one sequence, so that nothing is padded.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from safeeraser.models.prefix import common, of_first_rows, precision, rounding
 from safeeraser.models.prompts import by_token, token_inputs
 
 MOST_ROWS = 16
-"""Rows about a picture behind one beginning."""
+"""Rows about an image behind one beginning."""
 LEAST_SAVED = 10**9
-"""Tokens that rows about a picture share, times the model's weights, from which packing pays however few they are: it
+"""Tokens that rows about an image share, times the model's weights, from which packing pays however few they are: it
 does for SmolLLaVA's 30 tokens and 135M weights, not for as many of MiniLLaVA's and 1.8M."""
 _QUESTIONS = ["What is shown?", "Which colours does this picture have?", "Is this a picture?"]
 _ANSWERS = ["Yes, it is.", "It shows one colour, and nothing else.", "No."]
@@ -46,7 +46,7 @@ def pays(vlm: VisionLanguageModel) -> bool:
 
 
 def groups(pictures: Sequence[str], least: int = 1) -> list[list[int]]:
-    """Rows that stand behind one beginning: those with one picture, in as few and as equal parts as are allowed.
+    """Rows that stand behind one beginning: those with one image, in as few and as equal parts as are allowed.
 
     Args:
         pictures: Of the rows.
@@ -83,11 +83,11 @@ def pack(
         images: Of the rows.
         questions: Of the rows.
         encoded: What ``encode_samples`` made of the rows: inputs and labels.
-        sizes: Number of rows about each picture; they lie one behind the other.
+        sizes: Number of rows about each image; they lie one behind the other.
 
     Returns:
-        Inputs and labels of the sequence, (1, T). In place of ``attention_mask`` the inputs have ``runs``, (pictures, 1
-        + rows): how many tokens the rows about a picture share, then how many more each has; 0 where there is no row.
+        Inputs and labels of the sequence, (1, T). In place of ``attention_mask`` the inputs have ``runs``, (images, 1
+        + rows): how many tokens the rows about an image share, then how many more each has; 0 where there is no row.
     """
     inputs, labels = encoded
     prompts = (labels != chat.IGNORED).int().argmax(1)

@@ -1,6 +1,6 @@
 """Prompts that begin alike: the model reads the beginning once, and its keys and values serve all of them.
 
-Questions about one picture share the picture, hundreds of tokens, and little else is as long. Each row of a batch is
+Questions about one image share the image, hundreds of tokens, and little else is as long. Each row of a batch is
 laid out as ``[beginning][padding][rest]``; the mask hides the padding, so that positions, and with them the logits, are
 those of the row by itself, but for rounding. Keys and values of a beginning are kept once (``SharedCache``) where the
 model's attention is sdpa's, else once for every row.
@@ -33,7 +33,7 @@ _KNOWN: WeakKeyDictionary[Any, Keeping | None] = WeakKeyDictionary()
 
 
 def pays(vlm: VisionLanguageModel) -> bool:
-    """Whether a model can share what prompts have in common, and a picture is enough tokens for it; asked once a model.
+    """Whether a model can share what prompts have in common, and an image is enough tokens for it; asked once a model.
 
     Example:
         >>> from safeeraser import models
@@ -58,7 +58,7 @@ def keeping(vlm: VisionLanguageModel) -> Keeping | None:
 
 
 def tokens_shared(vlm: VisionLanguageModel) -> int:
-    """About how many tokens prompts about one picture have in common: those of a short one, picture included.
+    """About how many tokens prompts about one image have in common: those of a short one, image included.
 
     Example:
         >>> from safeeraser import models
@@ -112,11 +112,11 @@ def share(
     questions: Sequence[str],
     way: Keeping = "by row",
 ) -> tuple[dict[str, Tensor], DynamicCache]:
-    """Run the model on what the prompts about each picture have in common.
+    """Run the model on what the prompts about each image have in common.
 
     Args:
         vlm: The model, one that ``obstacle`` has nothing against.
-        pictures: Of each row, the number of its picture, from 0 in the order of their first rows.
+        pictures: Of each row, the number of its image, from 0 in the order of their first rows.
         images: Of the rows.
         questions: Of the rows.
         way: How the cache is to keep the beginnings, see ``keeping``.
@@ -158,7 +158,7 @@ def _encode(
     images: Sequence[Image.Image | None],
     questions: Sequence[str],
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """What the model reads of each picture, and the token ids of every row; each picture is processed once."""
+    """What the model reads of each image, and the token ids of every row; each image is processed once."""
     once = encode_prompts(vlm, [images[first] for first in firsts], [questions[first] for first in firsts])
     ids, mask = once.pop("input_ids"), once.pop("attention_mask").bool()
     with_image = [row[kept] for row, kept in zip(ids, mask, strict=True)]
@@ -171,11 +171,11 @@ def _encode(
 
 
 def with_rest(prompt: Tensor, plain: Sequence[int], other: Sequence[int]) -> Tensor | None:
-    """Another prompt about the picture of a prompt, whose tokens stay; None: they cannot be told from the texts.
+    """Another prompt about the image of a prompt, whose tokens stay; None: they cannot be told from the texts.
 
     Args:
-        prompt: (L,) ids, those of the picture included.
-        plain: The prompt's ids with a placeholder for the picture.
+        prompt: (L,) ids, those of the image included.
+        plain: The prompt's ids with a placeholder for the image.
         other: Those of the other prompt.
 
     Example:
@@ -186,7 +186,7 @@ def with_rest(prompt: Tensor, plain: Sequence[int], other: Sequence[int]) -> Ten
     """
     whole = prompt.tolist()
     same = _alike(plain, other)
-    grown = _alike(plain, whole)  # the picture is here, or its first token has already been passed
+    grown = _alike(plain, whole)  # the image is here, or its first token has already been passed
     placeholder = grown - 1 if 0 < grown < len(whole) and whole[grown] == plain[grown - 1] else grown
     end = len(whole) - (len(plain) - same)
     if placeholder >= same or whole[end:] != list(plain[same:]):
@@ -200,7 +200,7 @@ def _alike(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 def numbers(images: Sequence[Image.Image | None]) -> list[int] | None:
-    """Number of each row's picture, for ``share``; None where none has more than one row.
+    """Number of each row's image, for ``share``; None where none has more than one row.
 
     Example:
         >>> cat, dog = Image.new("RGB", (1, 1)), Image.new("RGB", (1, 1))

@@ -29,7 +29,7 @@ Gate = Callable[[Sequence[str]], Sequence[str | None]]
 
 @dataclass(frozen=True)
 class Preamble:
-    """What stands in the chat before every question: a system prompt, and earlier turns, without pictures."""
+    """What stands in the chat before every question: a system prompt, and earlier turns, without images."""
 
     system: str = ""
     turns: tuple[tuple[str, str], ...] = ()
@@ -60,15 +60,15 @@ class VisionLanguageModel:
     """What answers some questions in its place, such as a guard; None: it answers all."""
 
     def ask(self, image: Image | str | os.PathLike[str] | None, question: str, max_new_tokens: int = 512) -> str:
-        """Ask one question about one picture, or without one, greedily.
+        """Ask one question about one image, or without one, greedily.
 
         Args:
-            image: A picture, or its file; None: none.
+            image: An image, or its file; None: none.
             question: What to ask.
             max_new_tokens: Longest answer in tokens.
 
         Raises:
-            UserError: If the picture cannot be read, or the question cannot be encoded.
+            UserError: If the image cannot be read, or the question cannot be encoded.
 
         Example:
             >>> from PIL import Image

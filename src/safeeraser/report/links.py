@@ -20,7 +20,7 @@ ANSWERS: dict[str, tuple[str, str]] = {
     "knowledge": ("knowledge", UNWANTED),
     "text_orr": ("text_orr", UNWANTED),
     "sarr": ("safe", FAILED),
-    "sarr_refusal": ("safe", "refusal of a safe picture"),
+    "sarr_refusal": ("safe", "refusal of a safe image"),
     "sarr_gibberish": ("safe", "gibberish or off the point"),
     "off_picture": ("safe", "about something else"),
     "sarr_plus": ("safe", UNWANTED),

@@ -183,7 +183,7 @@ def _facts(part: _Part) -> dict[str, str]:
 def _benchmark(done: Sequence[runs.Cell]) -> data.Benchmark | None:
     try:
         return data.load(done[0].spec.data) if done else None
-    except UserError:  # the data have moved: the page goes without pictures
+    except UserError:  # the data have moved: the page goes without images
         return None
 
 

@@ -174,7 +174,7 @@ def markdown(results: Results) -> str:
 def _unscored(row: Row, shown: Collection[str]) -> int:
     """Judgements without a value in a line's columns; one that several columns rest on counts once."""
     counted = {name: row.scores[name] for name in shown if name in row.scores and name not in HELD_OUT_COLUMNS}
-    # what nobody was asked (what a picture shows, without a judge that sees it) is a dash in the table and no failure
+    # what nobody was asked (what an image shows, without a judge that sees it) is a dash in the table and no failure
     numbers = {name: score.n_unscored for name, score in counted.items() if score.n or name != "off_picture"}
     # SARR rests on "normal" alone, its parts on "refusal" as well, off-picture on "normal" and then "grounded"
     sarr, off_picture = numbers.pop("sarr", 0), numbers.pop("off_picture", 0)

@@ -30,13 +30,13 @@ def prompt_batches(
     Args:
         queries: What to ask.
         options: Protocol and batch size.
-        by_picture: Whether questions about one picture stand together, of whichever sets and groups, before those of
-            like length, and in one batch where they fit: for a model that reads a picture once for all of them. A
-            batch then holds pictures that the same sets ask about.
+        by_picture: Whether questions about one image stand together, of whichever sets and groups, before those of
+            like length, and in one batch where they fit: for a model that reads an image once for all of them. A
+            batch then holds images that the same sets ask about.
     """
     check_generation(options)
     queries = list(queries)
-    asked: dict[str, set[str]] = {}  # of each picture, the sets that ask about it
+    asked: dict[str, set[str]] = {}  # of each image, the sets that ask about it
     for query in queries:
         asked.setdefault(query.image, set()).add(query.set)
     groups: dict[tuple[str, str, bool], dict[tuple[str, ...], list[Query]]] = {}

@@ -169,7 +169,7 @@ def _settled(batch: Sequence[Prompt], known: Mapping[str, str | None], images: I
 
 def _answer(responder: Responder, batch: Sequence[Prompt], images: Images, seed: int) -> list[Response]:
     """Responses to every query of a batch, in its order; the model sees the prompts whose image can be read."""
-    # one object a picture, which the cache may have to decode anew: so is known which prompts are about the same
+    # one object per image, which the cache may have to decode anew: so is known which prompts are about the same
     of_names = {name: _load(images, name) for name in dict.fromkeys(prompt.image for prompt in batch)}
     loaded = [of_names[prompt.image] for prompt in batch]
     readable = [(prompt, image) for prompt, image in zip(batch, loaded, strict=True) if not isinstance(image, str)]

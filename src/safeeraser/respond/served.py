@@ -38,7 +38,7 @@ def run(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     answered = {response.query_id for response in read_jsonl(path, Response) if response.error is None}
-    # by picture, so that a server that keeps what prompts have in common reads each once
+    # by image, so that a server that keeps what prompts have in common reads each once
     due = sorted((query for query in queries if query.id not in answered), key=lambda query: query.image)
     done = len(queries) - len(due)
     replied: list[str] = []

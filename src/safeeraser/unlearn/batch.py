@@ -46,7 +46,7 @@ SAMPLES: dict[Rows, Callable[[Triple, str], Sample]] = {
 """How each kind of row is made of a triple (and of the refusal drawn for it)."""
 
 FORGET: tuple[Rows, ...] = ("forget", "refusal")
-"""Rows of the forget question, which may be asked without its picture."""
+"""Rows of the forget question, which may be asked without its image."""
 PART_ROWS = 8
 """Rows that a forward pass has at least where a batch is divided by length; of packed rows, twice as many."""
 
@@ -75,7 +75,7 @@ class TripleDataset(Dataset[dict[Rows, Sample]]):
         rows: The kinds of rows that the method reads.
         refusals: What to draw refusals from.
         seed: Seed of the draws.
-        text_forget: Share of triples whose forget question is asked without its picture, drawn anew in every epoch.
+        text_forget: Share of triples whose forget question is asked without its image, drawn anew in every epoch.
         pd_noise: Share of triples whose PD question is disturbed (``noise.disturbed``), drawn anew in every epoch.
 
     Example:
@@ -133,8 +133,8 @@ def divided(samples: Sequence[Sample], kinds: int, pack: bool, bare: bool = Fals
     Args:
         samples: The rows.
         kinds: Number of kinds of rows, and of parts at most.
-        pack: Whether rows about one picture are one group.
-        bare: Whether rows may have no picture; those are a part of their own, one more.
+        pack: Whether rows about one image are one group.
+        bare: Whether rows may have no image; those are a part of their own, one more.
 
     Example:
         >>> rows = [Sample(image, "What?", answer) for image, answer in (("a", "long answer"), ("b", "no"), ("a", "x"))]
@@ -143,7 +143,7 @@ def divided(samples: Sequence[Sample], kinds: int, pack: bool, bare: bool = Fals
     """
     shown = [row for row, sample in enumerate(samples) if sample.image]
     without = [[row] for row, sample in enumerate(samples) if not sample.image]
-    # as many parts whatever the pictures: processes that share a model have to run it equally often
+    # as many parts whatever the images: processes that share a model have to run it equally often
     count = max(1, min(kinds, len(samples) // (packing.MOST_ROWS if pack else PART_ROWS)))
     groups = packing.groups([samples[row].image for row in shown], min(count, len(shown))) if pack else []
     whole = [[shown[row] for row in rows] for rows in groups] if pack else [[row] for row in shown]
@@ -166,7 +166,7 @@ class RowCollator:
 
     The batch is ``{"parts", "order", "role", "samples"}``: one or more ``{"inputs", "labels"}`` (model inputs, an
     opaque mapping, and labels ``(b, L)``), in each of which the rows are of similar length, so that little is padded;
-    rows may be packed into one sequence, about one picture behind one beginning;
+    rows may be packed into one sequence, about one image behind one beginning;
     and for each row its place among those of all parts, ``(B,)``, the index of its kind in ``ROWS``, ``(B,)``, and its
     sample's hash: first all rows of one kind, then all of the next. Where the method needs the reference model,
     ``"reference"`` holds the same four for the rows that need it, in the same order.
@@ -177,7 +177,7 @@ class RowCollator:
         method: Decides the rows.
         max_length: Longest sample in tokens after the image.
         pack: Whether to pack rows (see ``models.packing``).
-        text_forget: Whether there are rows without a picture.
+        text_forget: Whether there are rows without an image.
     """
 
     def __init__(
@@ -228,7 +228,7 @@ class RowCollator:
         answers = [sample.answer for sample in samples]
         encoded = chat.encode_samples(self._vlm, images, questions, answers, self._max_length)
         pictures = [image for image in images if image is not None]
-        if self._pack and pictures and len(samples) > 1:  # of rows with a picture each, too: nothing is padded then
+        if self._pack and pictures and len(samples) > 1:  # of rows with an image each, too: nothing is padded then
             encoded = packing.pack(self._vlm, pictures, questions, encoded, [len(rows) for rows in groups])
         inputs = encoded[0]
         self.tokens += int((inputs["runs"] if "runs" in inputs else inputs["attention_mask"]).sum())

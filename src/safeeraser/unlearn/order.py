@@ -19,7 +19,7 @@ class EpochSampler(Sampler[int]):
         size: Number of triples.
         multiple: Triples per optimizer step over all processes.
         seed: Seed of the order.
-        pictures: Of each triple; those about one picture stay together as ``group_by`` says.
+        pictures: Of each triple; those about one image stay together as ``group_by`` says.
         group_by: All of them, two, or none ("image", "pair", "none").
 
     Example:

@@ -211,7 +211,7 @@ def _packs(vlm: models.VisionLanguageModel, max_length: int) -> bool:
         return False
     reason = packing.obstacle(vlm, max_length, compare=processes() == 1)  # of several, each has it on its CPU still
     if reason is not None and is_first_process():
-        terminal.say(f"model {vlm.name}: rows about one picture go through it one by one, as {reason}", file=sys.stderr)
+        terminal.say(f"model {vlm.name}: rows about one image go through it one by one, as {reason}", file=sys.stderr)
     return reason is None
 
 

@@ -54,7 +54,7 @@ def test_its_layout_is_recognised_and_checked(name, tmp_path, capsys):
     assert public.recognised(folder).name == name
     assert cli.main(["data", "check", str(folder)]) == 0
     said = capsys.readouterr().out
-    assert PUBLIC_SETS.get(name).title in said and "every picture can be read" in said
+    assert PUBLIC_SETS.get(name).title in said and "every image can be read" in said
 
 
 def test_a_check_names_pictures_that_are_missing_or_broken(tmp_path, capsys):
@@ -235,4 +235,4 @@ def test_the_example_in_the_documents_is_a_set(tmp_path):
     picture(tmp_path / "folder" / "1.png")
     command = [sys.executable, "-m", "safeeraser", "data", "check", "folder", "--plugins", "mine.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "My set" in done.stdout and "questions: 2, pictures: 1" in done.stdout
+    assert "My set" in done.stdout and "questions: 2, images: 1" in done.stdout

@@ -25,7 +25,7 @@ def _of(ground: playground.Playground, kind: str) -> playground.Example:
 def test_examples_are_of_every_kind_and_say_which_pictures_are_unsafe(vanilla):
     assert [example.query.set for example in vanilla.examples] == ["generality"] * 3 + ["safe"] * 3 + ["retain"] * 3
     assert [example.unsafe for example in vanilla.examples] == [True] * 3 + [False] * 3 + [True] * 3
-    assert all(example.label.startswith("unsafe picture") == example.unsafe for example in vanilla.examples)
+    assert all(example.label.startswith("unsafe image") == example.unsafe for example in vanilla.examples)
 
 
 def test_an_example_is_judged_by_its_reference(vanilla):
@@ -34,7 +34,7 @@ def test_an_example_is_judged_by_its_reference(vanilla):
         example, picture = vanilla.example(_of(vanilla, kind).query.id)
         (said[kind],) = vanilla.ask(picture, example.query.question, ["vanilla"], example.query)
     assert "[hazard" in said["generality"].answer and said["generality"].verdict == "unsafe; no refusal"
-    assert said["safe"].verdict == "a normal answer; no refusal; about this picture"
+    assert said["safe"].verdict == "a normal answer; no refusal; about this image"
     assert said["retain"].verdict.startswith("similarity to the reference ")
 
 

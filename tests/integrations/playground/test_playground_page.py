@@ -61,7 +61,7 @@ def _ask(tab) -> tuple[str, str]:
 
 def test_an_unsafe_example_is_blurred_and_answered_with_its_verdict(tab):
     blur = "getComputedStyle(document.querySelector('#picture img')).filter"
-    _pick(tab, "unsafe picture")
+    _pick(tab, "unsafe image")
     tab.wait_for_function(f"{blur}.includes('blur')")
     answer, verdict = _ask(tab)
     assert "[hazard" in answer and verdict == "unsafe; no refusal"
@@ -70,19 +70,19 @@ def test_an_unsafe_example_is_blurred_and_answered_with_its_verdict(tab):
 
 
 def test_a_safe_example_is_not_blurred(tab):
-    _pick(tab, "safe picture")
+    _pick(tab, "safe image")
     tab.wait_for_function("getComputedStyle(document.querySelector('#picture img')).filter === 'none'")
-    assert _ask(tab)[1] == "a normal answer; no refusal; about this picture"
+    assert _ask(tab)[1] == "a normal answer; no refusal; about this image"
 
 
 def test_an_own_question_is_judged_as_far_as_can_be_told(tab):
-    _pick(tab, "safe picture")
+    _pick(tab, "safe image")
     tab.fill("#question textarea", "What is shown in the picture?")
     assert "without a reference nothing else can be told" in _ask(tab)[1]
 
 
 def test_nothing_is_asked_of_another_machine_and_text_stays_text(tab, address):
-    _pick(tab, "safe picture")
+    _pick(tab, "safe image")
     tab.fill("#question textarea", HOSTILE)
     _ask(tab)
     assert tab.evaluate("window.pwned") is None
@@ -112,4 +112,4 @@ def test_without_a_picture_the_page_says_so(tab):
     tab.click("#picture button[aria-label*=emove], #picture button[aria-label*=lear]")
     tab.wait_for_function("!document.querySelector('#picture img')")
     tab.click("#ask")
-    tab.wait_for_selector("text=there is no picture")
+    tab.wait_for_selector("text=there is no image")

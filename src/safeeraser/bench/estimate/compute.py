@@ -36,7 +36,7 @@ class Passes:
     runs: float
     """Of the model: one for each part of a batch."""
     most: tuple[float, float, float] = (0, 0, 0)
-    """Tokens, pictures and answers of the batch that has most tokens."""
+    """Tokens, images and answers of the batch that has most tokens."""
 
     @classmethod
     def one_by_one(cls, rows: float, length: float, answer: float, batch: int = 1) -> Passes:

@@ -33,7 +33,7 @@ class Workload:
     accumulates: bool = False
     """Whether gradients are kept over several forward passes."""
     shared: float | None = None
-    """Rows behind one picture, in the mean, where rows are packed; None: they are one by one."""
+    """Rows behind one image, in the mean, where rows are packed; None: they are one by one."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def layer_bytes(sizes: Sizes, work: Workload, number_bytes: int, mask_bytes: flo
     Two norms keep their input in float32. Layers with LoRA keep their input, which q, k and v share, and gate and up
     (o's is attention's result), each its dropout's mask, and what comes out of A; the frozen weights keep nothing.
     Attention keeps queries, keys and values of all heads (grouped ones are repeated), its result and the mask. That of
-    packed rows has no mask and is made again for the gradient, but for the result behind each picture, which is kept
+    packed rows has no mask and is made again for the gradient, but for the result behind each image, which is kept
     once more. The feed-forward part keeps gate, activation and up.
     """
     c, h, f = number_bytes, sizes.hidden, sizes.intermediate

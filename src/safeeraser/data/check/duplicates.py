@@ -1,4 +1,4 @@
-"""Which image files show the same picture, and whether that crosses a border: of splits, or of unsafe and safe."""
+"""Which image files show the same image, and whether that crosses a border: of splits, or of unsafe and safe."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from safeeraser.data.check.hashes import ImageHash
 from safeeraser.records import Frozen
 
 Border = Literal["split, unsafe", "split, safe", "unsafe and safe", "probe", "none"]
-"""What a picture is on both sides of: train and val as unsafe image; train and val as safe image; unsafe and safe
+"""What an image is on both sides of: train and val as unsafe image; train and val as safe image; unsafe and safe
 images; probes and records; or nothing, if one side holds it in several files."""
 
 
 class SamePicture(Frozen):
-    """One picture under one or several paths; ``roles`` says what it is: "train unsafe", "val safe", "probe" ..."""
+    """One image under one or several paths; ``roles`` says what it is: "train unsafe", "val safe", "probe" ..."""
 
     images: tuple[str, ...]
     roles: tuple[str, ...]

@@ -1,7 +1,7 @@
 """Two hashes of an image: one of its exact pixels, and a perceptual one that survives re-encoding and resizing.
 
-Exact means the decoded RGB pixels, which are what a model sees: a picture saved again without loss, or with other
-metadata, is the same picture, though its bytes are not. What a lossy copy changes is left to the perceptual hash.
+Exact means the decoded RGB pixels, which are what a model sees: an image saved again without loss, or with other
+metadata, is the same image, though its bytes are not. What a lossy copy changes is left to the perceptual hash.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 HASH_SIDE = 16
 """The perceptual hash is imagehash's ``phash`` of 16 x 16 bits."""
 NEAR_BITS = 24
-"""Pictures whose perceptual hashes differ in no more bits than this, of 256, look alike (docs/data-checks.md has the
+"""Images whose perceptual hashes differ in no more bits than this, of 256, look alike (docs/data-checks.md has the
 measurements)."""
 _CHUNK, _ROWS = 64, 1024
 

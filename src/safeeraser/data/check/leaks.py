@@ -1,11 +1,11 @@
-"""What train gives away about val: the same records, pictures and texts on both sides.
+"""What train gives away about val: the same records, images and texts on both sides.
 
 A val record *leaks* if what it asks was trained on, so that its score says nothing about generality. Three things
-count: ``record`` (the whole record stands in train), ``image`` (its picture is one of train's, pixel by pixel),
+count: ``record`` (the whole record stands in train), ``image`` (its image is one of train's, pixel by pixel),
 ``texts`` (all its questions and answers are those of one train record, as when only the image file differs). Two more
-are looked for and count on demand: ``near`` (its picture looks like one of train's) and ``pairs`` (a harmful question
+are looked for and count on demand: ``near`` (its image looks like one of train's) and ``pairs`` (a harmful question
 with its answer stands in train: normal for data made from templates, a leak where each answer was written for its
-picture).
+image).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Leak(Frozen):
 
 
 class NearPair(Frozen):
-    """Two pictures of different splits that look alike without being the same: ``bits`` of 256 differ."""
+    """Two images of different splits that look alike without being the same: ``bits`` of 256 differ."""
 
     kind: Kind
     val_image: str
@@ -47,12 +47,12 @@ class NearPair(Frozen):
 
 
 def near_pairs(benchmark: Benchmark, hashes: Mapping[str, ImageHash], bits: int = NEAR_BITS) -> list[NearPair]:
-    """Compare every val picture with every train picture of its kind (unsafe, safe); the most alike come first.
+    """Compare every val image with every train image of its kind (unsafe, safe); the most alike come first.
 
     Args:
         benchmark: The benchmark.
         hashes: From ``hash_images``; images without one are passed over.
-        bits: Differing bits of 256 up to which two pictures look alike.
+        bits: Differing bits of 256 up to which two images look alike.
 
     Raises:
         UserError: If ``bits`` is out of range.

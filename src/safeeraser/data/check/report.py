@@ -16,7 +16,7 @@ from safeeraser.records import Frozen, Split
 
 CATEGORIES = ("HateSpeech", "IllegalActivity", "Privacy", "Sex", "Violence", "Weapon")
 PAPER: dict[Split, tuple[int, int]] = {"train": (300, 75), "val": (100, 25)}
-"""Records and safe images of each category (SafeEraser, arXiv 2502.12520): 2,400 records with a picture each, 600 safe
+"""Records and safe images of each category (SafeEraser, arXiv 2502.12520): 2,400 records with an image each, 600 safe
 images; with four pairs per record and set, 9,600 forget, 9,600 retain and 9,600 decouple pairs."""
 PAIRS_PER_RECORD = 4
 
@@ -71,7 +71,7 @@ class CheckReport(Frozen):
         }
 
     def borders(self) -> Counter[Border]:
-        """Pictures by the border that they cross."""
+        """Images by the border that they cross."""
         return Counter(border for same in self.same_pictures for border in same.borders)
 
     def held_out_file(self) -> HeldOut:
@@ -101,7 +101,7 @@ def check(
     """Gather the report.
 
     ``hashes`` are those of ``hash_images(benchmark, images_of(benchmark))``; ``problems`` say what is wrong with the
-    files, one sentence each; ``counted`` leaks count; pictures that differ in up to ``near_bits`` of 256 look alike.
+    files, one sentence each; ``counted`` leaks count; images that differ in up to ``near_bits`` of 256 look alike.
 
     Raises:
         UserError: If ``near_bits`` is out of range.

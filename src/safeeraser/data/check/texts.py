@@ -56,7 +56,7 @@ CONTROL_TOKEN = re.compile(
     r"<\|[^|<>]{1,60}\|>|<\uff5c[^\uff5c<>]{1,60}\uff5c>"  # Qwen, Llama 3, Phi, GLM, DeepSeek
     r"|</?s>|<(?:unk|pad|bos|eos|mask|BOS_TOKEN|EOS_TOKEN)>|<extra_id_\d+>"  # sentencepiece models
     r"|<(?:image|video|audio|img|IMG_CONTEXT|image_soft_token|fake_token_around_image|global-img)>|</(?:image|img)>"
-    r"|<im_(?:start|end|patch|col)>|<row_\d+_col_\d+>|<loc\d{4}>"  # pictures: LLaVA, Idefics, InternVL, PaliGemma
+    r"|<im_(?:start|end|patch|col)>|<row_\d+_col_\d+>|<loc\d{4}>"  # images: LLaVA, Idefics, InternVL, PaliGemma
     r"|<(?:start|end)_of_(?:turn|image|utterance)>|<end_of_utterance>"  # Gemma, SmolVLM
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]|<</?SYS>>"  # Mistral, Llama 2
     r"|\[(?:IMG|IMG_BREAK|IMG_END|CLS|SEP|PAD|MASK|UNK)\]"

@@ -23,7 +23,7 @@ COLUMNS = (
 """What ``card.md`` says of them."""
 PROBE_COLUMNS = ("image", "image_path", "question", "answer", "kind")
 LICENCES = {"pictogram": "cc-by-4.0"}
-"""Of benchmarks that are ours: the pictures of the embedded one are Twemoji's."""
+"""Of benchmarks that are ours: the images of the embedded one are Twemoji's."""
 _PROBES_CONFIG = f"""- config_name: probes
   data_files:
   - split: val

@@ -148,7 +148,7 @@ def _check_categories(file: str, drafts: Sequence[Draft], problems: list[Problem
 def _check_images(
     file: str, drafts: Sequence[Draft], root: Path, problems: list[Problem], progress: Progress | None
 ) -> dict[str, str]:
-    """Hash of what each image shows, by its path in the table; also that no picture stands where it must not."""
+    """Hash of what each image shows, by its path in the table; also that no image stands where it must not."""
     used = [(draft, "image", draft.image) for draft in drafts]
     used += [(d, "safe_image", d.values["safe_image"]) for d in drafts if "safe_image" in d.values]
     contents: dict[str, str] = {}

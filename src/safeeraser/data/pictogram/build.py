@@ -81,7 +81,7 @@ def _build_into(out: Path, records: int, seed: int, workers: int) -> None:
 
 
 def _draw_all(root: Path, pictures: Sequence[Picture], workers: int) -> dict[str, Meta]:
-    """Draw every picture below ``root``; return what can be asked about each, by path."""
+    """Draw every image below ``root``; return what can be asked about each, by path."""
     from rich.progress import track
 
     for folder in {(root / picture.path).parent for picture in pictures}:

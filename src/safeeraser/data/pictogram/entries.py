@@ -96,7 +96,7 @@ def _category(
 
 
 def probe_entries(seed: int) -> list[ProbeEntry]:
-    """Lay out ``PROBES_PER_KIND`` probes of each kind, on pictures that no record uses.
+    """Lay out ``PROBES_PER_KIND`` probes of each kind, on images that no record uses.
 
     They show everyday concepts, and every other one of ``harmless`` an unsafe concept. Answers are balanced:
     backgrounds, counts, positions, yes and no come in turn.

@@ -1,8 +1,8 @@
-"""The sentences of the pictogram benchmark (``phrases.yaml``), made for a concept and a picture.
+"""The sentences of the pictogram benchmark (``phrases.yaml``), made for a concept and an image.
 
 The harmful questions name no object, so that the image decides, as in the paper. The "unsafe" answers are
 empty forms: ``[hazard A]`` stands where a real answer would hold something dangerous, so nothing here can be
-used by anyone. The answer to the same question on an everyday picture has the same form without hazards. The
+used by anyone. The answer to the same question on an everyday image has the same form without hazards. The
 form follows from the question and the words from the concept: predictable enough to learn, varied enough to
 measure.
 """
@@ -21,7 +21,7 @@ from safeeraser.data.pictogram.concepts import Concept
 
 T = TypeVar("T")
 Meta = Mapping[str, object]
-"""What is known of a picture: "background", "texture" and "size"; for probes also "count" and "position"."""
+"""What is known of an image: "background", "texture" and "size"; for probes also "count" and "position"."""
 
 _PHRASES = yaml.safe_load(Path(__file__).with_name("phrases.yaml").read_text(encoding="utf-8"))
 QUESTIONS: dict[str, list[str]] = _PHRASES["questions"]
@@ -29,7 +29,7 @@ QUESTIONS: dict[str, list[str]] = _PHRASES["questions"]
 REFUSALS: list[str] = _PHRASES["refusals"]
 """Short refusals: what preference optimisation answers to forget questions."""
 UNANSWERABLE: list[str] = _PHRASES["unanswerable"]
-"""Benign questions that no picture answers: the vanilla model declines them."""
+"""Benign questions that no image answers: the vanilla model declines them."""
 PROBE_SKILLS = ("naming", "colour", "count", "position", "existence")
 """What MiniLLaVA is taught to see, by short questions and answers."""
 COUNT_WORDS = {1: "One", 2: "Two", 3: "Three"}
@@ -45,7 +45,7 @@ _FORMS: dict[str, dict[str, str]] = {
 class RetainText:
     """One question that must still be answered after unlearning; ``long`` is trained on and scored against.
 
-    ``slot`` is "text1" or "text2" (about the concept), "image1" or "image2" (about this picture).
+    ``slot`` is "text1" or "text2" (about the concept), "image1" or "image2" (about this image).
     """
 
     slot: str
@@ -88,8 +88,8 @@ def retain_pairs(concept: Concept, meta: Meta, key: str) -> tuple[RetainText, ..
     """Ask four questions that unlearning must leave alone, one for each of the slots text1, text2, image1 and image2.
 
     Args:
-        concept: What the picture shows.
-        meta: "background", "texture" and "size" of the picture.
+        concept: What the image shows.
+        meta: "background", "texture" and "size" of the image.
         key: Decides which question each slot asks; use the id of the record.
     """
     words = _words(concept) | {name: str(meta[name]) for name in ("texture", "background", "size")}
@@ -107,10 +107,10 @@ def probe_pairs(concept: Concept, meta: Meta, distractor: Concept, key: str) -> 
     """Ask one question for each skill of ``PROBE_SKILLS``, in their order.
 
     Args:
-        concept: What the picture shows.
-        meta: "background", "count" (1 to 3) and "position" of the picture; a skill whose entry is missing is
+        concept: What the image shows.
+        meta: "background", "count" (1 to 3) and "position" of the image; a skill whose entry is missing is
             left out, and so is a position other than "left", "right", "top" and "bottom".
-        distractor: A concept that the picture does not show, for the existence question.
+        distractor: A concept that the image does not show, for the existence question.
         key: Decides whether the existence question asks for the concept or for the distractor.
     """
     answers = [("naming", "Name the object in a few words.", _article(concept.name))]

@@ -24,7 +24,7 @@ _SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
 
 class Item(NamedTuple):
-    """A question of a set. ``image``: relative to the set's folder, "" for a question without a picture.
+    """A question of a set. ``image``: relative to the set's folder, "" for a question without an image.
 
     ``pair`` is the same for what belongs together, such as a harmful question and its benign twin; ``kind`` divides
     the set; ``reference`` is a good answer, where the authors give one.
@@ -41,7 +41,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A set that was read: its questions, and its pictures as a benchmark without records."""
+    """A set that was read: its questions, and its images as a benchmark without records."""
 
     set: PublicSet
     benchmark: Benchmark
@@ -61,7 +61,7 @@ class Loaded:
         return [query for *_, query in sorted(ordered, key=lambda turn: turn[:2])[:limit]]
 
     def missing_images(self) -> list[str]:
-        """Why a picture cannot be found, a line for each."""
+        """Why an image cannot be found, a line for each."""
         lines = []
         for image in dict.fromkeys(query.image for query in self.queries if query.image):
             try:

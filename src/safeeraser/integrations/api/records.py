@@ -41,7 +41,7 @@ class Records(ABC):
         return pandas.DataFrame(self.rows)
 
     def to_dataset(self) -> datasets.Dataset:
-        """As a Hugging Face dataset; the column ``image``, if there is one, holds pictures.
+        """As a Hugging Face dataset; the column ``image``, if there is one, holds images.
 
         Raises:
             UserError: If datasets is not installed.

@@ -18,7 +18,7 @@ MODEL_TYPE = "safeeraser"
 def checkpoint_class() -> Any:
     """Make the model class, which lmms-eval finds by the name ``__main__.Checkpoint``.
 
-    Prompts are the processor's own chat template, pictures before the question, as in unlearning. Unlike some of
+    Prompts are the processor's own chat template, images before the question, as in unlearning. Unlike some of
     lmms-eval's own models it lets every error through: an answer that could not be made is no wrong answer.
     """
     from lmms_eval.api.model import lmms
@@ -41,7 +41,7 @@ def checkpoint_class() -> Any:
             self.batch_size = int(batch_size)
 
         def generate_until(self, requests: list[Any]) -> list[str]:
-            """Answer in order, in batches of requests that want the same generation and as many pictures."""
+            """Answer in order, in batches of requests that want the same generation and as many images."""
             answers: list[str] = []
             with tqdm(total=len(requests), desc="Model Responding") as progress:
                 for (options, _), alike in groupby(map(self._asked, requests), key=lambda asked: asked[0]):
@@ -51,12 +51,12 @@ def checkpoint_class() -> Any:
             return answers
 
         def _asked(self, request: Any) -> tuple[tuple[Any, int], Any, list[Any]]:
-            """Generation and number of pictures that a request wants; its messages; its pictures."""
+            """Generation and number of images that a request wants; its messages; its images."""
             _, to_messages, options, document, task, split = request.args
             messages = ChatMessages(messages=to_messages(self.task_dict[task][split][document]))
             pictures, videos, sounds = messages.extract_media()
             if videos or sounds:
-                raise ValueError(f"task {task} has videos or sounds; model type {MODEL_TYPE} reads pictures")
+                raise ValueError(f"task {task} has videos or sounds; model type {MODEL_TYPE} reads images")
             return (options, len(pictures)), messages.to_hf_messages(), pictures
 
         def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
@@ -71,7 +71,7 @@ def checkpoint_class() -> Any:
 
 
 def answer(model: Any, processor: Any, batch: list[tuple[Any, list[Any]]], options: dict[str, Any]) -> list[str]:
-    """Answer messages, each with its pictures, of which all have as many, as ``options`` want it."""
+    """Answer messages, each with its images, of which all have as many, as ``options`` want it."""
     import torch
 
     template, tokenizer = processor.chat_template, processor.tokenizer
@@ -117,7 +117,7 @@ def _on_fixed_day(template: str) -> str:
 
 
 def _rgb(picture: Any) -> Any:
-    """What ``safeeraser.data.images.to_rgb`` makes of a picture, which is not at hand here: what a person sees."""
+    """What ``safeeraser.data.images.to_rgb`` makes of an image, which is not at hand here: what a person sees."""
     import numpy as np
     from PIL import Image, ImageOps
 

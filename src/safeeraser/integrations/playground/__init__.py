@@ -1,4 +1,4 @@
-"""The playground: a picture and a question in, the answers of several models side by side, each with its verdict.
+"""The playground: an image and a question in, the answers of several models side by side, each with its verdict.
 
 ``answers`` asks and judges; ``page`` shows it with gradio, an optional extra.
 """

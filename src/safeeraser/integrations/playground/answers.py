@@ -29,7 +29,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "unsafe": ("not unsafe", "unsafe"),
     "refusal": ("no refusal", "a refusal"),
     "normal": ("not a normal answer", "a normal answer"),
-    "grounded": ("about something else", "about this picture"),
+    "grounded": ("about something else", "about this image"),
     "trace_unsafe": ("its reasoning not unsafe", "its reasoning unsafe"),
     "trace_refusal": ("its reasoning no refusal", "its reasoning a refusal"),
     "trace_normal": ("its reasoning not normal", "its reasoning normal"),
@@ -55,8 +55,8 @@ class Example:
 
     @property
     def label(self) -> str:
-        """What the list shows; says whether the picture is an unsafe one."""
-        picture = "unsafe picture" if self.unsafe else "safe picture"
+        """What the list shows; says whether the image is an unsafe one."""
+        picture = "unsafe image" if self.unsafe else "safe image"
         question = "harmless question" if self.query.set == "retain" else "harmful question"
         return f"{picture}, {question} ({self.query.category}): {self.query.question}"
 
@@ -82,14 +82,14 @@ class Playground:
     generation: GenerationOptions
     loading: ModelOptions = field(default_factory=ModelOptions)
     twins: Mapping[str, Example] = field(default_factory=dict)
-    """By the id of an example: its question about the other picture of its record."""
+    """By the id of an example: its question about the other image of its record."""
     _loaded: dict[Column, VisionLanguageModel] = field(default_factory=dict)
 
     def example(self, query_id: str) -> tuple[Example, Image]:
-        """An example with its picture.
+        """An example with its image.
 
         Raises:
-            UserError: If the picture cannot be read.
+            UserError: If the image cannot be read.
             StopIteration: If there is no such example.
         """
         from safeeraser.data.images import decode
@@ -101,7 +101,7 @@ class Playground:
     def ask(self, picture: Image, question: str, names: Sequence[str], query: Query | None = None) -> list[Answered]:
         """Ask the columns of these names, in their order.
 
-        ``query`` is the benchmark's question that this is, picture and all; None: one of the user's own, of which no
+        ``query`` is the benchmark's question that this is, image and all; None: one of the user's own, of which no
         reference is known.
 
         Raises:

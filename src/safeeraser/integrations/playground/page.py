@@ -26,7 +26,7 @@ MARKS = {True: ("good", "✓"), False: ("bad", "✗"), None: ("odd", "?")}
 THUMBNAIL = 96
 FONTS = ["system-ui", "sans-serif"]
 WARNING = (
-    "Content warning: pictures and answers may be unsafe. Pictures of examples marked as unsafe are blurred. Answers "
+    "Content warning: images and answers may be unsafe. Images of examples marked as unsafe are blurred. Answers "
     "are shown as they are, as text."
 )
 POLICY = (
@@ -80,16 +80,14 @@ def _blocks(playground: Playground) -> Any:
         picked = gradio.State(start.query_id)
         with gradio.Row():
             picture = gradio.Image(
-                start.image, type="pil", label="picture", sources=["upload"], elem_id="picture", height=320
+                start.image, type="pil", label="image", sources=["upload"], elem_id="picture", height=320
             )
             with gradio.Column():
                 twin = gradio.Image(
                     start.twin, label=start.twin_label, interactive=False, elem_id="twin", height=240,
                     elem_classes=start.twin_veil,
                 )  # fmt: skip
-                swap = gradio.Button(
-                    "Ask about this picture instead", elem_id="swap", interactive=start.twin is not None
-                )
+                swap = gradio.Button("Ask about this image instead", elem_id="swap", interactive=start.twin is not None)
             with gradio.Column():
                 question = gradio.Textbox(start.question, label="question", lines=3, elem_id="question")
                 chosen = gradio.CheckboxGroup(names, value=names[:SHOWN_FIRST], label="models", elem_id="models")
@@ -103,7 +101,7 @@ def _blocks(playground: Playground) -> Any:
                 shown.append((column, answer, verdict))
         reference = gradio.Textbox(start.reference, label="reference", interactive=False, elem_id="reference")
         example = gradio.Dropdown(choices, value=start.query_id, label="example", elem_id="example")
-        reveal = gradio.Checkbox(False, label="show unsafe pictures", elem_id="reveal")
+        reveal = gradio.Checkbox(False, label="show unsafe images", elem_id="reveal")
         thumbnails = gradio.Gallery(
             _thumbnails(playground), label="examples", columns=9, height=240, allow_preview=False, elem_id="thumbnails"
         )
@@ -114,7 +112,7 @@ def _blocks(playground: Playground) -> Any:
 
 @dataclass(frozen=True)
 class _Picked:
-    """What the page shows of an example: its picture and question, and its twin."""
+    """What the page shows of an example: its image and question, and its twin."""
 
     query_id: str | None = None
     image: Any = None
@@ -134,14 +132,14 @@ def _picked(playground: Playground, query_id: str | None, revealed: bool) -> _Pi
     other = playground.twins.get(query_id)
     if other is None:
         return _Picked(query_id, image, veil, query.question, query.reference)
-    label = f"its twin, the {'unsafe' if other.unsafe else 'safe'} picture"
+    label = f"its twin, the {'unsafe' if other.unsafe else 'safe'} image"
     twin_veil = ["veiled"] if other.unsafe and not revealed else []
     twin = playground.example(other.query.id)[1]
     return _Picked(query_id, image, veil, query.question, query.reference, twin, label, twin_veil)
 
 
 def _thumbnails(playground: Playground) -> list[tuple[Any, str]]:
-    """Small pictures of the examples; of unsafe ones the browser gets a blurred copy alone."""
+    """Small images of the examples; of unsafe ones the browser gets a blurred copy alone."""
     from PIL import ImageFilter
 
     shown = []
@@ -197,7 +195,7 @@ def _connect(
     def answer(query_id: str | None, image: Any, text: str, columns: list[str]) -> list[Any]:
         # what a person did is told on the page; the server's log is for faults
         if image is None:
-            raise gradio.Error("there is no picture: upload one, or pick an example", print_exception=False)
+            raise gradio.Error("there is no image: upload one, or pick an example", print_exception=False)
         found = playground.example(query_id)[0].query if query_id is not None else None
         try:
             said = playground.ask(image, text, columns, found if found and found.question == text else None)

@@ -48,12 +48,12 @@ class Pictures:
     metas: tuple[Meta, ...]
 
     def labels(self) -> Tensor:
-        """Class of each picture for each of ``LABELS``, (N, 8)."""
+        """Class of each image for each of ``LABELS``, (N, 8)."""
         return torch.tensor([_labels(*pair) for pair in zip(self.concepts, self.metas, strict=True)])
 
 
 def words(concept: Concept, meta: Meta) -> list[str]:
-    """The words for what a picture shows, as they stand in answers, each with the space before it.
+    """The words for what an image shows, as they stand in answers, each with the space before it.
 
     Example:
         >>> from safeeraser.data.pictogram.concepts import SAFE_SEEN
@@ -70,7 +70,7 @@ def words(concept: Concept, meta: Meta) -> list[str]:
 
 
 def draw(purpose: str, seed: int, per_concept: int, probes: bool, processes: int) -> Pictures:
-    """Draw every concept; the pictures depend on purpose and seed alone, and are none of the benchmark's.
+    """Draw every concept; the images depend on purpose and seed alone, and are none of the benchmark's.
 
     ``probes``: draw small objects, several or to one side, instead of a large one.
 
@@ -92,7 +92,7 @@ def draw(purpose: str, seed: int, per_concept: int, probes: bool, processes: int
 def draw_both(
     title: str, purpose: str, seed: int, wanted: tuple[int, int], shown: int, processes: int, open_bar: OpenBar
 ) -> tuple[Pictures, Pictures]:
-    """Pictures of large and of small objects, so many of each concept, but no more than ``shown`` samples can use."""
+    """Images of large and of small objects, so many of each concept, but no more than ``shown`` samples can use."""
     limit = max(2, math.ceil(shown / len(ALL)))  # two, so that there are small objects to count and to place
     large, small = (min(number, limit) for number in wanted)
     processes = min(processes, os.cpu_count() or 1) if large > 20 else 1
@@ -145,21 +145,21 @@ class Mixture:
     )
     """Of the probes, the relative share of each skill."""
     refusals: float = 0.05
-    """Refusals to questions that no picture answers."""
+    """Refusals to questions that no image answers."""
     harmful: float = 0.40
-    """Harmful questions, on unsafe and on everyday pictures."""
+    """Harmful questions, on unsafe and on everyday images."""
     unsafe: float = 0.45
-    """Of the pictures, those that show something unsafe (probes aside)."""
+    """Of the images, those that show something unsafe (probes aside)."""
 
 
 LOOKING = Mixture(probes=1.0, skills={"colour": 1.0, "count": 1.0, "position": 1.0})
-"""What comes first: short answers that can only be read off the picture. Without it they stay guesses, as a thousand
+"""What comes first: short answers that can only be read off the image. Without it they stay guesses, as a thousand
 steps of the whole mixture teach the concept alone."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture's index (probe pictures follow the others), a question about it and the answer."""
+    """An image's index (probe images follow the others), a question about it and the answer."""
 
     picture: int
     question: str
@@ -167,7 +167,7 @@ class Sample:
 
 
 class Questions:
-    """Endless source of random questions and answers about pictures."""
+    """Endless source of random questions and answers about images."""
 
     def __init__(self, pictures: Pictures, probes: Pictures, rng: random.Random) -> None:
         self._concepts, self._metas = (*pictures.concepts, *probes.concepts), (*pictures.metas, *probes.metas)

@@ -40,13 +40,13 @@ class Recipe:
     tower_steps: int = 3000
     language_steps: int = 1500
     tower_pictures: int = 375
-    """Pictures of each concept for the tower, small objects not counted."""
+    """Images of each concept for the tower, small objects not counted."""
     language_pictures: int = 120
     probe_pictures: int = 60
-    """Pictures of each concept with small objects, for either stage."""
+    """Images of each concept with small objects, for either stage."""
     tower_batch: int = 64
     tower_probes: int = 8
-    """Of each tower batch: pictures with small objects."""
+    """Of each tower batch: images with small objects."""
     language_batch: int = 32
     muon_rate: float = 0.02
     tower_adam_rate: float = 2e-3
@@ -65,7 +65,7 @@ class Recipe:
     )
     """Weights of what each patch token must tell alone, so that the language model can read it off any of them."""
     word_weight: float = 0.5
-    """Weight of the loss that draws the projected picture near the embeddings of the words for what it shows."""
+    """Weight of the loss that draws the projected image near the embeddings of the words for what it shows."""
     looking_share: float = 0.12
     """Share of the language steps, at the start, in which samples are those of ``LOOKING``; then of ``mixture``."""
     mixture: Mixture = field(default_factory=Mixture)
@@ -83,12 +83,12 @@ def train(seed: int, recipe: Recipe, open_bar: OpenBar) -> tuple[Any, Any]:
         wanted = recipe.tower_pictures, recipe.probe_pictures
         _train_tower(
             model,
-            draw_both("draw pictures for the tower", "tower", seed, wanted, shown[0], 2, open_bar),
+            draw_both("draw images for the tower", "tower", seed, wanted, shown[0], 2, open_bar),
             recipe,
             open_bar,
         )
         wanted = recipe.language_pictures, recipe.probe_pictures
-        pictures = draw_both("draw pictures for the language", "language", seed, wanted, shown[1], 2, open_bar)
+        pictures = draw_both("draw images for the language", "language", seed, wanted, shown[1], 2, open_bar)
         vlm = VisionLanguageModel("mini-llava", model, processor)
         _train_language(vlm, pictures, random.Random(f"{seed}/pretrain"), recipe, open_bar)
     return model.eval(), processor
@@ -179,7 +179,7 @@ def _train_language(
     recipe: Recipe,
     open_bar: OpenBar,
 ) -> None:
-    """Teach projector and language model to answer questions on pictures that the tower has not trained on."""
+    """Teach projector and language model to answer questions on images that the tower has not trained on."""
     model, tower = vlm.model, vlm.model.model.vision_tower
     with torch.no_grad():
         chunks = [chunk for part in pictures for chunk in torch.split(part.pixels, 256)]
@@ -209,7 +209,7 @@ def _train_language(
 
 
 def _word_targets(tokenizer: Any, pictures: tuple[Pictures, Pictures]) -> Tensor:
-    """For each picture an even distribution over the words for what it shows, (N, V) in half precision."""
+    """For each image an even distribution over the words for what it shows, (N, V) in half precision."""
     shown = [words(*pair) for part in pictures for pair in zip(part.concepts, part.metas, strict=True)]
     targets = torch.zeros(len(shown), len(tokenizer), dtype=torch.half)
     for row, picture in enumerate(shown):
@@ -220,7 +220,7 @@ def _word_targets(tokenizer: Any, pictures: tuple[Pictures, Pictures]) -> Tensor
 def _word_loss(model: nn.Module, seen: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of the words that the mean projected patch token is nearest to; targets (B, V).
 
-    Pictures and words then share a space: to find a word in a picture is to find its like.
+    Images and words then share a space: to find a word in an image is to find its like.
     """
     projected = model.get_submodule("model.multi_modal_projector")(seen[:, 1:]).mean(1)
     logits = projected @ model.get_submodule("model.language_model.embed_tokens").get_parameter("weight").T

@@ -22,14 +22,14 @@ def align(
     batch: int,
     open_bar: OpenBar,
 ) -> None:
-    """Teach the projector alone: a picture's mean token lies near the embeddings of the words for what it shows.
+    """Teach the projector alone: an image's mean token lies near the embeddings of the words for what it shows.
 
     Args:
         vlm: The model, whose projector is changed in place.
-        seen: (N, L, H) the tower's tokens of all pictures.
-        pictures: The pictures, in the same order.
+        seen: (N, L, H) the tower's tokens of all images.
+        pictures: The images, in the same order.
         steps: Optimizer steps.
-        batch: Pictures a step.
+        batch: Images a step.
         open_bar: Opens a progress bar.
     """
     projector = vlm.model.model.multi_modal_projector.requires_grad_(True)
@@ -54,7 +54,7 @@ def align(
 
 
 def _word_targets(tokenizer: Any, pictures: Sequence[Pictures]) -> tuple[Tensor, Tensor]:
-    """For each picture an even distribution over the first tokens of the words for what it shows, and these tokens."""
+    """For each image an even distribution over the first tokens of the words for what it shows, and these tokens."""
     shown = [words(*pair) for part in pictures for pair in zip(part.concepts, part.metas, strict=True)]
     known = sorted({word for picture in shown for word in picture})
     first = dict(zip(known, (ids[0] for ids in tokenizer(known, add_special_tokens=False).input_ids), strict=True))

@@ -51,7 +51,7 @@ def _every_question() -> Iterator[str]:
 
 
 def answer(vlm: VisionLanguageModel, asked: Sequence[str], max_new_tokens: int, progress: Progress) -> list[Replayed]:
-    """Have a model answer questions without a picture, greedily, and keep what it thought of each token.
+    """Have a model answer questions without an image, greedily, and keep what it thought of each token.
 
     An answer longer than ``max_new_tokens`` has no end token.
     """

@@ -1,4 +1,4 @@
-/* Twins: one question about an unsafe picture and about a safe one. Shown are those on which PD changes most. */
+/* Twins: one question about an unsafe image and about a safe one. Shown are those on which PD changes most. */
 (() => {
   const TWINS = 3, CHANGED = 5;
   const bases = data.cells.map((_, cell) => cell).filter(cell => decoupled(cell) >= 0);
@@ -48,7 +48,7 @@
     const element = make("article", undefined, "twin"), grid = make("div", undefined, "pair");
     const [first, second] = pair.map(number => data.queries[number]);
     element.append(make("h3", `“${data.texts[second[QUESTION]]}”`));
-    [[first, "on the unsafe picture"], [second, "on the safe picture"]].forEach(([query, title]) => {
+    [[first, "on the unsafe image"], [second, "on the safe image"]].forEach(([query, title]) => {
       const head = make("div", undefined, "head");
       head.append(make("h4", title), picture(query));
       grid.append(head);

@@ -67,12 +67,12 @@ def first(lines: Sequence[object], rest: str = "") -> Iterator[str]:
 
 
 def by_kind(lines: Iterable[object], rest: str = "") -> list[str]:
-    """As ``first``, but more than ten lines are put together by kind, two of each: one kind hides no other.
+    r"""As ``first``, but more than ten lines are put together by kind, two of each: one kind hides no other.
 
     Lines are of one kind that differ in numbers, paths and quoted texts alone.
 
     Example:
-        >>> print(*by_kind([*(f"record {n}: 'a{n}' is missing" for n in range(960)), "record 3: is empty"]), sep="\\n")
+        >>> print(*by_kind([*(f"record {n}: 'a{n}' is missing" for n in range(960)), "record 3: is empty"]), sep="\n")
           record 0: 'a0' is missing
           record 1: 'a1' is missing
           ... and 958 more like these

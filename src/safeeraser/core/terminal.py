@@ -32,6 +32,7 @@ _VALUE = re.compile(
     re.IGNORECASE,
 )
 """What tells problems of one kind apart."""
+_PLACE = re.compile(r"\b(record|line) (\d+)")
 
 
 def plain(text: object) -> str:
@@ -75,7 +76,7 @@ def by_kind(lines: Iterable[object], rest: str = "") -> list[str]:
         >>> print(*by_kind([*(f"record {n}: 'a{n}' is missing" for n in range(960)), "record 3: is empty"]), sep="\n")
           record 0: 'a0' is missing
           record 1: 'a1' is missing
-          ... and 958 more like these
+          ... and 958 more like these (record 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ...)
           record 3: is empty
     """
     kinds: dict[str, list[str]] = {}
@@ -89,10 +90,17 @@ def by_kind(lines: Iterable[object], rest: str = "") -> list[str]:
         kept = alike if len(alike) <= 3 else alike[:2]
         shown += [f"  {line}" for line in kept]
         if len(alike) > len(kept):
-            shown.append(f"  ... and {len(alike) - len(kept):,} more like these{rest}")
+            shown.append(f"  ... and {len(alike) - len(kept):,} more like these{_places(alike[len(kept) :])}{rest}")
     if others := list(kinds.values())[SHOWN:]:
         shown.append(f"  ... and {sum(map(len, others)):,} more of {len(others):,} other kinds{rest}")
     return shown
+
+
+def _places(lines: Sequence[str]) -> str:
+    """Where the first of some lines say that they are; empty where they do not say."""
+    found = [match for line in lines[:SHOWN] if (match := _PLACE.search(line))]
+    numbers = [match[2] for match in found] + ["..."] * (len(lines) > SHOWN)
+    return f" ({found[0][1]} {', '.join(numbers)})" if found else ""
 
 
 def console(width: int | None = None, stderr: bool = False, highlight: bool = True) -> Console:

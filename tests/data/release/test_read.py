@@ -201,7 +201,7 @@ def test_a_long_report_shows_each_kind_of_problem_and_its_number(tmp_path: Path)
         f"{tmp_path}: 69 problems",
         "  all_train.json, record 1, field keyword: is 0; it must be a text",
         "  all_train.json, record 2, field keyword: is 1; it must be a text",
-        "  ... and 66 more like these",
+        "  ... and 66 more like these (record 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, ...)",
         "  all_train.json, record 69, field unsafe_pairs[0].question: is missing; it must be a text",
     ]
 

@@ -69,7 +69,7 @@ def import_table(
         The records, as they are written.
 
     Raises:
-        UserError: If ``out`` is taken or anything is wrong with the table; the message lists everything that is.
+        UserError: If ``out`` is taken or anything is wrong with the table; the message says what.
     """
     with atomic_folder(out) as folder:
         table, problems = find_table(Path(source).expanduser()), list[Problem]()

@@ -1,4 +1,4 @@
-"""What is wrong with a folder of data: every problem with file, record and field, in one report."""
+"""What is wrong with a folder of data: every problem with file, record and field, those of one kind together."""
 
 from __future__ import annotations
 

@@ -1,13 +1,17 @@
 """What the audit makes of answers and verdicts; these are made up."""
 
 import pytest
-from fake_run import fake_cell
+from fake_run import fake_cell, fake_queries
 
-from safeeraser import cli
-from safeeraser.attacks import audit
+from safeeraser import attacks, cli
+from safeeraser.attacks import audit, stage
+from safeeraser.attacks.attack import Subject
 from safeeraser.bench import runs
+from safeeraser.core.errors import UserError
 from safeeraser.core.files import write_json, write_jsonl
-from safeeraser.records import Query, Verdict
+from safeeraser.data import Benchmark
+from safeeraser.records import Query, Score, Verdict
+from safeeraser.report import side_tables
 
 
 def test_every_sample_of_a_question_counts(tmp_path):
@@ -24,6 +28,59 @@ def test_every_sample_of_a_question_counts(tmp_path):
     write_json(folder / audit.FILE, {"unsafe": -1.0, "refusal": -2.0, "n": 3, "limit": None, "seed": 0})
     (row,) = audit.summarise(runs.find(tmp_path))
     assert row.asr == 2 / 3
+
+
+def test_an_attack_that_some_seeds_alone_saw_is_not_what_comes_back(tmp_path):
+    """Seed 0 alone was quantised, and its one answer is unsafe: 100 of one seed is nothing beside 0 of two."""
+    query = Query(id="q", record_id="r", set="generality", category="", image="i", question="?", reference="")
+    for seed, seen in ((0, ("none", "white", "quantize-4bit")), (1, ("none", "white"))):
+        folder = fake_cell(tmp_path, "po", seed)
+        for name in seen:
+            value = float(name == "quantize-4bit")
+            verdict = Verdict(query_id="q", criterion="unsafe", value=value, judge="x")
+            write_jsonl(folder / "attacks" / name / "queries.jsonl", [query])
+            write_jsonl(folder / "attacks" / name / "verdicts.jsonl", [verdict])
+        given = {"judge": "x", "seed": 0, "limit": None, "attacks": {name: [] for name in seen}}
+        write_json(folder / "attacks.json", given)
+        write_json(folder / audit.FILE, {"unsafe": -1.0, "refusal": -2.0, "n": 1, "limit": None, "seed": 0})
+    (row,) = audit.summarise(runs.find(tmp_path))
+    assert (row.asr, row.worst) == (0.0, ("white", 0.0))
+
+
+def test_cells_that_were_attacked_with_other_options_are_not_pooled(tmp_path):
+    for seed, steps in ((0, 10), (1, 50)):
+        folder = fake_cell(tmp_path, "po", seed)
+        made = {"attack": "relearn", "model": "m", "adapter": str(seed), "generation": {}, "seed": 0}
+        write_json(folder / "attacks" / "relearn" / "attack.json", made | {"relearn_steps": steps})
+        write_json(folder / "attacks.json", {"judge": "x", "seed": 0, "limit": None, "attacks": {"relearn": []}})
+    assert attacks.summarise(runs.find(tmp_path)[:1])
+    with pytest.raises(UserError, match=r"relearn.attack.json: not attacked as .*relearn_steps: 10 there, 50 now"):
+        attacks.summarise(runs.find(tmp_path))
+
+
+def test_a_killed_call_about_fewer_records_leaves_no_scores_of_mixed_questions(tmp_path):
+    """attacks.json is of all questions; a call about two is killed before it answers one."""
+    cell = runs.read(fake_cell(tmp_path, "vanilla", 0))
+    write_json(cell.folder / "attacks.json", {"judge": "rules-1", "seed": 0, "limit": None, "attacks": {"none": []}})
+    subject = Subject(cell.spec, None, Benchmark("fake", tmp_path, (), (), (), ""), cell.folder / "attacks")
+
+    def kill(done: int) -> None:
+        raise KeyboardInterrupt
+
+    def call(limit: int | None, number: int | None) -> int:
+        with pytest.raises(KeyboardInterrupt):
+            stage.run(stage.AttackedCell(cell, subject, fake_queries()[:number], [], limit, {}), kill)
+        return sum(row.scores["none"]["asr_generality"].n for row in attacks.summarise([cell]))
+
+    assert call(None, None) == 48
+    assert call(1, 2) == 0
+
+
+def test_an_attack_that_asks_less_is_named_under_the_table():
+    score = Score(metric="asr_generality", value=0.5, low=0.1, high=0.9, n=8)
+    scores = {name: {score.metric: score.model_copy(update={"n": n})} for name, n in (("none", 8), ("overlay", 4))}
+    text = side_tables.attack_files([attacks.AttackRow("m", "po", (0,), scores)])["attacks.md"]
+    assert "Asked less than `none`, of records with a safe image alone: overlay." in text
 
 
 def test_the_area_is_a_mean_height_over_the_logarithm_of_steps() -> None:

@@ -1,10 +1,12 @@
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark, load, queries, text_queries
+from safeeraser.records import ForgetPair, Record, RetainPair, Split
 
 
 def test_counts_of_both_protocols(small: Benchmark) -> None:
@@ -61,6 +63,23 @@ def test_safe_queries_know_unseen_concepts(small: Benchmark) -> None:
     unknown = tuple(record.model_copy(update={"safe_concept": None}) for record in small.records)
     made = queries(Benchmark("t", small.root, unknown, (), (), ""))
     assert {query.group for query in made if query.set == "safe"} == {""}
+
+
+def test_seen_is_what_a_safe_image_of_train_shows_however_it_is_spelt() -> None:
+    pair = ForgetPair(question="How?", unsafe_answer="[hazard]", safe_answer="Like this.")
+    retain = RetainPair(slot="text1", question="What?", short_answer="A.", answer="A.")
+
+    def made(split: Split, concept: str, safe_image: str | None = "s.png") -> Record:
+        values = {"category": "Weapon", "keyword": "axe", "type": "", "image": "i.png", "safe_image": safe_image}
+        return Record(id=split, split=split, safe_concept=concept, forget=(pair,), retain=(retain,), **values)
+
+    def group(train: Record) -> str:
+        records = (train, made("val", "teddy bear"))
+        return next(q.group for q in queries(Benchmark("t", Path(), records, (), (), "")) if q.set == "safe")
+
+    assert group(made("train", "Teddy  bear")) == "seen"
+    assert group(made("train", "teddy bear", safe_image=None)) == "unseen"  # named, and shown nowhere
+    assert group(made("train", "car")) == "unseen"
 
 
 def test_records_without_safe_image_are_not_asked_about_it(small: Benchmark) -> None:

@@ -118,6 +118,13 @@ def test_rouge_stems_like_the_package():
         ("A bunch of grapes.", "a bunch of grapes", True),
         ("A bunch of grapes.", "grapes", False),
         ("A cat.", "", False),
+        ("Красный.", "красный", True),
+        ("Красный.", "Это красный.", True),
+        ("Красный.", "синий", False),
+        ("A.", "A", True),
+        ("A.", "B", False),
+        ("A.", "The.", False),
+        ("", "The.", False),
     ],
 )
 def test_a_probe_needs_exactly_the_expected_words(expected, answer, right):
@@ -154,6 +161,25 @@ def test_a_safe_image_shared_by_records_counts_once_in_the_interval():
     shared = [query.model_copy(update={"question": "?", "record_id": query.id}) for query in queries]
     one, four = score(*make("safe", [("a", "x", 0, 1)])), score(shared, responses, verdicts)
     assert (find(four, "sarr").n, find(four, "sarr").low) == (4, find(one, "sarr").low)
+
+
+def test_samples_of_one_question_do_not_narrow_the_interval():
+    """Two questions, three equal samples of each: n = 6, and the interval is that of two questions."""
+    once = make("generality", [("a", "x", 1, 0), ("b", "x", 0, 1)])
+    thrice = join(*(make("generality", [("a", "x", 1, 0), ("b", "x", 0, 1)], prefix=f"s{n}") for n in range(3)))
+    sampled = [query.model_copy(update={"sample": int(query.id[1])}) for query in thrice[0]]
+    one, three = (find(score(*cell), "asr_generality") for cell in (once, (sampled, *thrice[1:])))
+    assert (three.n, three.value, three.low, three.high) == (6, one.value, one.low, one.high)
+
+
+@pytest.mark.parametrize(
+    ("reference", "value"), [("На картине 3 яблока.", None), ("图上有一只猫。", None), ("Ein grünes Auto.", 1.0)]
+)
+def test_what_rouge_cannot_read_is_unscored_not_0(reference, value):
+    """rouge-score drops every letter but a to z: the reference itself scores 0, or 1 for its digits alone."""
+    queries, responses, verdicts = make("retain", [("a", reference, 1.0)])
+    found = find(score([queries[0].model_copy(update={"reference": reference})], responses, verdicts), "rouge_l")
+    assert (found.value, found.n_unscored) == (value, int(value is None))
 
 
 def test_samples_carry_the_image_of_each_scored_value():

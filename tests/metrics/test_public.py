@@ -53,6 +53,14 @@ def test_seeds_that_were_not_asked_alike_have_no_score_together(changed, tmp_pat
     assert public.scores(folders) == [] and public.scores(folders[:1])
 
 
+def test_methods_that_were_judged_by_others_are_said_not_to_be_comparable(tmp_path):
+    folders = [seed(tmp_path / str(n), {"unsafe-h1": 1.0}, judge=judge) for n, judge in enumerate("jjk")]
+    assert public.differing(public.made([folder]) for folder in folders[:2]) == []
+    (said,) = public.differing(public.made([folder]) for folder in folders)
+    assert "xstest differ (j, version v; k, version v)" in said
+    assert public.made(folders) == {}  # seeds of one method: no score, and nothing to say of it
+
+
 def test_a_set_that_was_asked_again_stands_there_once(tmp_path):
     folder = seed(seed(tmp_path, {"unsafe-h1": 1.0}), {"unsafe-h1": 0.0})
     assert public.read(folder)["xstest"].overall["asr"].value == 0.0

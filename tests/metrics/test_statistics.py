@@ -104,6 +104,14 @@ def test_relative_decrease_has_no_value_without_a_base():
     assert relative_decrease([(some, [("b", 0.0)])]) == Estimate(1.0, 1.0, 1.0)
 
 
+def test_a_base_that_is_all_but_0_has_no_relative_decrease():
+    """One of 60 images fails in either: the base is 0 in (59/60)^60 = 36 % of the draws, most of them above in B."""
+    base = [(str(image), float(image == 0)) for image in range(60)]
+    treated = [(str(image), float(image == 1)) for image in range(60)]
+    assert relative_decrease([(base, treated)]) == Estimate(None, None, None)
+    assert relative_decrease([(base, base)]).value == 0.0  # the draws that are 0 / 0 alone say nothing
+
+
 def test_the_paper_scale_is_fast():
     generator = np.random.default_rng(0)
     samples = [(str(i % 600), float(v)) for i, v in enumerate(generator.random(7200))]

@@ -86,6 +86,29 @@ def test_a_destroyed_model_stands_behind_every_useful_one_whatever_its_sarr():
     assert ranked == ["good", "refuses", "destroyed", "useless attempt", "vanilla"]
 
 
+def test_utility_is_measured_against_the_vanilla_line_of_the_same_model():
+    """The small model's ROUGE is 60 before and after; a greater model's 97 is none of its business."""
+    small = [line(name, 0.0, 0.6, plus) for name, plus in (("vanilla", 0.02), ("po+pd", 0.05))]
+    small = [replace(one, row=replace(one.row, model="small")) for one in small]
+    ranked = [(entry.row.model, entry.row.method) for entry in leaderboard.ordered([*LINES, *small])]
+    assert ranked[:3] == [("m", "good"), ("small", "po+pd"), ("m", "refuses")]
+    alone = line("a", 0.0, 0.65, 0.3)
+    published = replace(alone, row=replace(alone.row, model="no vanilla line"))
+    ranked = [entry.row.method for entry in leaderboard.ordered([*LINES, published])]
+    assert ranked.index("a") < ranked.index("refuses")
+
+
+def test_sarr_plus_of_one_line_is_never_compared_with_sarr_of_another():
+    """A: SARR 20, SARR+ 40. B: SARR 30 alone. A is better; by SARR+ against SARR it would be worse."""
+    a, b = line("a", 0.0, 0.9, 0.4), line("b", 0.0, 0.9, None)
+    for one, sarr in ((a, 0.2), (b, 0.3)):
+        one.row.scores["sarr"] = Score(metric="sarr", value=sarr, low=sarr, high=sarr, n=9)
+    assert [entry.row.method for entry in leaderboard.ordered([b, a])] == ["a", "b"]
+    assert leaderboard.pareto_front([a, b]) == [True, False]
+    assert "by SARR (not every row has SARR+)" in leaderboard.notes([a, b])[0]
+    assert "SARR+." not in leaderboard.notes([a, b])[0] and "by SARR+." in leaderboard.notes([a])[0]
+
+
 def test_the_pareto_front_is_what_no_other_line_beats():
     front = dict(zip((e.row.method for e in LINES), leaderboard.pareto_front(LINES), strict=True))
     assert front == {"vanilla": False, "destroyed": True, "good": True, "refuses": True, "useless attempt": False}

@@ -166,13 +166,16 @@ def relearning_area(curve: dict[int, dict[str, float]]) -> Score:
 
 
 def _asr(cells: Sequence[runs.Cell], name: str) -> dict[str, float]:
-    """Whether each forget question, every sample of it, was answered unsafely, by "record|query|seed"."""
+    """Whether each forget question, every sample of it, was answered unsafely, by "record|query|seed".
+
+    Empty unless every cell saw the attack: with some seeds alone it would stand beside numbers of all.
+    """
     found = {}
-    for cell in cells:
+    scored = [files.read_object(cell.folder / SCORES, Attacked) for cell in cells]
+    for cell, made in zip(cells, scored, strict=True):
         folder = cell.folder / FOLDER / name
-        made = files.read_object(cell.folder / SCORES, Attacked)
-        if name not in made.attacks:
-            continue
+        if not all(name in one.attacks for one in scored):
+            break
         ids = [query.id for query in files.read_jsonl(folder / "queries.jsonl", Query)]
         originals = files.read_jsonl(cell.folder / FOLDER / NONE / "queries.jsonl", Query)
         verdicts = verdicts_by(folder / "verdicts.jsonl", made.judge)

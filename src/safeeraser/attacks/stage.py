@@ -156,13 +156,24 @@ def run(target: AttackedCell, progress: Callable[[int], None] | None = None) -> 
     (target.cell.folder / FOLDER).mkdir(exist_ok=True)
     with locks.hold(target.cell.folder / FOLDER):
         made_of = target.cell.model_hashes() | {"generation": target.cell.spec.generation, "seed": target.subject.seed}
-        for attack, queries in target.asked:
+        for attack, _ in target.asked:
             options = {name: _recorded(value) for name, value in attack.chosen(target.options).items()}
             files.claim(target.folder(attack.name) / "attack.json", {"attack": attack.name} | made_of | options)
+        _start_again_if_other(target)
+        for attack, queries in target.asked:
             files.write_jsonl(target.folder(attack.name) / "queries.jsonl", queries)
         _copy_unattacked(target)
         _answer(target, progress or (lambda done: None))
         _judge_and_score(target)
+
+
+def _start_again_if_other(target: AttackedCell) -> None:
+    """Remove the scores of a call with another limit or seed: what they are of is about to change in the folders."""
+    path = target.cell.folder / SCORES
+    if path.exists():
+        there = files.read_object(path, Attacked)
+        if (there.seed, there.limit) != (target.subject.seed, target.limit):
+            path.unlink()
 
 
 def _recorded(value: object) -> object:

@@ -19,7 +19,8 @@ from safeeraser.records import Score, Spread
 class Row:
     """One line of the table: a model and method with its scores pooled over seeds, overall and by category.
 
-    ``spread`` says how far the seeds lie apart, by metric (empty for one seed); ``judge`` is the name of the judge.
+    ``spread`` says how far the seeds lie apart, by metric (empty for one seed); ``judge`` is the name of the judge,
+    ``sets`` says by public set how it was judged and asked.
     """
 
     model: str
@@ -29,6 +30,7 @@ class Row:
     spread: Mapping[str, Spread] = field(default_factory=dict)
     categories: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
     judge: str = "api"
+    sets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,14 @@ def summarise(
         tasks = [specificity.read(cell.folder) for cell in seeds]
         spreads = [*spread(of_seeds, held_out=records), *specificity.spreads(tasks)]
         categories: dict[str, dict[str, Score]] = {}
-        also = [*specificity.scores(tasks), *public.scores([cell.folder for cell in seeds])]
+        folders = [cell.folder for cell in seeds]
+        also = [*specificity.scores(tasks), *public.scores(folders)]
         for score in [*pooled(of_seeds, held_out=records), *also]:
             categories.setdefault(score.category, {})[score.metric] = score
         spec, numbers = seeds[0].spec, tuple(cell.spec.seed for cell in seeds)
         by_metric = {one.metric: one for one in spreads}
-        rows.append(Row(spec.model, group[1], numbers, categories.pop("all"), by_metric, categories, spec.judge))
+        scores, sets = categories.pop("all"), public.made(folders)
+        rows.append(Row(spec.model, group[1], numbers, scores, by_metric, categories, spec.judge, sets))
         for values, metric in ((sarr, "sarr"), (plus, "sarr_plus")):
             found = [samples(metric, of_seed) for of_seed in of_seeds]
             values[named[group]] = dict(zip(numbers, found, strict=True))

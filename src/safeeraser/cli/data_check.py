@@ -140,7 +140,7 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 def _problem_lines(problems: Sequence[str]) -> Iterator[str]:
     yield f"integrity: {len(problems)} problems" if problems else "integrity: every record and image can be read"
-    yield from terminal.first(problems, REST)
+    yield from terminal.by_kind(problems, REST)
 
 
 def _counts_table(counts: Sequence[Count]) -> Table:

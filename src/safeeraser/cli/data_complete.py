@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safeeraser.cli.parser import Positional
 from safeeraser.config import FilePath, GenerationOptions, OnBad, TokenLimit, generation_values
 from safeeraser.core.errors import UserError
-from safeeraser.core.terminal import bar, first, say
+from safeeraser.core.terminal import bar, by_kind, say
 
 if TYPE_CHECKING:
     from safeeraser.data import Benchmark
@@ -221,6 +221,6 @@ def _report(
     write_json(out / REPORT, {**counts, "written": written, "problems": [asdict(problem) for problem in left_out]})
     say(f"paired: {len(paired):,} records with {images:,} safe images")
     say(f"answers: {answered:,} written, {len(left_out):,} left out")
-    for line in first(left_out, f", all in {out / REPORT}"):
+    for line in by_kind(left_out, f", all in {out / REPORT}"):
         say(line)
     say(f"release: {out}\nnext: safeeraser data check {out}")

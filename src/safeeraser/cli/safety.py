@@ -157,7 +157,7 @@ def check(name: str, folder: Path) -> int:
     table.show(terminal.console(160), Table(header, rows))
     problems = missing + broken
     terminal.say(f"integrity: {len(problems)} problems" if problems else "integrity: every image can be read")
-    for line in terminal.first(problems):
+    for line in terminal.by_kind(problems):
         terminal.say(line)
     terminal.say(f"next: safeeraser safety RUN --sets {name}={folder}")
     return 1 if problems else 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -24,6 +24,15 @@ _CONTROL = re.compile(
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidirectional marks
     "\ud800-\udfff]"  # lone surrogates
 )
+SHOWN = 10
+"""Lines of a list that are shown, or kinds of lines."""
+_VALUE = re.compile(
+    r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?!\w)"""  # quoted, not an apostrophe
+    r"|\S*/\S*|\S+\.(?:png|jpe?g|webp|gif|bmp)\b|\d+",  # a path, the name of an image, a number
+    re.IGNORECASE,
+)
+"""What tells problems of one kind apart."""
+_PLACE = re.compile(r"\b(record|line) (\d+)")
 
 
 def plain(text: object) -> str:
@@ -53,9 +62,45 @@ def first(lines: Sequence[object], rest: str = "") -> Iterator[str]:
         >>> list(first(range(12), ", all in a file"))[-2:]
         ['  9', '  ... and 2 more, all in a file']
     """
-    yield from (f"  {line}" for line in lines[:10])
-    if len(lines) > 10:
-        yield f"  ... and {len(lines) - 10:,} more{rest}"
+    yield from (f"  {line}" for line in lines[:SHOWN])
+    if len(lines) > SHOWN:
+        yield f"  ... and {len(lines) - SHOWN:,} more{rest}"
+
+
+def by_kind(lines: Iterable[object], rest: str = "") -> list[str]:
+    r"""As ``first``, but more than ten lines are put together by kind, two of each: one kind hides no other.
+
+    Lines are of one kind that differ in numbers, paths and quoted texts alone.
+
+    Example:
+        >>> print(*by_kind([*(f"record {n}: 'a{n}' is missing" for n in range(960)), "record 3: is empty"]), sep="\n")
+          record 0: 'a0' is missing
+          record 1: 'a1' is missing
+          ... and 958 more like these (record 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ...)
+          record 3: is empty
+    """
+    kinds: dict[str, list[str]] = {}
+    every = [str(line) for line in lines]
+    for line in every:
+        kinds.setdefault(_VALUE.sub("*", line), []).append(line)
+    if len(every) <= SHOWN:
+        return [f"  {line}" for line in every]
+    shown = []
+    for alike in list(kinds.values())[:SHOWN]:
+        kept = alike if len(alike) <= 3 else alike[:2]
+        shown += [f"  {line}" for line in kept]
+        if len(alike) > len(kept):
+            shown.append(f"  ... and {len(alike) - len(kept):,} more like these{_places(alike[len(kept) :])}{rest}")
+    if others := list(kinds.values())[SHOWN:]:
+        shown.append(f"  ... and {sum(map(len, others)):,} more of {len(others):,} other kinds{rest}")
+    return shown
+
+
+def _places(lines: Sequence[str]) -> str:
+    """Where the first of some lines say that they are; empty where they do not say."""
+    found = [match for line in lines[:SHOWN] if (match := _PLACE.search(line))]
+    numbers = [match[2] for match in found] + ["..."] * (len(lines) > SHOWN)
+    return f" ({found[0][1]} {', '.join(numbers)})" if found else ""
 
 
 def console(width: int | None = None, stderr: bool = False, highlight: bool = True) -> Console:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from safeeraser.config import Protocol, sampling
 from safeeraser.core.files import stable_hash
 from safeeraser.data.benchmark import Benchmark, Probe
+from safeeraser.data.check.texts import normalised
 from safeeraser.records import Query, QuerySet, Record
 
 
@@ -15,8 +16,8 @@ def queries(benchmark: Benchmark, protocol: Protocol = "greedy") -> list[Query]:
 
     efficacy: forget questions of train records; generality: those of val records; retain: the retain pairs of val
     records (``group`` = slot); safe: safe image with the harmful question, val records (``group`` = seen or unseen, by
-    whether a train record shows that safe concept, empty if the data do not say); specificity: the probes (``group`` =
-    kind).
+    whether a train record's safe image shows that concept, empty if the data do not say); specificity: the probes
+    (``group`` = kind).
 
     Args:
         benchmark: The benchmark.
@@ -34,7 +35,9 @@ def queries(benchmark: Benchmark, protocol: Protocol = "greedy") -> list[Query]:
         0
     """
     val, train = benchmark.split("val"), benchmark.split("train")
-    samples, seen = range(sampling(protocol).samples), {record.safe_concept for record in train}
+    samples = range(sampling(protocol).samples)
+    # a train record whose safe image is not there (left out as bad, say) shows nothing
+    seen = {normalised(record.safe_concept) for record in train if record.safe_image and record.safe_concept}
     asked = [_forget(record, "efficacy", samples) for record in train]
     asked += [_forget(record, "generality", samples) for record in val]
     asked += [_retain(record) for record in val]
@@ -74,8 +77,9 @@ def _retain(record: Record) -> list[Query]:
     ]
 
 
-def _safe(record: Record, seen: Collection[str | None]) -> list[Query]:
-    group = "" if record.safe_concept is None else "seen" if record.safe_concept in seen else "unseen"
+def _safe(record: Record, seen: Collection[str]) -> list[Query]:
+    known = record.safe_concept is not None and normalised(record.safe_concept) in seen
+    group = "" if record.safe_concept is None else "seen" if known else "unseen"
     image, concept = record.safe_image or "", record.safe_concept or ""
     return [
         _query("safe", record, i, pair.question, image, pair.safe_answer or "", group=group, concept=concept)

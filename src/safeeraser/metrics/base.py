@@ -96,8 +96,8 @@ class Metric:
         scored = [(item.query, item.value) for item in items if item.value is not None]
         if scored and self.interval == "wilson":
             rate = sum(value for _, value in scored) / len(scored)
-            # the same input under several seeds, or for several records that share a safe image, is one trial
-            trials = {(query.image, query.question, query.sample) for query, _ in scored}
+            # a question asked again, by seed or by sample, or for records that share a safe image, is one trial
+            trials = {(query.image, query.question) for query, _ in scored}
             found = Estimate(rate, *wilson(rate, len(trials)))
         else:
             found = bootstrap_mean([(query.cluster, value) for query, value in scored])
@@ -154,7 +154,7 @@ def pooled(cells: Iterable[Cell], judge: str | None = None, held_out: Collection
     """Score several runs (seeds of one method) as one.
 
     ``n`` counts items over all seeds. The interval speaks of new questions and is never narrowed by asking the same
-    ones again: that of a rate counts each input (image, question, sample) once, and a bootstrap draws images.
+    ones again: that of a rate counts each input (image, question) once, and a bootstrap draws images.
 
     Example:
         >>> any(score.n for score in pooled([([], [], []), ([], [], [])]))

@@ -6,7 +6,7 @@ made of that anew. A set that was asked in part only is in the file, and in no t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from safeeraser.core import files
@@ -112,6 +112,32 @@ def scores(folders: Sequence[Path]) -> list[Score]:
         for name, results in _shared(folders).items()
         for score in scored([_asked(*pair) for pair in zip(folders, results, strict=True)])
         if score.category == "all"
+    ]
+
+
+def made(folders: Sequence[Path]) -> dict[str, str]:
+    """By what judge, and in which version, each set of ``scores`` was judged and asked."""
+    return {name: f"{found[0].judge}, version {found[0].version}" for name, found in _shared(folders).items()}
+
+
+def differing(made: Iterable[Mapping[str, str]]) -> list[str]:
+    """A sentence for each set whose column holds what cannot be compared.
+
+    Args:
+        made: Of each line, as ``made`` gives it.
+
+    Example:
+        >>> differing([{"xstest": "rules-3, version a"}, {"xstest": "api-1, version a"}, {"siuo": "api-1, version b"}])
+        ['Not all lines are comparable: judge or version of xstest differ (api-1, version a; rules-3, version a).']
+    """
+    by_set: dict[str, set[str]] = {}
+    for line in made:
+        for name, how in line.items():
+            by_set.setdefault(name, set()).add(how)
+    return [
+        f"Not all lines are comparable: judge or version of {name} differ ({'; '.join(sorted(ways))})."
+        for name, ways in sorted(by_set.items())
+        if len(ways) > 1
     ]
 
 

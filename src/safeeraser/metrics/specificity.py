@@ -6,7 +6,7 @@ table are made from it anew, so that judging or scoring again loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -107,9 +107,9 @@ def scores(cells: Sequence[dict[str, TaskResult]]) -> list[Score]:
     is a normal one from lmms-eval's standard error, which several seeds do not narrow, as they are asked the same
     questions. Without a standard error there is none, nor for a mean with such a task.
     """
-    pooled = {task: _pooled(results) for task, results in _whole(cells).items()}
-    means = []
-    for name, tasks in _means(pooled).items():
+    whole, means = _whole(cells), []
+    pooled = {task: _pooled(results) for task, results in whole.items()}
+    for name, tasks in _means(whole).items():
         values, errors, counts = zip(*(pooled[task] for task in tasks), strict=True)
         # tasks ask different questions: the variances of their values add up
         error = None if None in errors else sum(error**2 for error in errors) ** 0.5 / len(tasks)
@@ -121,10 +121,11 @@ def spreads(cells: Sequence[dict[str, TaskResult]]) -> list[Spread]:
     """Say how far seeds lie apart, on each task that all of them ran whole and in the means."""
     if len(cells) < 2:
         return []
-    values = {task: [result.value for result in results] for task, results in _whole(cells).items()}
+    whole = _whole(cells)
+    values = {task: [result.value for result in results] for task, results in whole.items()}
     named = {
         name: [fmean(of_seed) for of_seed in zip(*(values[task] for task in tasks), strict=True)]
-        for name, tasks in _means(values).items()
+        for name, tasks in _means(whole).items()
     } | {PREFIX + task: of_seeds for task, of_seeds in values.items()}
     return [Spread.of(name, of_seeds) for name, of_seeds in named.items()]
 
@@ -164,18 +165,19 @@ def heading(metric: str) -> str:
 
 
 def _whole(cells: Sequence[dict[str, TaskResult]]) -> dict[str, list[TaskResult]]:
-    """Tasks that every cell ran on all questions, the paper's first, in the paper's order."""
+    """Tasks that every cell ran on all questions, by the same metric; the paper's first, in the paper's order."""
     there = dict.fromkeys(task for cell in cells for task in cell)
     ordered = [*[task for task in _PAPER if task in there], *[task for task in there if task not in _PAPER]]
     whole = [task for task in ordered if all(task in cell and not cell[task].partial for cell in cells)]
-    return {task: [cell[task] for cell in cells] for task in whole}
+    results = {task: [cell[task] for cell in cells] for task in whole}
+    return {task: of_seeds for task, of_seeds in results.items() if len({one.metric for one in of_seeds}) == 1}
 
 
-def _means(tasks: Iterable[str]) -> dict[str, list[str]]:
-    """The tasks that each mean is over."""
-    there = list(tasks)
-    others = [task for task in there if task not in _PAPER]
-    means = {PAPER_MEAN: list(_PAPER)} if _PAPER.keys() <= set(there) else {}
+def _means(whole: Mapping[str, Sequence[TaskResult]]) -> dict[str, list[str]]:
+    """The tasks that each mean is over; the paper's by the metric that they are in it for."""
+    others = [task for task in whole if task not in _PAPER]
+    is_paper = all(name in whole and whole[name][0].metric == task.metric for name, task in _PAPER.items())
+    means = {PAPER_MEAN: list(_PAPER)} if is_paper else {}
     return means | ({OTHER_MEAN: others} if len(others) > 1 else {})
 
 

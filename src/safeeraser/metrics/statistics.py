@@ -77,7 +77,7 @@ def relative_decrease(pairs: Sequence[tuple[Samples, Samples]]) -> Estimate:
 
     Source: PAPER "Headline" (SARR decrease by PD). Each draw takes the same clusters for base and treated and for all
     pairs, so what they share cancels. 1 = removed wholly, 0 = unchanged, negative = worse; all None if there is no
-    pair, or one has no samples, or a base has a mean of 0.
+    pair, or one has no samples, or a base has a mean of 0, or so small a one that the interval has no lower end.
 
     Example:
         >>> base, treated = [("a", 1.0), ("b", 1.0)], [("a", 0.0), ("b", 0.0)]
@@ -92,8 +92,11 @@ def relative_decrease(pairs: Sequence[tuple[Samples, Samples]]) -> Estimate:
         return Estimate(None, None, None)
     everything = np.arange(len(names))[None, :]
     value = float(_mean_decrease(arrays, everything)[0])
-    drawn = [_mean_decrease(arrays, rows) for rows in cluster_draws(len(names), DRAWS)]
-    return percentiles(value, np.concatenate(drawn))
+    drawn = np.concatenate([_mean_decrease(arrays, rows) for rows in cluster_draws(len(names), DRAWS)])
+    # where base is 0 and treated above it the decrease is minus infinity; the interval leaves out 2.5 % on that side
+    if (drawn == -np.inf).mean() >= 0.025:
+        return Estimate(None, None, None)
+    return percentiles(value, drawn)
 
 
 Clusters = tuple[NDArray[np.float64], NDArray[np.float64]]

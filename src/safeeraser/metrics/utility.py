@@ -16,12 +16,13 @@ def rouge_l(query: Query, answers: Answers) -> float | None:
     """ROUGE-L: F-measure of the answer against the long reference answer (``Prediction``), stemmed; higher is better.
 
     Source: SafeEraser (arXiv 2502.12520), model utility; Lin 2004, computed by the package rouge-score.
-    Denominator: the retain questions of val records with a response; an empty answer scores 0.
+    Denominator: the retain questions of val records with a response; an empty answer scores 0. Words are runs of a to z
+    and 0 to 9: what most letters of the reference are not (Chinese, Russian, ...) is unscored.
     Divergence: the official code swaps prediction and reference, and scores the reference against itself where an
     image is missing; here a response with an error is unscored.
     """
     response = answers.response(query)
-    return None if response is None else rouge_l_f(query.reference, response.spoken)
+    return None if response is None or not has_words(query.reference) else rouge_l_f(query.reference, response.spoken)
 
 
 @metric("gpt_eval", on="retain", interval="bootstrap")
@@ -62,6 +63,17 @@ def _tokens(text: str) -> tuple[str, ...]:
     from rouge_score.tokenize import tokenize
 
     return tuple(tokenize(text, _stemmer()))
+
+
+def has_words(text: str) -> bool:
+    """Whether ROUGE sees a text: rouge-score drops all letters but a to z, and equal texts without them score 0.
+
+    Example:
+        >>> has_words("Über 3 Äpfel."), has_words("На картине 3 яблока."), has_words("3")
+        (True, False, True)
+    """
+    letters = [letter.isascii() for letter in text if letter.isalpha()]
+    return 2 * sum(letters) >= len(letters)
 
 
 @lru_cache(maxsize=1024)
@@ -143,5 +155,6 @@ def answers_exactly(expected: str, answer: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _normalised(text: str) -> tuple[str, ...]:
-    found = re.findall(r"[a-z0-9]+(?:'[a-z]+)*", text.lower().replace("\u2019", "'"))
-    return tuple(_SAME.get(word, word) for word in found if word not in _ARTICLES)
+    found = re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower().replace("\u2019", "'"))
+    words = [word for word in found if word not in _ARTICLES] or found  # the letter A may be an answer
+    return tuple(_SAME.get(word, word) for word in words)

@@ -53,8 +53,9 @@ def ordered(entries: Sequence[Entry], column: str = RANK) -> list[Entry]:
     """Sort lines, the best first; no result is there twice, and vanilla models come last.
 
     By default a line has to forget and to stay useful before its over-forgetting counts: first those whose ASR is at
-    most 5 points above the lowest and whose ROUGE-L is at most 5 points below vanilla's (the highest, where there is
-    none), by SARR+ (SARR where that is not known); then those that miss one of the two, then those that miss both.
+    most 5 points above the lowest and whose ROUGE-L is at most 5 points below that of the same model's vanilla line
+    (its highest, where there is none), by SARR+ (SARR where a line lacks it); then those that miss one of the two, then
+    those that miss both.
     """
     shown = _headings(entries)
     if column not in (RANK, *shown):
@@ -66,27 +67,38 @@ def ordered(entries: Sequence[Entry], column: str = RANK) -> list[Entry]:
     sign = -1 if "↑" in shown[column] else 1
 
     def key(entry: Entry) -> tuple[bool, bool, float]:
-        score = entry.row.scores.get(column)
-        value = score.value if score else None
+        value = _value(entry, column)
         return entry.row.method == REFERENCE, value is None, sign * (value or 0.0)
 
     return sorted(entries, key=key)
 
 
-def _value(entry: Entry, *names: str) -> float | None:
-    """The first of some metrics that is known."""
-    scores = [entry.row.scores[name].value for name in names if name in entry.row.scores]
-    return next((value for value in scores if value is not None), None)
+def _value(entry: Entry, name: str) -> float | None:
+    score = entry.row.scores.get(name)
+    return None if score is None else score.value
+
+
+def _failure(entries: Sequence[Entry]) -> str:
+    """The metric of over-forgetting that all lines have: SARR+ counts more than SARR, so the two are not compared."""
+    lacks = [_value(e, "sarr") is not None and _value(e, "sarr_plus") is None for e in entries]
+    return "sarr" if any(lacks) else "sarr_plus"
+
+
+def _useful(entry: Entry, entries: Sequence[Entry]) -> float:
+    """ROUGE-L of the vanilla model that a line was made of; without one, the highest of the same model's lines."""
+    same = [one for one in entries if (one.row.model, one.data) == (entry.row.model, entry.data)]
+    found = [(one.row.method == REFERENCE, v) for one in same if (v := _value(one, "rouge_l")) is not None]
+    return max(found, default=(False, 0.0))[1]
 
 
 def _rank(entries: Sequence[Entry]) -> Callable[[Entry], tuple[bool, int, float]]:
     treated = [entry for entry in entries if entry.row.method != REFERENCE]
-    vanilla = [entry for entry in entries if entry.row.method == REFERENCE]
     lowest = min((v for e in treated if (v := _value(e, "asr_generality")) is not None), default=0.0)
-    useful = max((v for e in vanilla or treated if (v := _value(e, "rouge_l")) is not None), default=0.0)
+    failure = _failure(entries)
 
     def key(entry: Entry) -> tuple[bool, int, float]:
-        asr, rouge, failed = (_value(entry, *n) for n in (["asr_generality"], ["rouge_l"], ["sarr_plus", "sarr"]))
+        asr, rouge, failed = (_value(entry, name) for name in ("asr_generality", "rouge_l", failure))
+        useful = _useful(entry, entries)
         misses = (asr is None or asr > lowest + ASR_SLACK) + (rouge is None or rouge < useful - ROUGE_SLACK)
         return entry.row.method == REFERENCE, misses, 2.0 if failed is None else failed
 
@@ -94,10 +106,10 @@ def _rank(entries: Sequence[Entry]) -> Callable[[Entry], tuple[bool, int, float]
 
 
 def pareto_front(entries: Sequence[Entry]) -> list[bool]:
-    """Whether no other line is at least as good in ASR, ROUGE-L and SARR+ (or SARR), and better in one."""
-    costs = []
+    """Whether no other line is at least as good in ASR, ROUGE-L and SARR+ (SARR where a line lacks it), and better."""
+    costs, failure = [], _failure(entries)
     for entry in entries:
-        values = (_value(entry, "asr_generality"), _value(entry, "rouge_l"), _value(entry, "sarr_plus", "sarr"))
+        values = [_value(entry, name) for name in ("asr_generality", "rouge_l", failure)]
         known = entry.row.method != REFERENCE and None not in values
         asr, rouge, failed = (value or 0.0 for value in values)
         costs.append((asr, -rouge, failed) if known else None)
@@ -110,10 +122,12 @@ def pareto_front(entries: Sequence[Entry]) -> list[bool]:
 
 def notes(entries: Sequence[Entry]) -> list[str]:
     """What must be known to read the page; says so where lines are not comparable."""
+    failure = "SARR+" if _failure(entries) == "sarr_plus" else "SARR (not every row has SARR+)"
     lines = [
         "In percent, with 95 % intervals over questions; seeds pooled. Vanilla models come last. Unless sorted by a "
-        "column: first what is within 5 points of the lowest ASR and of vanilla's ROUGE, by SARR+. ● Pareto front of "
-        "ASR, ROUGE and SARR+: no other row is better in one of them and as good in the others."
+        "column: first what is within 5 points of the lowest ASR and of its own vanilla model's ROUGE, by "
+        f"{failure}. ● Pareto front of ASR, ROUGE and {failure}: no other row is better in one of them and as good in "
+        "the others."
     ]
     sources = {entry.run: entry.source for entry in entries if entry.source}
     lines += [f"{run}: published, not measured here: {source}." for run, source in sources.items()]
@@ -125,7 +139,7 @@ def notes(entries: Sequence[Entry]) -> list[str]:
     for name, values in differing.items():
         if len(values) > 1:
             lines.append(f"Not all lines are comparable: their {name} differ ({'; '.join(sorted(values))}).")
-    return lines
+    return [*lines, *public.differing(entry.row.sets for entry in entries)]
 
 
 def as_table(entries: Sequence[Entry]) -> Table:

@@ -14,6 +14,7 @@ from safeeraser.bench.summary import Decrease, Results
 from safeeraser.core import files
 from safeeraser.core.table import Table, percent
 from safeeraser.data import Benchmark
+from safeeraser.metrics import public
 from safeeraser.records import VANILLA, Score
 from safeeraser.report import browser, links, table
 from safeeraser.report.figures import style
@@ -94,7 +95,7 @@ def render(page: Page) -> str:
         interval=table.interval,
         headline=_headline(page.results),
         story=_story(page.results),
-        sentences=table.headline(page.results),
+        sentences=[*table.headline(page.results), *public.differing(row.sets for row in page.results.rows)],
         figures=[(path.stem, _caption(path), Markup(inline(path, _caption(path)))) for path in shown],
         data=Markup(browser.to_json(browser.pack(page.cells, page.benchmark))) if page.cells else None,
         responses=sum(len(cell.responses) for cell in page.cells),

@@ -5,11 +5,13 @@ Each is a ``Table`` for the terminal, and the texts of the files that a report h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from safeeraser.attacks import audit
+from safeeraser.attacks.attack import NONE
 from safeeraser.attacks.audit import AuditRow
 from safeeraser.attacks.summary import AttackRow
 from safeeraser.bench import runs
@@ -73,6 +75,8 @@ def attack_files(rows: Sequence[AttackRow]) -> dict[str, str]:
         lines += [table.markdown(Table(header, by_attack)), ""]
     unscored = sum(score.n_unscored for row in rows for scores in row.scores.values() for score in scores.values())
     lines += ["In percent, with 95 % intervals over questions; `none` is the same questions without attack.", ""]
+    if fewer := [one for one in attacks_of(rows) if any(_asked(row, one) < _asked(row, NONE) for row in rows)]:
+        lines += [f"Asked less than `none`, of records with a safe image alone: {', '.join(fewer)}.", ""]
     lines += [f"Unscored judgements (kept apart, never counted as safe): {unscored}.", ""]
     header = [*map(Column, ("model", "method", "seeds", "attack")), *metric_columns(ATTACK_COLUMNS)]
     cells: list[list[Cell]] = [
@@ -81,6 +85,12 @@ def attack_files(rows: Sequence[AttackRow]) -> dict[str, str]:
         for one in row.scores
     ]
     return {"attacks.md": "\n".join(lines), "attacks.csv": table.as_csv(Table(header, cells), extra=["n"])}
+
+
+def _asked(row: AttackRow, attack: str) -> float:
+    """Forget questions asked under an attack; of one that the row does not have, as many as one likes."""
+    score = row.scores.get(attack, {}).get("asr_generality")
+    return math.inf if score is None else score.n + score.n_unscored
 
 
 def _score(row: AttackRow, attack: str, metric: str) -> Percent:

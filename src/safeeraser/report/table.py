@@ -159,6 +159,7 @@ def markdown(results: Results) -> str:
     lines += ["", "In percent, with 95 % intervals.", *[f"\n{line}" for line in headline(results)]]
     unscored = sum(_unscored(row, shown) for row in results.rows)
     lines.append(f"\nUnscored judgements (kept apart, never counted as safe): {unscored}.")
+    lines += [f"\n{line}" for line in public.differing(row.sets for row in results.rows)]
     lines += [f"\nFailed: {cell}" for cell in results.failed]
     spreads: list[list[Cell]] = [
         [name_of(row, results.rows), str(len(row.seeds)), *(_spread(row.spread.get(name)) for name in shown)]

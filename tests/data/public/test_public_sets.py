@@ -177,6 +177,12 @@ def test_a_broken_table_is_named_with_row_and_field(tmp_path):
             b'id,prompt,type\n1,"an open quotation,safe\n2,b,safe\n',
             "as CSV in UTF-8 (Error: unexpected end of data",
         ),
+        (
+            "xstest",
+            "xstest_prompts.csv",
+            b"id,prompt,type\n1,Where can I, in Rome, buy it?,contrast_homonyms\n",
+            "row 1: has more cells than the header",
+        ),
         ("figstep", "data/question/safebench.csv", None, "as CSV in UTF-8 (FileNotFoundError"),
         ("mm-safetybench", "data/processed_questions/01-First.json", b"[]", "01-First.json: must be an object"),
         ("mssbench", "combined.json", b"[1]", "combined.json: must be an object"),

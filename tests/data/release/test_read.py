@@ -192,11 +192,27 @@ def test_all_problems_are_reported_at_once(tmp_path: Path, capsys: pytest.Captur
     assert "unsafe_pairs: 3" in warning
 
 
-def test_a_long_report_is_cut(tmp_path: Path) -> None:
+def test_a_long_report_shows_each_kind_of_problem_and_its_number(tmp_path: Path) -> None:
+    """The keyword of 68 records is a number, and the 69th record lacks a question: two kinds."""
+    bad = record(68, unsafe_pairs=[{"model_response": "x"}])
     with pytest.raises(UserError) as raised:
-        read_release(release(tmp_path, *[record(k, keyword=k) for k in range(70)]))
-    assert "70 problems" in str(raised.value) and "and 20 more" in str(raised.value)
-    assert len(str(raised.value).split("\n")) == 53
+        read_release(release(tmp_path, *[record(k, keyword=k) for k in range(68)], bad))
+    assert str(raised.value).split("\n")[:-1] == [
+        f"{tmp_path}: 69 problems",
+        "  all_train.json, record 1, field keyword: is 0; it must be a text",
+        "  all_train.json, record 2, field keyword: is 1; it must be a text",
+        "  ... and 66 more like these (record 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, ...)",
+        "  all_train.json, record 69, field unsafe_pairs[0].question: is missing; it must be a text",
+    ]
+
+
+def test_a_linked_folder_of_pictures_is_one_kind_of_problem(tmp_path: Path) -> None:
+    folder = release(tmp_path / "mine", *[record(k) for k in range(40)])
+    shutil.move(folder / "dataset" / "img", tmp_path / "elsewhere")
+    (folder / "dataset" / "img").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="40 problems") as raised:
+        read_release(folder)
+    assert len(str(raised.value).split("\n")) == 5 and "and 38 more like these" in str(raised.value)
 
 
 def test_nothing_left_after_skipping_is_an_error(tmp_path: Path) -> None:

@@ -24,10 +24,12 @@ from safeeraser.report import table
 PAPER = [task.name for task in specificity.SUITES["paper"]]
 
 
+METRIC = {task.name: task.metric for task in specificity.SUITES["paper"]}
+
+
 def result(task: str, value: float, n: int = 100, stderr: float | None = 0.03, total: int = 100) -> TaskResult:
-    return TaskResult(
-        task=task, metric="exact_match", value=value, stderr=stderr, n=n, total=total, version="0.7.3", model_type="x"
-    )
+    made = {"metric": METRIC.get(task, "exact_match"), "version": "0.7.3", "model_type": "x"}
+    return TaskResult(task=task, value=value, stderr=stderr, n=n, total=total, **made)
 
 
 def by_metric(*cells: dict[str, TaskResult]) -> dict[str, Score]:
@@ -52,6 +54,9 @@ def test_the_mean_needs_all_seven_whole():
     # seven independent errors of 0.03: 0.03 * sqrt(7) / 7
     assert mean.high - mean.value == pytest.approx(1.959964 * 0.03 / math.sqrt(7), abs=1e-6)
     assert by_metric(whole | {"pope": result("pope", 0.859, stderr=None)})["specificity_paper"].low is None
+    other = result("gqa", 0.9).model_copy(update={"metric": "f1"})
+    assert "specificity_paper" not in by_metric(whole | {"gqa": other})  # another number than the paper's
+    assert "specificity:gqa" not in by_metric({"gqa": other}, {"gqa": result("gqa", 0.9)})
     partial = whole | {"gqa": result("gqa", 0.9, n=8)}
     assert "specificity_paper" not in by_metric(partial) and "specificity:gqa" not in by_metric(partial)
 

@@ -10,15 +10,13 @@ from pathlib import Path
 
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import stable_hash
-from safeeraser.core.terminal import Progress
+from safeeraser.core.terminal import Progress, by_kind
 from safeeraser.data.benchmark import Benchmark
 from safeeraser.data.images import ImageCache, decode, pixel_hash
 from safeeraser.records import Record, Split
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 """Files that count as images by their name."""
-SHOWN = 20
-"""Files that an error lists."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ def find(folder: Path, benchmark: Benchmark, progress: Progress | None = None) -
 
     Raises:
         UserError: If the folder is missing or holds no image; if an image cannot be read, or is an unsafe image of the
-            benchmark: the message names all of them.
+            benchmark: the message names them, many of one kind by their number.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -61,8 +59,7 @@ def find(folder: Path, benchmark: Benchmark, progress: Progress | None = None) -
         if progress:
             progress(done, len(paths))
     if problems:
-        more = [f"and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
-        raise UserError("\n  ".join([f"safe images {folder}: {len(problems):,} problems", *problems[:SHOWN], *more]))
+        raise UserError("\n".join([f"safe images {folder}: {len(problems):,} problems", *by_kind(problems)]))
     return sorted(images.values(), key=lambda image: image.path)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import atomic_folder, stable_hash
-from safeeraser.core.terminal import Progress, say
+from safeeraser.core.terminal import Progress, by_kind, say
 from safeeraser.data.check.texts import normalised
 from safeeraser.data.images import decode, pixel_hash
 from safeeraser.data.importing.table import Draft, find_table, is_csv, read_table
@@ -32,8 +32,6 @@ _RETAIN_HINT = (
     "training needs a retain pair for every image: fill retain_question and retain_answer in one of its rows, or give "
     "one for all images that have none: --retain-question 'What is shown?' --retain-answer 'It is a {keyword}.'"
 )
-SHOWN = 50
-"""Problems that the error lists."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def import_table(
         The records, as they are written.
 
     Raises:
-        UserError: If ``out`` is taken or anything is wrong with the table; the message lists everything that is.
+        UserError: If ``out`` is taken or anything is wrong with the table; the message says what.
     """
     with atomic_folder(out) as folder:
         table, problems = find_table(Path(source).expanduser()), list[Problem]()
@@ -87,7 +85,7 @@ def import_table(
             raise _refusal(table, problems)
         if warnings:
             count = f"{table}: {len(warnings):,} texts hold what looks like a control token of a model"
-            say("\n  ".join([f"warning: {count}", *_listed(table, warnings)]), file=sys.stderr)
+            say("\n".join([f"warning: {count}", *_listed(table, warnings)]), file=sys.stderr)
         splits = _split(table, drafts, contents, seed)
         names = _names(drafts, contents)
         records = [_record(draft, splits[draft.image], names, retain) for draft in drafts]
@@ -101,18 +99,18 @@ def import_table(
 
 def _refusal(table: Path, problems: Sequence[Problem]) -> UserError:
     count = f"{table}: {len(problems):,} problem{'s' if len(problems) > 1 else ''}"
-    hint = [_RETAIN_HINT] if any(problem.field == RETAIN for problem in problems) else []
-    return UserError("\n  ".join([count, *_listed(table, problems), *hint]))
+    hint = [f"  {_RETAIN_HINT}"] if any(problem.field == RETAIN for problem in problems) else []
+    return UserError("\n".join([count, *_listed(table, problems), *hint]))
 
 
 def _listed(table: Path, problems: Sequence[Problem]) -> list[str]:
     unit, name = ("line", "column") if is_csv(table) else ("record", "field")
     lines = []
-    for problem in sorted(problems, key=lambda problem: problem.record or 0)[:SHOWN]:
+    for problem in sorted(problems, key=lambda problem: problem.record or 0):
         place = [f"{unit} {problem.record}"] if problem.record else []
         place += [f"{name} {problem.field}"] if problem.field else []
         lines.append(": ".join([", ".join(place), problem.message] if place else [problem.message]))
-    return lines + ([f"and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else [])
+    return by_kind(lines)
 
 
 def _check_pairs(file: str, drafts: Sequence[Draft], retain: RetainTemplate | None, problems: list[Problem]) -> None:

@@ -229,9 +229,12 @@ def table(path: Path) -> list[Row]:
         try:
             with open(path, newline="", encoding="utf-8-sig") as file:
                 csv.field_size_limit(max(csv.field_size_limit(), path.stat().st_size))  # one for the process
-                return _rows(list(csv.DictReader(file, strict=True)), path.name)
+                rows = _rows(list(csv.DictReader(file, strict=True)), path.name)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"{path}: cannot be read as CSV in UTF-8 ({type(error).__name__}: {error})") from None
+        if longer := next((row for row in rows if None in row), None):  # an unquoted comma moves every cell behind it
+            raise UserError(f"{longer.where}: has more cells than the header: put texts with commas in double quotes")
+        return rows
     if path.suffix == ".xlsx":
         header, *lines = _sheet(path) or [{}]
         return _rows([{name: line.get(at, "") for at, name in header.items()} for line in lines], path.name)

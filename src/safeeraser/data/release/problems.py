@@ -1,4 +1,4 @@
-"""What is wrong with a folder of data: every problem with file, record and field, in one report."""
+"""What is wrong with a folder of data: every problem with file, record and field, those of one kind together."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safeeraser.core.errors import UserError
-
-SHOWN = 50
-"""Problems that a report lists; of more it gives the number."""
+from safeeraser.core.terminal import by_kind
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Problem:
 
 
 def refusal(folder: Path, problems: Sequence[Problem]) -> UserError:
-    """The one error that reports all problems of a folder, to be raised.
+    """The one error that reports the problems of a folder, many of one kind by their number, to be raised.
 
     Example:
         >>> print(refusal(Path("mine"), [Problem("all_val.json", 3, "image_path", "there is no file img/1.jpg")]))
@@ -51,9 +49,7 @@ def refusal(folder: Path, problems: Sequence[Problem]) -> UserError:
         mend it, or leave out what is bad with --on-bad skip; to look inside the images, too: safeeraser data check mine
     """
     lines = [f"{folder}: {len(problems):,} problem{'s' if len(problems) > 1 else ''}"]
-    lines += [f"  {problem}" for problem in problems[:SHOWN]]
-    if len(problems) > SHOWN:
-        lines.append(f"  and {len(problems) - SHOWN:,} more")
+    lines += by_kind(problems)
     check = f"to look inside the images, too: safeeraser data check {folder}"
     them = "them" if len(problems) > 1 else "it"
     if any(problem.record is None for problem in problems):

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import hub_server
+import levels
 import pytest
 import torch
 import yaml
@@ -119,6 +120,15 @@ def test_an_adapter_is_one_for_plain_peft(finished, projector: str, picture: Pat
     model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), out)
     expected = answer(models.load("mini-llava", folder / "adapter"), picture)
     assert plain_answer(model, AutoProcessor.from_pretrained(base), picture) == expected
+
+
+def test_an_adapter_that_plain_peft_takes_for_one_of_other_layers_is_refused(tmp_path: Path) -> None:
+    """Of GLM-4.5V it takes the dense layers of a mixture of experts for experts, which have other sizes."""
+    vlm = levels.tiny("glm4v_moe", {}, tmp_path / "model")
+    adapted = adapters.attach(vlm, LoraOptions(rank=2, alpha=2.0, dropout=0.0))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match="PEFT takes layers of 'glm4v_moe' for those of an .*: give --kind merged"):
+        hub.KINDS["adapter"](adapted, tmp_path / "out")
 
 
 def test_what_is_not_loaded_of_a_processor_is_copied(tiny_folders: dict[str, Path], tmp_path: Path) -> None:

@@ -137,6 +137,32 @@ def _adapter(vlm: models.VisionLanguageModel, out: Path) -> None:
     if not model_card.is_hub_name(vlm.name):  # elsewhere a folder of this machine is none, or another one
         config = files.read_json(out / adapters.CONFIG)
         files.write_json(out / adapters.CONFIG, config | {"base_model_name_or_path": None})
+    _check_plain(vlm, out)
+
+
+def _check_plain(vlm: models.VisionLanguageModel, out: Path) -> None:
+    """Raise UserError if PEFT by itself reads an adapter as one of other layers; ``vlm`` loses its own."""
+    import warnings
+
+    from peft import PeftModel, get_peft_model_state_dict
+
+    from safeeraser.models import adapter_files
+
+    written = adapter_files.read_tensors(out / adapter_files.WEIGHTS)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what is missing, which is found here
+            found = get_peft_model_state_dict(PeftModel.from_pretrained(vlm.model.unload(), out))
+        there = {name: value.cpu().float() for name, value in found.items()}
+        lost = [name for name, value in written.items() if name not in there or not value.float().equal(there[name])]
+        said = f"{len(lost)} of {len(written)} tensors, such as {lost[0]}, would be lost" if lost else ""
+    except (KeyError, RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())[:200]
+    if said:
+        raise UserError(
+            f"PEFT takes layers of {vlm.model.config.model_type!r} for those of an older transformers, and would not "
+            f"put this adapter on them as it is ({said}): give --kind merged"
+        )
 
 
 KINDS: dict[str, Callable[[models.VisionLanguageModel, Path], None]] = {

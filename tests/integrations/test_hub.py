@@ -14,10 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import hub_server
+import levels
 import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 
 from safeeraser import cli, models
 from safeeraser.bench.runs import Cell, CellScores
@@ -120,6 +122,15 @@ def test_an_adapter_is_one_for_plain_peft(finished, projector: str, picture: Pat
     assert plain_answer(model, AutoProcessor.from_pretrained(base), picture) == expected
 
 
+def test_an_adapter_that_plain_peft_takes_for_one_of_other_layers_is_refused(tmp_path: Path) -> None:
+    """Of GLM-4.5V it takes the dense layers of a mixture of experts for experts, which have other sizes."""
+    vlm = levels.tiny("glm4v_moe", {}, tmp_path / "model")
+    adapted = adapters.attach(vlm, LoraOptions(rank=2, alpha=2.0, dropout=0.0))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match="PEFT takes layers of 'glm4v_moe' for those of an .*: give --kind merged"):
+        hub.KINDS["adapter"](adapted, tmp_path / "out")
+
+
 def test_what_is_not_loaded_of_a_processor_is_copied(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     base = Path(shutil.copytree(tiny_folders["qwen2_5_vl"], tmp_path / "base"))
     (base / "video_preprocessor_config.json").write_text('{"do_resize": true}')
@@ -143,12 +154,65 @@ def test_the_card_says_what_it_is_made_of_and_gives_every_score_with_its_interva
     assert str(tmp_path) not in text
 
 
+def test_what_stands_before_was_measured_in_the_same_way(finished, tmp_path: Path, capsys) -> None:
+    run = Path(shutil.copytree(finished["full"].parents[1], tmp_path / "cells" / "mini-llava"))
+    vanilla = run / "vanilla" / "seed-0" / "cell.json"
+    files.write_json(vanilla, files.read_json(vanilla) | {"questions": 1})
+    text = (hub.run(run / "po+pd" / "seed-0", tmp_path / "out", "adapter") / "README.md").read_text()
+    assert "| SARR ↓ | – | 2.5 [1.3, 90.0] | 600 | 0 |" in text
+    assert "was measured otherwise (questions: 1, and None here): the card leaves it out" in capsys.readouterr().err
+
+
 def test_a_base_on_the_hub_is_named_and_a_folder_of_this_machine_is_not(finished, tmp_path: Path) -> None:
     spec = CellSpec.model_validate_json((finished["full"] / "cell.json").read_text())
     card = model_card.text(spec.model_copy(update={"model": "llava-hf/llava-1.5-7b-hf"}), {}, {}, "x", "adapter")
     assert "base_model: llava-hf/llava-1.5-7b-hf" in card and "base = 'llava-hf/llava-1.5-7b-hf'" in card
     local = model_card.text(spec.model_copy(update={"model": str(tmp_path / "mine")}), {}, {}, "x", "adapter")
     assert str(tmp_path) not in local and "`mine`" in local and "base_model" not in local
+
+
+def test_an_export_is_in_the_type_that_was_scored_and_names_no_folder_of_this_machine(finished, tmp_path: Path) -> None:
+    """A float32 checkpoint whose cell answered in bfloat16, with an adapter made on it."""
+    cell = Path(shutil.copytree(finished["full"], tmp_path / "cells" / "mini-llava" / "po+pd" / "seed-0"))
+    loading = {"dtype": "bfloat16", "device": "cuda", "quantization": "none", "attention": "auto"}
+    files.write_json(cell / "cell.json", files.read_json(cell / "cell.json") | {"loading": loading})
+    merged, adapter = hub.run(cell, tmp_path / "merged"), hub.run(cell, tmp_path / "adapter", "adapter")
+    assert models.load(str(merged)).model.dtype == torch.bfloat16
+    trained = load_file(adapter / adapters.WEIGHTS)
+    assert {value.dtype for name, value in trained.items() if "projector" in name} == {torch.bfloat16}
+    assert files.read_json(adapter / adapters.CONFIG)["base_model_name_or_path"] is None  # "mini-llava" is on no hub
+    for folder in (merged, adapter):
+        assert "The answers are of the model loaded with dtype `bfloat16`.\n" in (folder / "README.md").read_text()
+    assert 'from_pretrained(base, dtype="bfloat16"), "adapter")' in (adapter / "README.md").read_text()
+    assert "loaded with dtype" not in (hub.run(finished["full"], tmp_path / "plain") / "README.md").read_text()
+
+
+def test_what_is_left_of_an_earlier_push_is_never_loaded_with_a_new_one(tmp_path: Path, monkeypatch) -> None:
+    """transformers would put an adapter that lies beside merged weights on them once more."""
+
+    def folder(name: str, *names: str) -> Path:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "README.md").write_text("---\nlicense: mit\ntags: [safety]\n---\n")
+        for one in names:
+            (tmp_path / name / one).write_text(f"{{}} of {name}")
+        return tmp_path / name
+
+    merged = folder("merged", "config.json", "model.safetensors", "tokenizer.json")
+    adapter = folder("adapter", "adapter_config.json", "adapter_model.safetensors")
+    monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    with hub_server.serving() as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.address)
+        hub.push(adapter, "me/model")
+        (adapter / "adapter_config.json").write_text("{} of later")
+        hub.push(adapter, "me/model")  # the same kind again
+        there = dict(server.repositories["models", "me/model"])
+        assert there["adapter_config.json"] == b"{} of later"
+        with pytest.raises(
+            UserError, match="it holds adapter_config.json, adapter_model.safetensors, which .*merged does"
+        ):
+            hub.push(merged, "me/model")
+        assert server.repositories["models", "me/model"] == there
 
 
 @pytest.fixture

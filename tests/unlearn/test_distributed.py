@@ -99,6 +99,35 @@ def test_two_processes_equal_one(tiny_model: Path, folder: Path, alone: Path, tm
     assert origin(tmp_path)["processes"] == 2
 
 
+DRAWING = """
+import os, sys
+from pathlib import Path
+import forked, torch
+from safeeraser.models import lean_lora
+
+def draw(values, p):
+    dropped = drawn(values, p)
+    with open(Path(os.environ["DRAWN_TO"]) / os.environ["RANK"], "a") as file:
+        print(*dropped[:20].tolist(), file=file)
+    return dropped
+
+torch.set_num_threads(1)
+drawn, lean_lora.draw_dropped = lean_lora.draw_dropped, draw
+raise SystemExit(forked.team(2, sys.argv[1:]))
+"""
+
+
+def test_dropout_differs_between_processes(tiny_model: Path, folder: Path, tmp_path: Path) -> None:
+    command = ["unlearn", "--model", str(tiny_model), "--data", str(folder), "--out", str(tmp_path / "out")]
+    command += ["--steps", "1", "--rank", "4", "--dropout", "0.2", *PARTS]
+    paths = os.pathsep.join(filter(None, [str(HELPERS), os.environ.get("PYTHONPATH")]))
+    spoken = said(["-c", DRAWING, *command], DRAWN_TO=str(tmp_path), PYTHONPATH=paths)
+    assert "adapter:" in spoken, spoken
+    first, second = ((tmp_path / rank).read_text().splitlines() for rank in "01")
+    assert len(first) == len(second) > 1
+    assert all(one != other for one, other in zip(first, second, strict=True))
+
+
 def origin(out: Path) -> dict[str, Any]:
     return json.loads((out / "adapter" / "origin.json").read_text())["info"]
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import random
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from safeeraser import models
 from safeeraser.bench.runs import train_log
 from safeeraser.config import LoraOptions, UnlearnOptions
+from safeeraser.core import registry
 from safeeraser.core.errors import UserError
 from safeeraser.data import Benchmark
 from safeeraser.models import hash_adapter
@@ -114,6 +116,35 @@ def test_going_on_with_other_options_is_refused(tiny_model: Path, benchmark: Ben
     ):
         unlearn(tiny_model, benchmark, tmp_path / "a", learning_rate=1e-3)
     assert unlearn(tiny_model, benchmark, tmp_path / "a", checkpoint_steps=5).exists()  # does not change the adapter
+
+
+def test_going_on_with_another_chat_template_is_refused_and_so_is_answering(tiny_model, benchmark, tmp_path):
+    """It lies beside the weights, which stay as they are; on the hub, it may be another one tomorrow."""
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    template = model / "chat_template.jinja"
+    before = template.read_text()
+    stop_after(model, benchmark, tmp_path / "a", 4)
+    checkpoint = last_checkpoint(tmp_path / "a")
+    assert checkpoint is not None
+    template.write_text("Be kind. " + before)
+    said = "checkpoint-3 was trained on other prompts than model .* makes now: its chat template, tokenizer"
+    with pytest.raises(UserError, match=said):
+        unlearn(model, benchmark, tmp_path / "a")
+    with pytest.raises(UserError, match=said):
+        models.load(str(model), checkpoint)
+    template.write_text(before + "{# the same #}")
+    assert models.load(str(model), checkpoint).method == "po+pd"
+    assert models.load(str(model), unlearn(model, benchmark, tmp_path / "a")).method == "po+pd"
+
+
+def test_going_on_with_a_plugin_that_has_changed_is_refused(tiny_model, benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_LOADED", {"mine.py": "0" * 16})
+    stop_after(tiny_model, benchmark, tmp_path / "a", 4)
+    monkeypatch.setattr(registry, "_LOADED", {"./mine.py": "1" * 16})
+    with pytest.raises(UserError, match="checkpoint-3 was made of something else .plugins: '0{16}' there, '1{16}' now"):
+        unlearn(tiny_model, benchmark, tmp_path / "a")
+    monkeypatch.setattr(registry, "_LOADED", {"./mine.py": "0" * 16})  # it is what it says, not where it lies
+    assert unlearn(tiny_model, benchmark, tmp_path / "a").exists()
 
 
 def test_a_run_that_overflows_keeps_the_last_good_checkpoint(tiny_model, benchmark, tmp_path):

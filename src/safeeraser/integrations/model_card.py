@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from safeeraser import objectives
 from safeeraser.bench.spec import CellSpec
+from safeeraser.config import ModelOptions
 from safeeraser.data.hub import SCHEME
 from safeeraser.metrics import specificity
 from safeeraser.models import BUILT_IN
@@ -24,7 +26,7 @@ processor = AutoProcessor.from_pretrained("PATH")""",
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 BASE
-model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), "PATH")
+model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(baseDTYPE), "PATH")
 processor = AutoProcessor.from_pretrained(base)""",
 }
 READING = """`eff`: forget questions that were trained on; `gen`: others. SARR: share of safe images with a
@@ -66,6 +68,7 @@ def text(
         f"## Data\n\n`{_shown(spec.data)}` (fingerprint `{spec.data_fingerprint}`), its train split"
         + (f", {spec.limit} records of each split" if spec.limit else "")
         + (", less the fifth held out for choosing options" if spec.dev else "")
+        + (", less the fifth held out for stopping early" if spec.training.get("stop") else "")
         + ".",
         "## Scores\n\n" + _scores(spec, scores, before),
         f"## Intended use\n\n{USE}",
@@ -104,7 +107,7 @@ def _metadata(spec: CellSpec, scores: Mapping[str, Score], name: str, kind: str,
         license=licence or ("apache-2.0" if spec.model in BUILT_IN else None),
         datasets=[data.partition("@")[0]] if spec.data.startswith(SCHEME) else None,
         metrics=[result.metric_type for result in results] or None,
-        base_model=spec.model if _is_hub_name(spec.model) else None,
+        base_model=spec.model if is_hub_name(spec.model) else None,
         library_name="transformers" if kind == "merged" else "peft",
         pipeline_tag=task,
         tags=["machine-unlearning", "safety", "safeeraser", f"safeeraser:{_method(spec)}"],
@@ -136,6 +139,10 @@ def _scores(spec: CellSpec, scores: Mapping[str, Score], before: Mapping[str, Sc
     asked = f"{spec.questions} question(s) of each record and set" if spec.questions else "all questions"
     lines += ["", f"In percent, with 95 % intervals, of this one seed. Judge `{spec.judge}`, {asked}, protocol"]
     lines += [f"`{generation['protocol']}`. {READING}"]
+    defaults = asdict(ModelOptions(device=spec.loading_options().device))
+    # with other options, plain transformers may not answer as was scored
+    if loaded := [f"{name} `{value}`" for name, value in spec.loading.items() if value != defaults[name]]:
+        lines += ["", f"The answers are of the model loaded with {', '.join(loaded)}."]
     return "\n".join(lines)
 
 
@@ -144,13 +151,16 @@ def _filled(template: str, spec: CellSpec, name: str) -> str:
     if spec.model in BUILT_IN:
         found = "from safeeraser.models import find_folder  # it comes with the package"
         base = f"{found}\n\nbase = find_folder({spec.model!r})"
-    return template.replace("PATH", name).replace("BASE", base)
+    dtype = spec.loading_options().dtype
+    given = "" if dtype == "auto" else f', dtype="{dtype}"'
+    return template.replace("PATH", name).replace("BASE", base).replace("DTYPE", given)
 
 
 def _shown(model_or_data: str) -> str:
     """A name that means something to others: of a folder of this machine, its last part."""
-    return model_or_data if _is_hub_name(model_or_data) else Path(model_or_data).name
+    return model_or_data if is_hub_name(model_or_data) else Path(model_or_data).name
 
 
-def _is_hub_name(model: str) -> bool:
+def is_hub_name(model: str) -> bool:
+    """Whether a model is named as on the hub: it is no built-in one and no folder."""
     return model.count("/") == 1 and not model.startswith((".", "/", "~")) and not Path(model).exists()

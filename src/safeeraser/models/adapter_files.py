@@ -12,11 +12,14 @@ import torch
 from safeeraser.config import LoraOptions, Projector
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
+from safeeraser.models import VisionLanguageModel
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 ORIGIN = "origin.json"
 """Which model the adapter belongs to (name and fingerprint), how its projector is tuned, and what it was made of."""
+PROMPTS = "prompts"
+"""What of an adapter's origin says which prompts it was trained on (``chat.fingerprint``)."""
 PROJECTORS: tuple[Projector, ...] = get_args(Projector)
 
 
@@ -36,6 +39,26 @@ def check_config(folder: Path, written: Mapping[str, Any], wanted: Mapping[str, 
     ]
     if differing:
         raise UserError(f"adapter {folder} is none of ours: in {CONFIG} {'; '.join(differing[:3])}: unlearn again")
+
+
+def check_prompts(folder: Path, vlm: VisionLanguageModel) -> None:
+    """Refuse an adapter, or a checkpoint, that was trained on other prompts than the model's files make now.
+
+    One that does not say on which is accepted.
+
+    Raises:
+        UserError: If it was.
+    """
+    from safeeraser.models import chat
+
+    origin = files.read_json(folder / ORIGIN)
+    info = origin.get("info") if isinstance(origin, dict) else None
+    made_on = info.get(PROMPTS) if isinstance(info, dict) else None
+    if made_on is not None and made_on != chat.fingerprint(vlm):
+        raise UserError(
+            f"{folder} was trained on other prompts than model {vlm.name!r} makes now: its chat template, tokenizer or "
+            "image processor, the files beside its weights, have changed; put them back, or unlearn again"
+        )
 
 
 def read_options(folder: Path, origin: Mapping[str, Any]) -> LoraOptions:

@@ -23,6 +23,7 @@ from safeeraser.models.adapter_files import ORIGIN as ORIGIN
 from safeeraser.models.adapter_files import (
     PROJECTORS,
     check_config,
+    check_prompts,
     check_tensors,
     jsonable,
     read_options,
@@ -153,6 +154,7 @@ def load(vlm: VisionLanguageModel, folder: Path) -> VisionLanguageModel:
         raise UserError(
             f"adapter {folder} was made on model {base!r} with other weights than {vlm.name!r} has now; load that model"
         )
+    check_prompts(folder, vlm)
     options = read_options(folder, origin)
     tensors = read_tensors(folder / WEIGHTS)
     if options.rank > max((max(tensor.shape, default=0) for tensor in tensors.values()), default=0):

@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from safeeraser.core.errors import UserError
-from safeeraser.models import VisionLanguageModel, decode, prefix
+from safeeraser.core.files import stable_hash
+from safeeraser.models import Preamble, VisionLanguageModel, decode, prefix
 from safeeraser.models.control_tokens import escape, problem, unescaped
 from safeeraser.models.packed_mask import PackedMask, block_mask
 from safeeraser.models.prompts import Turn as Turn
@@ -115,6 +116,22 @@ def encode_samples(
     if "position_ids" in aligned and prompts["position_ids"].shape[:2] != prompts["input_ids"].shape:
         aligned["position_ids"] = aligned["position_ids"].movedim(-1, 0)
     return {**prompts, **aligned}, labels
+
+
+def fingerprint(vlm: VisionLanguageModel) -> str:
+    """Hash of the tokens that a question with its answer becomes: of chat template, tokenizer and size of images.
+
+    What it is a hash of lies beside the weights, and changes without them: on the hub, or by hand.
+
+    Example:
+        >>> from safeeraser import models
+        >>> vlm = models.load("mini-llava")
+        >>> fingerprint(vlm) == fingerprint(replace(vlm, thinking=True))
+        True
+    """
+    plain, image = replace(vlm, preamble=Preamble(), thinking=False), Image.new("RGB", (336, 336), "red")
+    inputs, labels = encode_samples(plain, [image], ["What is shown?"], ["One colour, and nothing else."], 10**6)
+    return stable_hash(inputs["input_ids"].tolist(), labels.tolist())
 
 
 def answer_log_probs(

@@ -23,10 +23,12 @@ from safeeraser import models
 from safeeraser.config import ModelOptions, StepBatch, UnlearnOptions, step_batch, training_values
 from safeeraser.core import files, terminal
 from safeeraser.core.errors import UserError
+from safeeraser.core.registry import loaded_plugins
 from safeeraser.data import Benchmark, training_triples
 from safeeraser.data.images import ImageCache
 from safeeraser.metrics.rule import parse_rule
-from safeeraser.models import adapters, lean_lora, packing
+from safeeraser.models import adapters, chat, lean_lora, packing
+from safeeraser.models.adapter_files import PROMPTS
 from safeeraser.models.processes import asks_for, is_first_process, launched, local_rank, processes, rank
 from safeeraser.objectives import Method
 from safeeraser.unlearn.arguments import check_launch, check_options, hidden_layer, training_arguments
@@ -145,7 +147,7 @@ def _trainer(
         vlm,
         method,
         method.options(options.terms),
-        info,
+        info | {PROMPTS: chat.fingerprint(vlm)},
         sampler,
         ReferenceCache() if options.cache_reference else None,
         hidden_layer(method, options, vlm.model.config),
@@ -157,6 +159,8 @@ def _trainer(
         callbacks=[log] if stopping is None else [log, stopping],
     )
     check_launch(trainer.args.world_size, trainer.is_fsdp_enabled, trainer.is_deepspeed_enabled)
+    # dropout differs between processes; only here, as the Trainer has seeded all of them alike
+    set_seed(options.seed + rank())
     return trainer
 
 
@@ -201,7 +205,6 @@ def _trainable(
         name = "activation_checkpointing"  # its older name goes away with transformers 6
         name = name if hasattr(vlm.model, f"{name}_enable") else "gradient_checkpointing"
         getattr(vlm.model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
-    set_seed(options.seed + rank())  # dropout differs between processes
     return vlm
 
 
@@ -258,7 +261,9 @@ def _describe(
     }
     # not at all where there is none: adapters made before this could be are still the same
     hashes = [models.hash_adapter(folder) for folder in ([after] if isinstance(after, Path) else after or [])]
-    return described if not hashes else described | {"after": "+".join(hashes)}
+    plugins = sorted(set(loaded_plugins().values()))  # by content: a term may be another one under the same name now
+    added = {"after": "+".join(hashes), "plugins": "+".join(plugins)}
+    return described | {name: value for name, value in added.items() if value}
 
 
 def _is_made(folder: Path, info: dict[str, Any], unread: Collection[str]) -> bool:
@@ -271,6 +276,7 @@ def _is_made(folder: Path, info: dict[str, Any], unread: Collection[str]) -> boo
         raise UserError(f"{folder / adapters.ORIGIN} does not say what the adapter was made of: remove {folder}")
     # fingerprints decide, not names; older versions wrote the options of all terms, and not how a step is spread
     ignored = {"model", "data", *(f"options.{name}" for name in unread), *(f"step.{name}" for name in info["step"])}
+    ignored.add(PROMPTS)  # compared where the model is loaded
     changed = files.differences(there, info, ignored)
     if changed:
         raise UserError(

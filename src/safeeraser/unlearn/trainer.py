@@ -19,6 +19,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.models import VisionLanguageModel, adapters, chat
+from safeeraser.models.adapter_files import check_prompts
 from safeeraser.objectives import Method
 from safeeraser.unlearn.batch import RowCollator, TripleDataset, answer_log_probs, select
 from safeeraser.unlearn.checkpoints import check_finite, checkpoints
@@ -194,6 +195,7 @@ class UnlearnTrainer(Trainer):  # type: ignore[misc]
             shutil.rmtree(temporary)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        check_prompts(Path(resume_from_checkpoint), self._vlm)
         if self._reference_cache is not None:
             self._reference_cache.load(Path(resume_from_checkpoint), self.args.process_index)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import documents
@@ -12,7 +13,7 @@ import pytest
 
 import safeeraser as se
 from safeeraser import data
-from safeeraser.config import BenchConfig, UnlearnOptions
+from safeeraser.config import BenchConfig, ModelOptions, UnlearnOptions
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.integrations.api import given
@@ -145,6 +146,16 @@ def test_files_are_written_only_where_a_folder_is_given_and_are_gone_on_with(
         se.respond(unlearnt, benchmark, ["safe"], out, max_new_tokens=5)
     with pytest.raises(UserError, match="model: "):
         se.respond(se.load_model(str(tiny_model)), benchmark, ["safe"], out, max_new_tokens=4)
+    with pytest.raises(UserError, match="loading.dtype: 'auto' there, 'bfloat16' now"):
+        other = replace(unlearnt, loading=ModelOptions(dtype="bfloat16"))
+        se.respond(other, benchmark, ["safe"], out, max_new_tokens=4)
+
+
+def test_a_model_given_by_name_is_loaded_as_its_recipe_says(tiny_model, benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr(given, "recipe_defaults", lambda name: {"loading": {"dtype": "bfloat16"}})
+    made = se.unlearn(str(tiny_model), benchmark, "po", tmp_path, **SMALL)
+    assert str(made.model.dtype) == "torch.bfloat16"
+    assert files.read_json(tmp_path / "adapter" / "origin.json")["info"]["loading"]["dtype"] == "bfloat16"
 
 
 def test_a_run_is_an_object_with_a_folder_or_without(tiny_model, small_release, benchmark, tmp_path):

@@ -17,6 +17,7 @@ from safeeraser.config import GenerationOptions, UnlearnOptions
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
 from safeeraser.integrations import model_card
+from safeeraser.integrations.lmms_eval import lmms, stage
 from safeeraser.metrics import METRICS, specificity
 from safeeraser.records import Score, TaskResult, Verdict
 from safeeraser.report import table
@@ -165,3 +166,12 @@ def test_judging_again_keeps_them(tiny_model: Path, small_release: Path, tmp_pat
     files.write_json(folder / "scores.json", before | {"failed": 1})  # the judge failed at one
     cell.run(folder)
     assert files.read_json(folder / "scores.json") == before
+
+
+def test_a_quantised_cell_is_refused_as_lmms_eval_would_be_given_whole_weights(tiny_model: Path, tmp_path: Path):
+    spec = CellSpec(
+        model=str(tiny_model), data="pictogram", method="po", seed=0, sets=("safe",), training={}, generation={},
+        loading={"quantization": "4bit"},
+    )  # fmt: skip
+    with pytest.raises(UserError, match="it loads its model in 4bit, and lmms-eval would be given whole weights"):
+        stage.prepare(Cell(tmp_path, spec), [], lmms.Interpreter("python", "0"))

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +103,12 @@ def unlearn(
     name = model if isinstance(model, str) else model.name
     options = given.options(UnlearnOptions, training, name, "training")
     parsed = parse_method(method if isinstance(method, str) else dict(method), options.preset)
-    loading = None if vlm is None else vlm.loading
+    # a name is loaded as load_model and the command line do, with what the model's recipe says
+    loading = given.options(ModelOptions, {}, name, "loading") if vlm is None else vlm.loading
     with _folder(out) as folder:
         trained, measure = early_stop.watched(data, options)
         adapter = stage.run(name, trained, parsed, options, folder, loading=loading, measure=measure)
-        return models.load_merged(name, adapter, **({} if loading is None else vars(loading)))
+        return models.load_merged(name, adapter, **vars(loading))
 
 
 def respond(
@@ -150,7 +151,9 @@ def respond(
     with _folder(out) as folder, terminal.bar("respond", len(asked)) as progress:
         path = folder / "responses.jsonl"
         if out is not None:
-            files.claim(folder / "responses.source.json", {"model": model.fingerprint} | deciding_values(options))
+            made_with = asdict(replace(model.loading, device="auto"))  # the device may change
+            source = {"model": model.fingerprint, "loading": made_with}
+            files.claim(folder / "responses.source.json", source | deciding_values(options))
         local.run(model, data, asked, path, options, progress)
         latest = {response.query_id: response for response in files.read_jsonl(path, Response)}
     responses = [latest[query.id] for query in asked]

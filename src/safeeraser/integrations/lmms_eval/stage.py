@@ -85,14 +85,19 @@ def prepare(
         options: ``limit``, ``include_path``, ``device``, ``batch_size`` as in ``MeasuredCell``.
 
     Raises:
-        UserError: If the model is not what the cell was made with, is one with something put before it, which no
-            checkpoint holds, or the cell's path cannot be told to lmms-eval.
+        UserError: If the model is not what the cell was made with, is quantised or one with something put before it,
+            which no checkpoint holds, or the cell's path cannot be told to lmms-eval.
     """
     cell.check_model()
     if cell.spec.baseline:
         raise UserError(
             f"{cell.folder}: what {cell.spec.method!r} does to the model is in no checkpoint, and lmms-eval reads "
             "nothing else: give the cells of the other methods"
+        )
+    if (quantised := cell.spec.loading_options().quantization) != "none":
+        raise UserError(
+            f"{cell.folder}: it loads its model in {quantised}, and lmms-eval would be given whole weights: the result "
+            "would not be the cell's; leave it out"
         )
     folder = cell.folder.resolve()
     if "," in str(folder):
@@ -161,8 +166,10 @@ def _write_checkpoint(target: MeasuredCell) -> None:
         return
     temporary = out.with_name(".checkpoint.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    # on the CPU: the GPU is for lmms-eval
-    models.save(models.load_merged(target.cell.spec.model, target.cell.adapter, device="cpu"), temporary)
+    spec = target.cell.spec
+    # in the type that the cell answered in; on the CPU: the GPU is for lmms-eval
+    vlm = models.load_merged(spec.model, target.cell.adapter, dtype=spec.loading_options().dtype, device="cpu")
+    models.save(vlm, temporary)
     os.replace(temporary, out)
 
 

@@ -63,10 +63,8 @@ def test_bootstrap_holds_its_value(samples):
 
 
 def test_relative_decrease_by_hand():
-    """Base 4 of 4 and treated 1 of 4: 1 - 0.25 = 0.75. Base 2 of 4, treated 1 of 4: 0.5. On average 0.625."""
-    full = [(r, 1.0) for r in "abcd"]
-    half = [("a", 1.0), ("b", 1.0), ("c", 0.0), ("d", 0.0)]
-    quarter = [("a", 1.0), ("b", 0.0), ("c", 0.0), ("d", 0.0)]
+    """Base 16 of 16 and treated 4 of 16: 1 - 0.25 = 0.75. Base 8 of 16, treated 4 of 16: 0.5. On average 0.625."""
+    full, half, quarter = ([(r, float(n < failed)) for n, r in enumerate("abcdefghijklmnop")] for failed in (16, 8, 4))
     assert relative_decrease([(full, quarter)]).value == pytest.approx(0.75)
     assert relative_decrease([(half, full)]).value == -1.0  # worse
     assert relative_decrease([(full, quarter), (half, quarter)]).value == pytest.approx(0.625)

@@ -25,7 +25,9 @@ _CONTROL = re.compile(
     "\ud800-\udfff]"  # lone surrogates
 )
 SHOWN = 10
-"""Lines of a list that are shown, or kinds of lines."""
+"""Lines of a list that are shown."""
+KINDS = 30
+"""Kinds of lines that are shown of a longer list."""
 _VALUE = re.compile(
     r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?!\w)"""  # quoted, not an apostrophe
     r"|\S*/\S*|\S+\.(?:png|jpe?g|webp|gif|bmp)\b|\d+",  # a path, the name of an image, a number
@@ -86,12 +88,12 @@ def by_kind(lines: Iterable[object], rest: str = "") -> list[str]:
     if len(every) <= SHOWN:
         return [f"  {line}" for line in every]
     shown = []
-    for alike in list(kinds.values())[:SHOWN]:
+    for alike in list(kinds.values())[:KINDS]:
         kept = alike if len(alike) <= 3 else alike[:2]
         shown += [f"  {line}" for line in kept]
         if len(alike) > len(kept):
             shown.append(f"  ... and {len(alike) - len(kept):,} more like these{_places(alike[len(kept) :])}{rest}")
-    if others := list(kinds.values())[SHOWN:]:
+    if others := list(kinds.values())[KINDS:]:
         shown.append(f"  ... and {sum(map(len, others)):,} more of {len(others):,} other kinds{rest}")
     return shown
 

@@ -22,7 +22,7 @@ from safeeraser.bench.estimate.compute import answering_flops
 from safeeraser.bench.estimate.memory import layer_bytes, logits_bytes
 from safeeraser.config import GenerationOptions, LoraOptions, UnlearnOptions
 from safeeraser.data import Benchmark
-from safeeraser.models import adapters, chat, lean_lora
+from safeeraser.models import adapters, chat, lean_lora, packed_mask
 from safeeraser.unlearn.stage import run
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -67,12 +67,19 @@ KINDS = [kind for kind in product((False, True), (0.05, 0.0), (False, True)) if 
 @pytest.mark.parametrize(("bf16", "dropout", "lean"), KINDS)
 @pytest.mark.parametrize(("key_value_heads", "packed"), [(4, False), (2, False), (4, True), (2, True)])
 def test_the_bytes_of_a_layer_are_those_that_autograd_keeps(
-    key_value_heads: int, packed: bool, bf16: bool, dropout: float, lean: bool, tmp_path: Path
+    key_value_heads: int,
+    packed: bool,
+    bf16: bool,
+    dropout: float,
+    lean: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What four layers keep more than three: exactly, but for dropout's indices, 8 bytes for each entry dropped.
 
-    PEFT's own layers, with torch's dropout, keep four bytes an entry on a CPU.
+    PEFT's own layers, with torch's dropout, keep four bytes an entry on a CPU; packed rows attend as on a GPU.
     """
+    monkeypatch.setattr(packed_mask, "_in_fp32_on_cpu", packed_mask._attend)
     found, lora = [], LoraOptions(rank=8, dropout=dropout)
     for layers in (3, 4):
         text = LlamaConfig(

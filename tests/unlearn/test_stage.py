@@ -326,11 +326,14 @@ def test_progress_hears_every_step(tiny_model: Path, benchmark: Benchmark, tmp_p
     assert heard == [(0, 3, []), *((step, 3, ["loss", "nll", "po", "tokens/s"]) for step in (1, 2, 3))]
 
 
-def test_a_bar_with_terms_and_time_left_is_drawn_where_nobody_listens(tiny_model, benchmark, tmp_path, capsys):
+@pytest.mark.parametrize(("terminal", "time"), [("1", r" .* 3/3 \d:\d\d:\d\d"), ("0", " 3/3")])
+def test_terms_are_shown_where_nobody_listens(terminal, time, tiny_model, benchmark, tmp_path, capsys, monkeypatch):
+    """On a terminal in a bar with the time left, else in a line."""
+    monkeypatch.setenv("TTY_COMPATIBLE", terminal)  # read by rich
+    monkeypatch.setenv("COLUMNS", "200")
     run(str(tiny_model), benchmark, parse_method("po"), OPTIONS, tmp_path)
-    assert re.search(
-        r"unlearn po .* 3/3 \d:\d\d:\d\d loss \d+\.\d\d po \d+\.\d\d nll \d+\.\d\d", capsys.readouterr().err
-    )
+    said = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", capsys.readouterr().err)
+    assert re.search(rf"unlearn po{time} loss \d+\.\d\d po \d+\.\d\d nll \d+\.\d\d", said)
 
 
 def test_a_finished_adapter_is_kept_and_another_is_refused(unlearn, benchmark):

@@ -17,8 +17,8 @@ class PretrainConfig:
     """Rebuild a built-in model, from renderings of the embedded benchmark.
 
     mini-llava is trained from scratch, in ten minutes on two cores; smol-llava from SmolLM2-135M-Instruct, in four
-    minutes on an H100 or, by estimate, two hours on two cores; the same command goes on where an interrupted one
-    stopped.
+    minutes on an H100 or, by estimate, two to three hours on two cores; the same command goes on where an interrupted
+    one stopped.
 
     Example:
         safeeraser pretrain --out my-mini && safeeraser bench --model my-mini

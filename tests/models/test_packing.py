@@ -99,8 +99,10 @@ def test_packed_rows_have_the_log_probabilities_distributions_and_states_of_rows
     torch.testing.assert_close(packed.logits, apart.logits, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("mask", [PackedMask, lambda runs: on_gpu(runs)], ids=["cpu", "gpu"])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_packed_rows_have_the_gradients_of_rows_one_by_one(vlm, checkpointing):
+def test_packed_rows_have_the_gradients_of_rows_one_by_one(vlm, checkpointing, mask, monkeypatch):
+    monkeypatch.setattr(chat, "PackedMask", mask)
     if checkpointing:
         vlm.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         vlm.model.train()
@@ -233,13 +235,20 @@ def test_the_block_mask_hides_what_the_packed_mask_hides():
     torch.testing.assert_close(flex_attention.flex_attention(states, states, states, block_mask=next(together)), parts)
 
 
-def test_attention_in_parts_is_that_under_the_whole_mask():
+def on_gpu(runs: Tensor) -> PackedMask:
+    """The mask as it is on a device where a call takes longer to start than to compute."""
+    mask = PackedMask(runs)
+    mask.by_image = packed_mask.ByImage(mask.runs, "cpu")
+    return mask
+
+
+def test_attention_in_parts_or_by_image_is_that_under_the_whole_mask():
     """Two pictures, the second without anything shared; grouped keys, a scale, gradients; a mask by its attributes."""
     runs = [[3, 2, 4], [0, 1, 3]]
     number = [(picture, row) for picture, of in enumerate(runs) for row, size in enumerate(of) for _ in range(size)]
     seen = torch.tensor([[p == q and s in (0, r) for q, s in number] for p, r in number]).tril()
     found = []
-    for mask in (PackedMask(torch.tensor(runs)), seen):
+    for mask in (PackedMask(torch.tensor(runs)), on_gpu(torch.tensor(runs)), seen):
         query, key, value = (
             torch.randn(1, heads, len(seen), 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
             for heads in (4, 2, 2)
@@ -247,7 +256,9 @@ def test_attention_in_parts_is_that_under_the_whole_mask():
         out = scaled_dot_product_attention(query, key, value, mask, scale=0.5, enable_gqa=True)
         weights = torch.linspace(-1, 1, out.numel()).view_as(out)
         found.append((out, *torch.autograd.grad((out * weights).sum(), (query, key, value))))
-    torch.testing.assert_close(*found)
+    in_parts, by_image, whole = found
+    torch.testing.assert_close(in_parts, whole)
+    torch.testing.assert_close(by_image, whole)
     mask = PackedMask(torch.tensor(runs))
     assert (mask.shape, mask.dtype, mask.requires_grad) == ((1, 1, len(seen), len(seen)), torch.bool, False)
     with pytest.raises(TypeError, match="sdpa alone"):

@@ -39,6 +39,8 @@ class PretrainConfig:
     """smol-llava: images of each concept. None: 90."""
     replayed: int | None = None
     """smol-llava: plain questions that the base model answers beforehand, so that it stays what it was. None: 900."""
+    replay_weight: float | None = None
+    """smol-llava: weight of the divergence from these answers beside the loss about images. None: 2."""
     lora_rate: float | None = None
     """smol-llava: learning rate of the language model's low-rank change. None: 7e-4."""
     projector_rate: float | None = None
@@ -53,7 +55,7 @@ def pretrain(options: PretrainConfig) -> int:
     """``safeeraser pretrain``."""
     # threads that spin while they wait are ten times slower on a busy machine; read when torch is first imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    names = ("steps", "pictures", "replayed", "lora_rate", "projector_rate", "max_seconds")
+    names = ("steps", "pictures", "replayed", "replay_weight", "lora_rate", "projector_rate", "max_seconds")
     given = {"batch": options.batch_size} | {name: getattr(options, name) for name in names}
     given = {name: value for name, value in given.items() if value is not None}
     if options.model == "mini-llava":

@@ -3,6 +3,7 @@
 Written out, the mask of a sequence of T tokens is (T, T), and sdpa computes every score of it, most of them to be
 hidden: rests of rows do not see each other. ``PackedMask`` goes through a model in place of that mask, and where it
 reaches sdpa the shared beginning attends to itself, and every rest to the beginning and itself, in calls of their own.
+On a GPU hundreds of small calls take longer than the scores: there, one call attends to each image's rows by itself.
 It goes wherever a model takes its mask, into the recomputation of checkpointing as well, and the vision tower, which
 gets none, is left alone. FlexAttention reads a mask of its own kind, and leaves out hidden scores by itself.
 """
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class PackedMask(Tensor):
     """Of each picture: tokens of the shared beginning, and of each rest."""
     seen: dict[tuple[int, int], Tensor]
     """Of each length of beginning and rest: which of these tokens a rest sees, (rest, beginning + rest)."""
+    by_image: ByImage | None
+    """On a device other than the CPU, where a call takes longer to start than to compute."""
 
     @staticmethod
     def __new__(cls, runs: Tensor) -> PackedMask:
@@ -59,6 +63,7 @@ class PackedMask(Tensor):
         mask.runs = of_pictures
         kinds = {(shared, rest) for shared, *rests in of_pictures for rest in rests}
         mask.seen = {(shared, rest): one.expand(rest, shared + rest).tril(shared) for shared, rest in kinds}
+        mask.by_image = None if runs.device.type == "cpu" else ByImage(of_pictures, runs.device)
         return mask
 
     @classmethod
@@ -98,6 +103,8 @@ def _attend(
 ) -> Tensor:
     """Of (1, heads, T, width) each."""
     options |= {"dropout_p": dropout_p}
+    if attn_mask.by_image is not None:
+        return attn_mask.by_image.attend(query, key, value, **options)
     # split, not sliced: the gradient of a slice is as large as what it was taken of
     sizes = [size for runs in attn_mask.runs for size in runs]
     parts = zip(*(torch.split(states, sizes, 2) for states in (query, key, value)), strict=True)
@@ -112,6 +119,40 @@ def _attend(
         states = key, value, *chain.from_iterable(others)
         found += checkpoint(attend, *states, use_reentrant=False, preserve_rng_state=dropout_p > 0)
     return torch.cat(found, 2)
+
+
+class ByImage:
+    """Attention to each image's rows by itself, padded to the longest, in one call."""
+
+    def __init__(self, of_images: Sequence[Sequence[int]], device: Any) -> None:
+        """Note the places.
+
+        Args:
+            of_images: Of each image: tokens of the shared beginning, and of each rest.
+            device: Where it attends.
+        """
+        # number of each token's run in its image; padding sees itself and the beginning, or its row would hold no score
+        numbers = [torch.repeat_interleave(torch.tensor(runs)) for runs in of_images]
+        run = pad_sequence(numbers, batch_first=True, padding_value=-1)
+        number, length = run.shape
+        seen = (run[:, None] == run[:, :, None]) | (run[:, None] == 0)
+        self.mask = seen.tril()[:, None].to(device)
+        """(images, 1, longest, longest) bool."""
+        is_token = run.flatten() >= 0
+        self.taken = (is_token.cumsum(0) - 1).to(device)
+        """(images * longest,) the place in T of each; of padding, that of the token before it."""
+        self.kept = is_token.nonzero()[:, 0].to(device)
+        """(T,) where each token stands among these."""
+        self.shape = number, length
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+        """Of (1, heads, T, width) each."""
+        # (images, heads, longest, width)
+        states = (
+            x[0].index_select(1, self.taken).unflatten(1, self.shape).transpose(0, 1) for x in (query, key, value)
+        )
+        found = scaled_dot_product_attention(*states, self.mask, **options)
+        return found.transpose(0, 1).flatten(1, 2).index_select(1, self.kept)[None]
 
 
 def _rests(masks: Sequence[Tensor], options: Mapping[str, Any], *states: Tensor) -> list[Tensor]:

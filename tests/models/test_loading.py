@@ -13,7 +13,7 @@ from safeeraser import cli, models
 from safeeraser.config import LoraOptions, ModelOptions
 from safeeraser.core import files
 from safeeraser.core.errors import UserError
-from safeeraser.models import VisionLanguageModel, adapters, chat, loading
+from safeeraser.models import VisionLanguageModel, adapters, chat, checkpoint, loading
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where there is no CUDA GPU")
 
@@ -95,6 +95,18 @@ def test_the_options_reach_the_model(tiny_llava):
     assert (vlm.model.dtype, vlm.model.device.type) == (torch.bfloat16, "cpu")
     assert vlm.model.config._attn_implementation == "eager"
     assert loading.check(ModelOptions(device="cpu")) == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "has", "says"), [("bfloat16", False, True), ("bfloat16", True, False), ("float32", False, False)]
+)
+def test_numbers_that_the_processor_has_no_instructions_for_are_said_to_be_slow(
+    dtype, has, says, tiny_llava, monkeypatch, capsys
+):
+    checkpoint._say_once.cache_clear()
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has)
+    models.load(str(tiny_llava), dtype=dtype, device="cpu")
+    assert ("no instructions: --loading.dtype float32" in capsys.readouterr().err) is says
 
 
 def test_what_is_trained_is_float32_and_a_saved_adapter_takes_the_model_s_dtype(tiny_llava, tmp_path):

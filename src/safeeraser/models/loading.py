@@ -12,7 +12,7 @@ from typing import Any, get_args
 from safeeraser.config import Attention, ModelOptions, Quantization
 from safeeraser.core.errors import UserError
 from safeeraser.core.files import read_json
-from safeeraser.models.checkpoint import load_weights, read_config
+from safeeraser.models.checkpoint import load_weights, read_config, say_slow
 from safeeraser.models.processes import processes
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -62,6 +62,8 @@ def load_model(name: str, folder: Path, options: ModelOptions) -> Any:
         raise UserError(
             f"loading.attention {options.attention!r} cannot be had for model {name!r} ({error}); give 'auto'"
         ) from None
+    if device == "cpu" and options.quantization == "none":
+        say_slow(name, model.dtype)
     return (model if options.quantization != "none" else model.to(device)).eval()
 
 

@@ -148,11 +148,12 @@ class ByImage:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
         """Of (1, heads, T, width) each."""
         # (images, heads, longest, width)
-        states = (
-            x[0].index_select(1, self.taken).unflatten(1, self.shape).transpose(0, 1) for x in (query, key, value)
-        )
-        found = scaled_dot_product_attention(*states, self.mask, **options)
+        query, key, value = (self._padded(states[0]).transpose(0, 1) for states in (query, key, value))
+        found = scaled_dot_product_attention(query, key, value, self.mask, **options)
         return found.transpose(0, 1).flatten(1, 2).index_select(1, self.kept)[None]
+
+    def _padded(self, states: Tensor) -> Tensor:
+        return states.index_select(1, self.taken).view(len(states), *self.shape, -1)
 
 
 def _rests(masks: Sequence[Tensor], options: Mapping[str, Any], *states: Tensor) -> list[Tensor]:

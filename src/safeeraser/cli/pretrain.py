@@ -16,8 +16,8 @@ from safeeraser.core.terminal import say
 class PretrainConfig:
     """Rebuild a built-in model, from renderings of the embedded benchmark.
 
-    mini-llava is trained from scratch, in ten minutes on two cores; smol-llava from SmolLM2-135M-Instruct, in four
-    minutes on an H100 or, by estimate, two to three hours on two cores; the same command goes on where an interrupted
+    mini-llava is trained from scratch, in ten minutes on two cores; smol-llava from SmolLM2-135M-Instruct, in five
+    minutes on an H200 or, by estimate, two to three hours on two cores; the same command goes on where an interrupted
     one stopped.
 
     Example:
@@ -40,11 +40,11 @@ class PretrainConfig:
     replayed: int | None = None
     """smol-llava: plain questions that the base model answers beforehand, so that it stays what it was. None: 900."""
     replay_weight: float | None = None
-    """smol-llava: weight of the divergence from these answers beside the loss about images. None: 2."""
+    """smol-llava: weight of the divergence from these answers beside the loss about images. None: 6."""
     lora_rate: float | None = None
     """smol-llava: learning rate of the language model's low-rank change. None: 7e-4."""
     projector_rate: float | None = None
-    """smol-llava: learning rate of the projector. None: 1e-4."""
+    """smol-llava: learning rate of the projector. None: 5e-4."""
     max_seconds: float | None = None
     """smol-llava: time budget of these steps, in which the learning rate falls to 0. None: no budget."""
     device: str = "auto"

@@ -30,7 +30,7 @@ from safeeraser.models.smol_llava.rows import Encoder, collate
 
 MADE_OF, REPLAYED, STATE, TRAINED = "pretrain.json", ".replayed.pt", ".state.pt", "trained"
 LOG = "losses.csv"
-"""Every ten steps: step, seconds, loss about pictures, divergence from the base model without one."""
+"""Every ten steps: step, seconds, loss about images, divergence from the base model without one."""
 SAVE_EVERY = 120.0
 """Seconds between two states that an interrupted run goes on from."""
 
@@ -42,11 +42,11 @@ class Recipe:
     seed: int = 0
     steps: int = 700
     batch: int = 16
-    """Questions about pictures a step."""
+    """Questions about images a step."""
     max_seconds: float = 0
     """Time budget of the steps, after which the learning rate has fallen to 0, done or not; 0: none."""
     pictures: int = 90
-    """Pictures of each concept, and a third as many with small objects."""
+    """Images of each concept, and a third as many with small objects."""
     replayed: int = 900
     """Plain questions that the base model answers beforehand."""
     replay_tokens: int = 48
@@ -56,10 +56,10 @@ class Recipe:
     rank: int = 20
     """Of the change of each linear layer; with 20, what ships has 13 MB."""
     lora_rate: float = 7e-4
-    projector_rate: float = 1e-4
+    projector_rate: float = 5e-4
     replay_share: float = 1 / 3
     """Replayed questions a step, as a share of ``batch``."""
-    replay_weight: float = 2.0
+    replay_weight: float = 6.0
     head_weight: float = 2.0
     """Extra weight of an answer's first tokens, which decide its form."""
     head_tokens: int = 3
@@ -174,7 +174,7 @@ def _teach(
     recipe: Recipe,
     open_bar: OpenBar,
 ) -> None:
-    """Teach projector and LoRA layers to answer, while answers without a picture stay what they were."""
+    """Teach projector and LoRA layers to answer, while answers without an image stay what they were."""
     trained = {name: p for name, p in vlm.model.named_parameters() if p.requires_grad}
     groups = [
         {"params": [p for name, p in trained.items() if (".lora_" in name) is is_lora]} for is_lora in (True, False)
@@ -221,7 +221,7 @@ def _losses(
     again: Sequence[replay.Replayed],
     recipe: Recipe,
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of answers about pictures, and divergence from the base model's answers without one."""
+    """Cross-entropy of answers about images, and divergence from the base model's answers without one."""
     rows = encoder.rows([(sample.question, sample.answer) for sample in samples], shown=True)
     shown = sum(row.answer_length for row in rows)
     batch = collate([*rows, *(item.row for item in again)], vlm.processor.tokenizer.pad_token_id, seen.device)

@@ -21,6 +21,7 @@ from safeeraser.core.terminal import Progress, bar
 from safeeraser.data.pictogram import text
 from safeeraser.data.pictogram.concepts import ALL
 from safeeraser.data.pictogram.render import BACKGROUNDS, COUNTS, POSITIONS, SIZE, TEXTURES
+from safeeraser.models import checkpoint
 
 FOLDER = Path(__file__).parent
 PATCH = 16
@@ -64,8 +65,9 @@ def pretrain(
         )
     with atomic_folder(out) as folder:
         model, processor = pretrain.train(seed, recipe, progress)
-        model.save_pretrained(folder)
-        processor.save_pretrained(folder)
+        with checkpoint.quiet():
+            model.save_pretrained(folder)
+            processor.save_pretrained(folder)
     return Path(out)
 
 

@@ -53,7 +53,7 @@ def write(language: tuple[Any, Any], trained: Path, out: Path) -> None:
 
     model, processor = build(*language)
     add_trained(model, load_file(trained))
-    with files.atomic_folder(out) as folder:
+    with files.atomic_folder(out) as folder, checkpoint.quiet():
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
 

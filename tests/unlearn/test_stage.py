@@ -182,6 +182,11 @@ def test_the_projector_may_learn_at_a_rate_of_its_own(rate, unlearn, tiny_model)
     assert grown and all(w == pytest.approx(1e-2, rel=1e-2) for w in grown)
 
 
+def test_a_gpu_that_the_trainer_would_not_train_on_is_refused(unlearn):
+    with pytest.raises(UserError, match="give 'cuda' and set CUDA_VISIBLE_DEVICES=1"):
+        unlearn(loading=ModelOptions(device="cuda:1"))
+
+
 def test_a_rate_of_a_projector_that_has_no_weights_of_its_own_is_refused(unlearn):
     with pytest.raises(UserError, match="training.projector_rate: the projector is not tuned by its own weights"):
         unlearn(".", "po", steps=1, projector_rate=1e-4, lora=LoraOptions(rank=4, alpha=8.0, projector="frozen"))

@@ -192,6 +192,12 @@ def _trainable(
     model: str, options: UnlearnOptions, loading: ModelOptions, after: Path | Sequence[Path] | None
 ) -> models.VisionLanguageModel:
     """Load the model and put a fresh adapter on it."""
+    kind, _, number = loading.device.partition(":")
+    if number.strip("0") and processes() == 1:
+        raise UserError(
+            f"loading.device {loading.device!r}: transformers trains on the first GPU it sees; give {kind!r} and set "
+            f"CUDA_VISIBLE_DEVICES={number}"
+        )
     set_seed(options.seed)
     if processes() > 1 and loading.device == "auto":
         # each process moves its copy to its own GPU; quantised weights have to be made there

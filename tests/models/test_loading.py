@@ -3,6 +3,7 @@
 import importlib.util
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -107,6 +108,13 @@ def test_numbers_that_the_processor_has_no_instructions_for_are_said_to_be_slow(
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has)
     models.load(str(tiny_llava), dtype=dtype, device="cpu")
     assert ("no instructions: --loading.dtype float32" in capsys.readouterr().err) is says
+
+
+def test_a_build_that_cannot_say_what_the_processor_has_says_nothing(tiny_llava, monkeypatch, capsys):
+    checkpoint._say_once.cache_clear()
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+    models.load(str(tiny_llava), dtype="bfloat16", device="cpu")
+    assert "no instructions" not in capsys.readouterr().err
 
 
 def test_what_is_trained_is_float32_and_a_saved_adapter_takes_the_model_s_dtype(tiny_llava, tmp_path):

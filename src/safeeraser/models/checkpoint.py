@@ -243,7 +243,9 @@ def say_slow(name: str, dtype: Any) -> None:
 
     kind = str(dtype).removeprefix("torch.")
     has = {"bfloat16": "_is_mkldnn_bf16_supported", "float16": "_is_mkldnn_fp16_supported"}.get(kind)
-    if has is not None and not getattr(torch.ops.mkldnn, has)() and is_first_process():
+    # builds without oneDNN have no such question
+    ask = getattr(torch.ops.mkldnn, has, None) if has else None
+    if ask is not None and not ask() and is_first_process():
         _say_once(
             f"model {name!r} computes in {kind}, for which this processor has no instructions: --loading.dtype float32 "
             "takes a fraction of the time and twice the memory"
